@@ -1,0 +1,230 @@
+//! What the protocol tells the outside: events on the way, a refusal or a loss at the end.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock::{Mono, Wall};
+use crate::format::{BlockDamage, DeviceName, MmpBlock, NodeName};
+
+/// What the block says of the one who wrote it last. A kernel claimer writes its names only when `kmmpd` starts:
+/// until then they are the *previous* holder's (Linux `fs/ext4/mmp.c`), so texts say "last named".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Peer {
+    /// `mmp_nodename`.
+    pub node: NodeName,
+    /// `mmp_bdevname`.
+    pub device: DeviceName,
+    /// `mmp_time`, seconds since 1970 by the writer's clock.
+    pub last_update: Wall,
+    /// `mmp_check_interval`, in seconds.
+    pub check_interval_s: u16,
+    /// `mmp_seq`.
+    pub seq: u32,
+}
+
+impl From<&MmpBlock> for Peer {
+    fn from(block: &MmpBlock) -> Self {
+        Peer {
+            node: block.node,
+            device: block.device,
+            last_update: Wall(block.time_s),
+            check_interval_s: block.check_interval_s,
+            seq: block.seq,
+        }
+    }
+}
+
+/// Why a claim ended without the device. Nothing of the peer's was overwritten.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "refusal")]
+pub enum Refusal {
+    /// The block changed while it was watched: somebody beats or claims.
+    InUse {
+        /// Who, as far as the block says.
+        by: Peer,
+        /// Seen changing so long after the watch began.
+        after: Duration,
+    },
+    /// e2fsck's mark (`EXT4_MMP_SEQ_FSCK`). No watching proves an e2fsck dead.
+    Fsck {
+        /// Who ran it.
+        by: Peer,
+    },
+    /// The block does not decode, also when read again.
+    Damaged {
+        /// What is wrong with it.
+        damage: BlockDamage,
+    },
+    /// A sequence that has no meaning (between the marks, or above *clean*).
+    UnknownSequence {
+        /// The value found.
+        seq: u32,
+    },
+    /// The superblock changed under the claim: MMP was switched off, the block moved, or the filesystem was made anew.
+    Changed {
+        /// What differs.
+        what: String,
+    },
+    /// Reading or writing failed.
+    Io {
+        /// What was tried and what the system said.
+        what: String,
+    },
+    /// The one who asked gave up.
+    Withdrawn {
+        /// Our claim stands in the block: the next claimer has to watch it out.
+        claim_left_standing: bool,
+    },
+}
+
+/// Why protection ended. Whoever hears this must stop using the device at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "loss")]
+pub enum Loss {
+    /// No write was acknowledged for a lease: the device hung, or we did.
+    LeaseExpired,
+    /// Another host's beats stand in the block.
+    Stolen {
+        /// Who.
+        by: Peer,
+        /// Which rule made us the loser.
+        because: LoserRule,
+    },
+    /// e2fsck's mark stands in the block: it passed its whole wait.
+    Fsck {
+        /// Who.
+        by: Peer,
+    },
+    /// Somebody else's clean mark: he came, worked and left while we did not look.
+    ForeignClean {
+        /// Who.
+        by: Peer,
+    },
+    /// A sequence without a meaning, or a block that keeps changing without ever decoding.
+    Unreadable,
+    /// The keeper, or whoever else shares the lease cell, declared it lost.
+    CellLost,
+}
+
+/// How two holders decide which of them stops (DESIGN: *A foreign block while holding*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoserRule {
+    /// Our own beats had a gap longer than the check interval: we slept.
+    Slept,
+    /// The other's stamp runs ahead of our wall clock by more than the check interval: our clock stood still.
+    ClockStoodStill,
+    /// Ours is the lower (node, device): we stop at once.
+    LowerName,
+    /// The other went on after his time to stop: we stop too.
+    OtherDidNotStop,
+    /// Both carry the same names: both stop.
+    EqualNames,
+}
+
+/// What happens on the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Event {
+    /// The block is not clean: it is watched before anything is written.
+    Watching {
+        /// Whom it names.
+        of: Peer,
+        /// If nothing changes, the watch ends then.
+        until: Mono,
+        /// Length of the whole watch.
+        total: Duration,
+    },
+    /// Somebody is there; the claimer was told to be patient and waits for him to leave.
+    Waiting {
+        /// Who.
+        of: Peer,
+        /// When patience ends.
+        patience_until: Mono,
+    },
+    /// Our claim stands in the block and is watched.
+    Claiming {
+        /// If nothing changes, the device is ours then.
+        until: Mono,
+        /// Length of both watches together.
+        total: Duration,
+    },
+    /// Another claimer was faster.
+    LostRace {
+        /// Whom the block names now.
+        to: Peer,
+        /// The next look is taken then.
+        retry_at: Mono,
+    },
+    /// A write of the claim took too long to count; the claim starts again with a longer check interval.
+    TooSlow {
+        /// From the look to the acknowledgement.
+        took: Duration,
+        /// The most that counts.
+        limit: Duration,
+        /// The check interval of the next try, in seconds.
+        check_interval_s: u16,
+    },
+    /// The device is ours.
+    Held {
+        /// End of the first lease.
+        lease_end: Mono,
+        /// What stands in the block.
+        as_peer: Peer,
+    },
+    /// A claimer wrote over our beat; we beat over it.
+    Intruder {
+        /// Who.
+        by: Peer,
+    },
+    /// A clean mark stood over our live block (a forced clear); we beat over it.
+    Cleared {
+        /// Whom the mark names.
+        by: Peer,
+    },
+    /// A read or a write failed while holding; it is tried again as long as the lease lasts.
+    IoTrouble {
+        /// What was tried and what the system said.
+        what: String,
+        /// What is left.
+        lease_end: Mono,
+    },
+    /// Protection ended. Always the last event.
+    Lost {
+        /// Why.
+        loss: Loss,
+        /// When it was found.
+        at: Mono,
+    },
+    /// The claim ended without the device. Always the last event.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Only watched, as asked, and nothing stirred. Always the last event.
+    Watched {
+        /// What that showed.
+        verdict: Quiet,
+    },
+    /// The clean mark is on the disk. Always the last event.
+    Released,
+}
+
+/// What a watch without a claim found, when nothing stirred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "quiet")]
+pub enum Quiet {
+    /// The clean mark.
+    Clean {
+        /// Who left it.
+        by: Peer,
+    },
+    /// A live sequence that stood still for a whole watch.
+    Dead {
+        /// Whose it was.
+        was: Peer,
+        /// How long it stood still.
+        unchanged: Duration,
+    },
+}
