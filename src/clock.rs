@@ -112,7 +112,8 @@ pub fn sleep(span: Duration) {
 
 #[allow(clippy::disallowed_methods)] // this is the one place
 fn read_ns(clock: ClockId) -> u64 {
-    let time = clock_gettime(clock).expect("CLOCK_BOOTTIME and CLOCK_REALTIME exist on every supported kernel");
+    let time =
+        clock_gettime(clock).expect("CLOCK_BOOTTIME and CLOCK_REALTIME exist on every supported kernel");
     u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)
 }
 

@@ -138,7 +138,9 @@ impl Error {
             Error::Refused { refusal, .. } => match refusal {
                 Refusal::InUse { .. } => Kind::InUse,
                 Refusal::Fsck { .. } => Kind::Fsck,
-                Refusal::Damaged { .. } | Refusal::UnknownSequence { .. } | Refusal::Changed { .. } => Kind::Damaged,
+                Refusal::Damaged { .. } | Refusal::UnknownSequence { .. } | Refusal::Changed { .. } => {
+                    Kind::Damaged
+                }
                 Refusal::Io { .. } => Kind::Io,
                 Refusal::Withdrawn { .. } => Kind::Interrupted,
             },

@@ -19,9 +19,16 @@
 //! 3. Dropping is crashing: only an explicit release, verified, writes the clean mark.
 #![warn(missing_docs)]
 
+pub mod cli;
 pub mod clock;
+pub mod driver;
 pub mod error;
 pub mod format;
+#[allow(unsafe_code)]
+pub mod io;
+pub mod keeper;
 pub mod protocol;
+#[allow(unsafe_code)]
+pub mod sys;
 
 pub use error::{Error, Kind};

@@ -100,7 +100,9 @@ pub fn escape(bytes: &[u8]) -> String {
                 '\\' => shown.push_str("\\\\"),
                 ' '..='~' => shown.push(character),
                 _ if character.is_alphanumeric() => shown.push(character),
-                _ if character.is_ascii() => push(&mut shown, format_args!("\\x{:02x}", u32::from(character))),
+                _ if character.is_ascii() => {
+                    push(&mut shown, format_args!("\\x{:02x}", u32::from(character)))
+                }
                 _ => push(&mut shown, format_args!("\\u{{{:x}}}", u32::from(character))),
             }
         }
@@ -128,7 +130,10 @@ mod tests {
             field
         });
         assert_eq!(name.to_string(), "\\x1b[2J\\x07evil\\\\\\xff\\u{202e}");
-        assert_eq!(serde_json::to_string(&name).unwrap(), "\"\\\\x1b[2J\\\\x07evil\\\\\\\\\\\\xff\\\\u{202e}\"");
+        assert_eq!(
+            serde_json::to_string(&name).unwrap(),
+            "\"\\\\x1b[2J\\\\x07evil\\\\\\\\\\\\xff\\\\u{202e}\""
+        );
     }
 
     #[test]

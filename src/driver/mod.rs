@@ -1,0 +1,1 @@
+//! Runs a `Guard` on a device.

@@ -1,0 +1,1 @@
+//! The device: `O_DIRECT`, aligned locked buffers.

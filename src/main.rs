@@ -1,0 +1,5 @@
+//! The `mmp` command: parse, run, exit code.
+
+fn main() -> std::process::ExitCode {
+    mmpguard::cli::main()
+}

@@ -1,0 +1,1 @@
+//! What this host knows: who uses a device, who we are, processes.
