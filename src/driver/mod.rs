@@ -1,1 +1,3 @@
 //! Runs a `Guard` on a device.
+
+pub mod cell;
