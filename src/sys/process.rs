@@ -135,7 +135,7 @@ impl Left {
 /// What [`kill_tree`] achieved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KillReport {
-    /// How many processes were killed.
+    /// At least so many processes were killed; one that its own dying parent reaped may be missing.
     pub killed: usize,
     /// Which of them still are there.
     pub still_there: Vec<Left>,

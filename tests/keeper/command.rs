@@ -118,7 +118,7 @@ fn not_started() {
 }
 
 fn signals() {
-    let script = "exec 2>/dev/null; trap 'echo parent >>$D/got; exit 5' USR1
+    let script = "exec 2>$D/errors; trap 'echo parent >>$D/got; exit 5' USR1
         sh -c 'trap \"echo child >>$D/got; exit\" USR1; touch $D/up; while :; do sleep 0.02; done' &
         while :; do sleep 0.02; done";
     let stage = Stage::new(&["sh", "-c", script], beats);

@@ -88,7 +88,8 @@ impl Stage {
     }
 
     fn ask(&self, foreground: bool) {
-        let env = vec![("D".into(), self.dir.path().into())];
+        // A directory of PATH that cannot be searched would make a missing program look forbidden.
+        let env = vec![("D".into(), self.dir.path().into()), ("PATH".into(), "/usr/bin:/bin".into())];
         self.send(&ToKeeper::Start { env, foreground });
     }
 
