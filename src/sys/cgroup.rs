@@ -23,7 +23,9 @@ impl Cgroup {
     /// Makes `mmp-run-<pid>` below the cgroup this process is in; `None` if there is no cgroup v2 for us.
     #[must_use]
     pub fn create() -> Option<Cgroup> {
-        Self::create_in(&this_directory()?, &name_for(Pid::this()))
+        let own = this_directory()?;
+        sweep(&own);
+        Self::create_in(&own, &name_for(Pid::this()))
     }
 
     /// The one that process `maker`, which did not live to remove it, made below the cgroup this process is in.
@@ -86,8 +88,22 @@ impl Cgroup {
     }
 }
 
+const PREFIX: &str = "mmp-run-";
+
 fn name_for(maker: Pid) -> String {
-    format!("mmp-run-{maker}")
+    format!("{PREFIX}{maker}")
+}
+
+/// Removes what keepers left that were killed, or that ended before a process in uninterruptible sleep did. One with
+/// something in it cannot be removed, so this harms nobody.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let maker = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
+        if maker.is_some_and(|maker| !Path::new("/proc").join(maker.to_string()).exists()) {
+            let _ = remove_directories(&entry.path());
+        }
+    }
 }
 
 fn this_directory() -> Option<PathBuf> {
@@ -153,6 +169,22 @@ mod tests {
         assert_eq!(directory("/pod/../up"), None);
         assert_eq!(own_directory(MOUNTS, b"4:memory:/x\n"), None);
         assert_eq!(own_directory(b"24 1 0:22 / /proc rw - proc proc rw\n", b"0::/\n"), None);
+    }
+
+    #[test]
+    fn a_sweep_takes_what_dead_keepers_left_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let live = name_for(Pid::this());
+        for name in ["mmp-run-4194399/below", &live, "mmp-run-x", "other"] {
+            fs::create_dir_all(directory.path().join(name)).unwrap();
+        }
+        sweep(directory.path());
+        let mut left: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        let mut expected: Vec<std::ffi::OsString> = vec![live.into(), "mmp-run-x".into(), "other".into()];
+        expected.sort();
+        assert_eq!(left, expected);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("what_cannot_be_started_says_why", not_started),
     ("signals_reach_the_whole_group_and_stops_are_told", signals),
     ("after_the_command_signals_reach_what_it_left", signals_to_orphans),
-    ("what_nohup_ignores_stays_ignored", nohup),
+    ("what_nohup_and_nice_set_stays_so", nohup),
     ("the_foreground_goes_to_the_command_and_comes_back", foreground),
     ("the_command_inherits_nothing_of_ours_and_all_of_the_users", inheritance),
 ];
@@ -147,16 +147,20 @@ fn signals_to_orphans() {
     assert_eq!(stage.next(), FromKeeper::TreeEmpty);
 }
 
-/// Runs itself again under an ignored SIGHUP, as nohup(1) would.
+/// Runs itself again under an ignored SIGHUP, as nohup(1) would, and with another nice value.
 fn nohup() {
     if ignored() & 1 == 0 {
-        let again = "trap '' HUP; exec \"$0\" --exact what_nohup_ignores_stays_ignored";
+        let again = "trap '' HUP; exec nice -n 3 \"$0\" --exact what_nohup_and_nice_set_stays_so";
         let program = std::env::current_exe().unwrap();
         let output = std::process::Command::new("sh").args(["-c", again]).arg(program).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         return;
     }
-    assert_eq!(end_of(&["sh", "-c", "kill -HUP $$; exit 9"]), (CommandEnd::Exited(9), 0));
+    let nice = std::process::Command::new("nice").output().unwrap().stdout;
+    let nice = String::from_utf8(nice).unwrap();
+    assert!(nice.trim().parse::<i32>().unwrap() >= 3, "{nice}");
+    let script = format!("kill -HUP $$; test $(nice) = {} && exit 9", nice.trim());
+    assert_eq!(end_of(&["sh", "-c", &script]), (CommandEnd::Exited(9), 0));
 }
 
 /// The signals that this process ignores.

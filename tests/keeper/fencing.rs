@@ -25,6 +25,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("a_front_that_does_not_listen_delays_nothing", front_deaf),
     ("a_keeper_that_is_killed_leaves_nothing_that_its_front_cannot_kill", keeper_killed),
     ("the_walk_alone_kills_everything", walk_alone),
+    ("a_process_stuck_in_its_io_is_reported_and_not_waited_for", stuck),
     ("no_command_starts_without_a_lease", start_refused),
     ("nothing_expires_before_the_first_lease_or_after_the_release", nothing_expires),
 ];
@@ -105,6 +106,10 @@ fn front_killed() {
     }
     assert!(clock::mono().since(begin) < ms(1000), "{:?}", clock::mono().since(begin));
     assert_eq!(alive(words[2].as_ref()), Vec::<String>::new());
+    assert!(
+        Cgroup::left_by(Pid::from_raw(words[1].parse().unwrap())).is_none(),
+        "the cgroup was left behind"
+    );
     fs::remove_dir_all(words[2]).unwrap();
 }
 
@@ -189,6 +194,58 @@ fn walk_alone() {
     };
     let root = fork_process(c"root", Place::OwnSession, Descriptors::Passed(&[]), body).unwrap();
     assert_eq!(waitpid(root, None).unwrap(), WaitStatus::Exited(root, 0));
+}
+
+/// A frozen filesystem: whoever writes there sleeps uninterruptibly until it thaws.
+struct Frozen(tempfile::TempDir);
+
+impl Frozen {
+    fn new() -> Frozen {
+        let frozen = Frozen(tempfile::tempdir().unwrap());
+        let script = "truncate -s 16M image && mkfs.ext4 -q image && mkdir mnt && mount -o loop image mnt && \
+                      fsfreeze -f mnt";
+        assert!(frozen.sh(script), "cannot freeze a filesystem");
+        frozen
+    }
+
+    fn sh(&self, script: &str) -> bool {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script]).current_dir(self.0.path()).status().unwrap().success()
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.sh("fsfreeze -u mnt; for i in 1 2 3 4 5; do umount mnt && break; sleep 0.2; done");
+    }
+}
+
+fn stuck() {
+    if !nix::unistd::geteuid().is_root() {
+        let required = std::env::var_os("MMPGUARD_REQUIRE_ROOT").is_some();
+        assert!(!required, "this case needs root");
+        eprintln!("  skipped: freezing a filesystem needs root");
+        return;
+    }
+    let frozen = Frozen::new();
+    let file = frozen.0.path().join("mnt/file").display().to_string();
+    let script = format!("sleep 1000 & touch {file}; touch $D/thawed");
+    let stage = Stage::new(&["sh", "-c", &script], holds_for(ms(700)));
+    stage.start_when_held();
+    let CellState::Until(end) = stage.cell.state() else { panic!("not armed") };
+    let (told, report) = stage.fenced(Why::LeaseExpired);
+    assert!(told.since(end) < ms(2500), "{:?}", told.since(end));
+    assert_eq!((report.still_there_count, report.still_there.len()), (1, 1), "{report:?}");
+    assert_eq!((report.still_there[0].comm.as_str(), report.still_there[0].state), ("touch", 'D'));
+    let driver = waitpid(stage.driver, None).unwrap();
+    assert_eq!(driver, WaitStatus::Signaled(stage.driver, Signal::SIGKILL, false));
+    assert_eq!(stage.keeper_exit(), mmpguard::keeper::EXIT_NOT_FENCED);
+    drop(frozen);
+    wait_until("the signal to take effect", || gone(report.still_there[0].pid));
+    assert!(!stage.dir.path().join("thawed").exists(), "the script went on");
+    if let Some(cgroup) = Cgroup::left_by(stage.keeper_pid) {
+        wait_until("the cgroup to empty", || cgroup.remove().is_ok());
+    }
 }
 
 fn start_refused() {

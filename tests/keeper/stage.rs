@@ -8,6 +8,7 @@ use std::time::Duration;
 use mmpguard::clock::{self, Mono};
 use mmpguard::driver::cell::LeaseCell;
 use mmpguard::keeper::{DriverPipe, FromKeeper, KeeperHandle, KeeperSpec, ToKeeper, Why, fence::FenceReport};
+use mmpguard::sys::cgroup::Cgroup;
 use mmpguard::sys::process::Stat;
 use mmpguard::sys::realtime::Protection;
 use mmpguard::sys::spawn::{Descriptors, Place, fork_process};
@@ -150,6 +151,7 @@ impl Stage {
             WaitStatus::Signaled(self.driver, Signal::SIGKILL, false)
         );
         assert_eq!(self.keeper_exit(), mmpguard::keeper::EXIT_FENCED);
+        assert!(Cgroup::left_by(self.keeper_pid).is_none(), "the cgroup was left behind");
     }
 
     pub(crate) fn keeper_exit(&self) -> i32 {
