@@ -183,6 +183,8 @@ pub enum Event {
         /// Whom the mark names.
         by: Peer,
     },
+    /// The block stood damaged (a torn write of somebody's); we wrote it anew.
+    Repaired,
     /// A read or a write failed while holding; it is tried again as long as the lease lasts.
     IoTrouble {
         /// What was tried and what the system said.
