@@ -1,1 +1,384 @@
-//! Runs a `Guard` on a device.
+//! The blocking library: claim a device, hold it, hear what happens, release it.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use mmpguard::{Options, Event};
+//!
+//! # fn main() -> Result<(), mmpguard::Error> {
+//! // Blocks for the safety interval: 11 s on a clean device, 23.5 s after a crash.
+//! let mut held = Options::new("/dev/sdb1").node("alpha").acquire()?;
+//! while held.is_held() {
+//!     // ... use the device; ask again before each thing that must not happen twice ...
+//!     if let Some(Event::Lost { loss, .. }) = held.next_event(Duration::from_secs(1)) {
+//!         panic!("stop using the device at once: {loss:?}");
+//!     }
+//!     # break;
+//! }
+//! held.release()?; // flushes, verifies, writes the clean mark
+//! # Ok(()) }
+//! ```
+//!
+//! Protects: [`Held::is_held`] is true only while a lease runs, by the clock, whatever the thread does. Does not
+//! stop the use of the device when the lease is lost: the caller does (or `mmp run`, whose keeper is a process of its
+//! own). Dropping a [`Held`] is a crash: the beats end, the sequence stands, and others have to wait.
+
+pub mod cell;
+mod place;
+mod thread;
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use serde::Serialize;
+
+use self::cell::{CellState, LeaseCell};
+pub use self::place::Place;
+use self::thread::{COMMAND_CRASH, COMMAND_RELEASE, COMMAND_WITHDRAW, Driver, Shared};
+use crate::clock::{self, Mono};
+use crate::error::Error;
+use crate::io;
+use crate::protocol::{Event, Guard, GuardOptions, Quiet, timing};
+use crate::sys::users::{self, Target};
+
+/// Events that may wait for a listener.
+const EVENT_BACKLOG: usize = 256;
+/// The driver's stack: its frames hold a few images of 1 KiB.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// How to claim a device.
+#[derive(Debug)]
+#[must_use = "options do nothing until `acquire`"]
+pub struct Options {
+    path: PathBuf,
+    node: Option<String>,
+    interval: Duration,
+    tolerate: Option<Duration>,
+    wait: Duration,
+    cell: Option<LeaseCell>,
+    keeper: Option<UnixStream>,
+}
+
+/// A device held: while this lives, and the lease runs, it is ours.
+#[derive(Debug)]
+pub struct Held {
+    place: Place,
+    shared: Arc<Shared>,
+    events: Receiver<Event>,
+    over: bool,
+}
+
+/// How a held device fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// A lease runs.
+    pub held: bool,
+    /// What is left of it.
+    pub lease_left: Duration,
+    /// Since the last acknowledged beat.
+    pub last_beat_age: Duration,
+    /// Acknowledged beats.
+    pub beats: u64,
+    /// The worst that a look was late.
+    pub worst_lateness: Duration,
+    /// Events that nobody fetched in time.
+    pub events_lost: u64,
+}
+
+impl Options {
+    /// Claims `path`: a block device or an image file with an ext4 (ldiskfs) filesystem that has MMP enabled.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Options {
+            path: path.as_ref().to_owned(),
+            node: None,
+            interval: timing::DEFAULT_INTERVAL,
+            tolerate: None,
+            wait: Duration::ZERO,
+            cell: None,
+            keeper: None,
+        }
+    }
+
+    /// The node name to write; by default this host's. Cut at 64 bytes.
+    pub fn node(mut self, node: impl Into<String>) -> Self {
+        self.node = Some(node.into());
+        self
+    }
+
+    /// How often to beat; by default every second.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// The storage outage to survive. Longer means that others wait longer before they may take over.
+    pub fn tolerate(mut self, outage: Duration) -> Self {
+        self.tolerate = Some(outage);
+        self
+    }
+
+    /// How long to wait for somebody who uses the device to leave; by default not at all.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Shares the lease through `cell`, so that another process can watch it; by default a cell of its own.
+    pub fn cell(mut self, cell: LeaseCell) -> Self {
+        self.cell = Some(cell);
+        self
+    }
+
+    /// A stream to wake a keeper with when the lease is lost or shortened; closed when the guarding thread ends.
+    pub fn keeper(mut self, keeper: UnixStream) -> Self {
+        self.keeper = Some(keeper);
+        self
+    }
+
+    /// Claims the device; blocks until it is held. Returns with an error, and nothing of anybody's touched, if it is
+    /// used on this host, live elsewhere, marked by e2fsck, damaged, or not enabled.
+    ///
+    /// # Errors
+    /// [`Error`], whose [`kind`](Error::kind) tells these apart.
+    pub fn acquire(self) -> Result<Held, Error> {
+        self.acquire_with(|_| {}, || false)
+    }
+
+    /// As [`Options::acquire`]; `on_event` hears what happens on the way (from the calling thread), and the claim is
+    /// withdrawn when `give_up`, asked several times a second, says so.
+    ///
+    /// # Errors
+    /// As [`Options::acquire`]; a withdrawn claim is [`Error::Refused`] of kind `Interrupted`.
+    pub fn acquire_with(
+        self,
+        mut on_event: impl FnMut(&Event),
+        mut give_up: impl FnMut() -> bool,
+    ) -> Result<Held, Error> {
+        let place = Place::find(&self.path, self.node.as_deref())?;
+        place.check_writable()?;
+        let options = self.guard_options()?;
+        let used = users::users_before_claim(place.target(), &[])?;
+        if !used.is_empty() {
+            let users = used.iter().map(ToString::to_string).collect();
+            return Err(Error::UsedHere { path: self.path, users });
+        }
+        let cell = match self.cell {
+            Some(cell) => cell,
+            None => LeaseCell::new().map_err(|source| Error::io("share memory for the lease of", &self.path, source))?,
+        };
+        let mut held = start(place, options, cell, self.keeper)?;
+        loop {
+            if give_up() {
+                held.command(COMMAND_WITHDRAW);
+            }
+            let Some(event) = held.next_event(Duration::from_millis(200)) else {
+                if held.over {
+                    return Err(Error::Interrupted);
+                }
+                continue;
+            };
+            on_event(&event);
+            match event {
+                Event::Held { .. } => break,
+                Event::Refused { refusal } => return Err(Error::Refused { path: self.path, refusal }),
+                Event::Lost { loss, .. } => return Err(Error::Lost { path: self.path, loss }),
+                _ => {}
+            }
+        }
+        // What another host wrote since is not in our page cache; what is in it is stale.
+        io::drop_cache(held.place.device().canonical())?;
+        Ok(held)
+    }
+
+    fn guard_options(&self) -> Result<GuardOptions, Error> {
+        let range = timing::MIN_INTERVAL..=timing::MAX_INTERVAL;
+        if !range.contains(&self.interval) {
+            return Err(Error::Argument(format!(
+                "an interval of {:?} cannot be used; between {:?} and {:?} can",
+                self.interval,
+                range.start(),
+                range.end()
+            )));
+        }
+        let check_interval_floor_s = match self.tolerate {
+            None => 0,
+            Some(outage) => timing::check_interval_for(outage).map_err(|longest| {
+                Error::Argument(format!("an outage of {outage:?} cannot be tolerated; at most {longest:?} can"))
+            })?,
+        };
+        let patience_until = (self.wait > Duration::ZERO).then(|| clock::mono() + self.wait);
+        Ok(GuardOptions { interval: self.interval, check_interval_floor_s, patience_until, watch_only: false })
+    }
+}
+
+/// Watches a device without ever opening it for writing, until it is known whether somebody uses it.
+///
+/// # Errors
+/// As [`Options::acquire`]: [`Error::Refused`] if it is in use.
+pub fn watch(path: &Path, mut on_event: impl FnMut(&Event), mut give_up: impl FnMut() -> bool) -> Result<Quiet, Error> {
+    let place = Place::find(path, None)?;
+    let cell = LeaseCell::new().map_err(|source| Error::io("share memory to watch", path, source))?;
+    let options = GuardOptions { watch_only: true, ..GuardOptions::default() };
+    let mut watcher = start(place, options, cell, None)?;
+    loop {
+        if give_up() {
+            return Err(Error::Interrupted);
+        }
+        let Some(event) = watcher.next_event(Duration::from_millis(200)) else {
+            if watcher.over {
+                return Err(Error::Interrupted);
+            }
+            continue;
+        };
+        on_event(&event);
+        match event {
+            Event::Watched { verdict } => return Ok(verdict),
+            Event::Refused { refusal } => return Err(Error::Refused { path: path.to_owned(), refusal }),
+            _ => {}
+        }
+    }
+}
+
+fn start(place: Place, options: GuardOptions, cell: LeaseCell, keeper: Option<UnixStream>) -> Result<Held, Error> {
+    let path = place.device().path().to_owned();
+    let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+        .map_err(|source| Error::io("make an event descriptor for", &path, source))?;
+    let timer = thread::timer().map_err(|source| Error::io("make a CLOCK_BOOTTIME timer for", &path, source))?;
+    if let Some(keeper) = &keeper {
+        keeper.set_nonblocking(true).map_err(|source| Error::io("prepare the keeper's stream for", &path, source))?;
+    }
+    let shared = Arc::new(Shared {
+        cell,
+        wake,
+        command: AtomicU64::new(0),
+        last_beat: AtomicU64::new(0),
+        beats: AtomicU64::new(0),
+        worst_lateness_ns: AtomicU64::new(0),
+        events_lost: AtomicU64::new(0),
+    });
+    let (sender, events) = sync_channel(EVENT_BACKLOG);
+    let store = place.store()?;
+    let guard = Guard::new(place.medium().clone(), options, fastrand::u64(..), clock::now());
+    let driver =
+        Driver { guard, store, shared: Arc::clone(&shared), events: sender, keeper, timer, cell_end: None };
+    // Detached: a thread that hangs in a dead device's I/O is waited for by nobody.
+    std::thread::Builder::new()
+        .name("mmp-beat".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || driver.run())
+        .map_err(|source| Error::io("start the guarding thread for", &path, source))?;
+    Ok(Held { place, shared, events, over: false })
+}
+
+impl Held {
+    /// Where the block is and who we are in it.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// True while a lease runs, judged by the clock at this moment.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.status().held
+    }
+
+    /// How it fares.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let now = clock::mono();
+        let lease_left = match self.shared.cell.state() {
+            CellState::Until(end) => end.since(now),
+            CellState::Unarmed | CellState::Released | CellState::Lost => Duration::ZERO,
+        };
+        Status {
+            held: lease_left > Duration::ZERO,
+            lease_left,
+            last_beat_age: now.since(Mono(self.shared.last_beat.load(SeqCst))),
+            beats: self.shared.beats.load(SeqCst),
+            worst_lateness: Duration::from_nanos(self.shared.worst_lateness_ns.load(SeqCst)),
+            events_lost: self.shared.events_lost.load(SeqCst),
+        }
+    }
+
+    /// The next event, waited for at most `patience`. After the last one there is never another.
+    pub fn next_event(&mut self, patience: Duration) -> Option<Event> {
+        match self.events.recv_timeout(patience) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.over = true;
+                None
+            }
+        }
+    }
+
+    /// True after the last event.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Who still uses the device on this host, other than this process.
+    ///
+    /// # Errors
+    /// If the host's own records cannot be read.
+    pub fn users(&self) -> Result<Vec<users::User>, Error> {
+        let unused = users::claim_unused(self.place.target(), &[own_pid()])?;
+        Ok(unused.err().unwrap_or_default())
+    }
+
+    /// Flushes the node, verifies the block, writes the clean mark. This process must have closed its own
+    /// descriptors of the device before.
+    ///
+    /// # Errors
+    /// [`Error::UsedHere`] if another process, a mount or a loop device still uses it: it stays held, ask again.
+    /// [`Error::Io`] if the flush failed: it stays held. [`Error::Lost`] if protection had ended.
+    pub fn release(&mut self) -> Result<(), Error> {
+        let path = self.place.device().path().to_owned();
+        let exclusive = match users::claim_unused(self.place.target(), &[own_pid()])? {
+            Ok(exclusive) => exclusive,
+            Err(used) => {
+                let users = used.iter().map(ToString::to_string).collect();
+                return Err(Error::UsedHere { path, users });
+            }
+        };
+        // Our own descriptor suppresses the kernel's flush at last close: unflushed, these pages would be written
+        // half a minute later, onto the next holder.
+        io::flush(self.place.device().canonical())?;
+        self.command(COMMAND_RELEASE);
+        let outcome = loop {
+            match self.events.recv() {
+                Ok(Event::Released) => break Ok(()),
+                Ok(Event::Lost { loss, .. }) => break Err(Error::Lost { path, loss }),
+                Ok(_) => {}
+                Err(_) => break Err(Error::Interrupted),
+            }
+        };
+        self.over = true;
+        drop(exclusive);
+        outcome
+    }
+
+    fn command(&self, command: u64) {
+        self.shared.command.store(command, SeqCst);
+        // Cannot fail but by overflow, and then it is readable already.
+        let _ = self.shared.wake.write(1);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.over {
+            self.command(COMMAND_CRASH);
+        }
+    }
+}
+
+fn own_pid() -> i32 {
+    nix::unistd::getpid().as_raw()
+}
