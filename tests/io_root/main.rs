@@ -2,97 +2,19 @@
 //!
 //! Two loop devices over one file are two hosts that see one disk.
 
+mod disks;
+
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 
+use disks::{LEN, Loop, Mount, at, image, must, ready, scratch};
 use mmpguard::Error;
 use mmpguard::io::{Arena, BlockFile, BlockStore, Device, DeviceKind, Durability, drop_cache, flush};
 
-const LEN: usize = 1 << 20;
-
 /// Names the device for a test that runs itself again as another program.
 const CHILD_DEVICE: &str = "MMPGUARD_TEST_DEVICE";
-
-/// Whether this can run here; says so if not.
-fn ready(test: &str) -> bool {
-    if nix::unistd::geteuid().is_root() {
-        return true;
-    }
-    assert!(std::env::var_os("MMPGUARD_REQUIRE_ROOT").is_none(), "{test} must run and needs root");
-    eprintln!("skipped: {test} needs root");
-    false
-}
-
-fn run(program: &str, arguments: &[&str]) -> Output {
-    Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"))
-}
-
-fn must(program: &str, arguments: &[&str]) -> String {
-    let output = run(program, arguments);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{program} {arguments:?}: {said}");
-    String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
-}
-
-/// A loop device, detached when dropped.
-struct Loop(PathBuf);
-
-impl Loop {
-    fn new(image: &Path, sector: u32, more: &[&str]) -> Loop {
-        let (image, sector) = (image.to_str().expect("UTF-8"), sector.to_string());
-        let mut arguments = vec!["--direct-io=on", "--sector-size", &sector];
-        arguments.extend(more);
-        arguments.extend(["-f", "--show", image]);
-        // Another process may take the same free device in between.
-        for _ in 0..10 {
-            let output = run("losetup", &arguments);
-            if output.status.success() {
-                return Loop(String::from_utf8(output.stdout).expect("UTF-8").trim().into());
-            }
-            eprintln!("losetup: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        panic!("no loop device after ten tries");
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-
-    fn store(&self, offset: u64, block: u32) -> BlockFile {
-        BlockFile::new(&Device::inspect(self.path()).expect("inspects"), offset, block).expect("fits")
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        run("losetup", &["-d", self.0.to_str().expect("UTF-8")]);
-    }
-}
-
-/// A mounted filesystem, unmounted when dropped.
-struct Mount(PathBuf);
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        run("umount", &[self.0.to_str().expect("UTF-8")]);
-    }
-}
-
-/// An image whose every byte tells its place.
-fn image() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
-    let dir = tempfile::tempdir().expect("makes a directory");
-    let path = dir.path().join("disk.img");
-    let bytes: Vec<u8> = (0..LEN).map(|at| u8::try_from(at * 7 % 253).expect("a byte")).collect();
-    fs::write(&path, &bytes).expect("writes");
-    File::open(&path).and_then(|file| file.sync_all()).expect("syncs");
-    (dir, path, bytes)
-}
-
-fn at(offset: u64) -> usize {
-    usize::try_from(offset).expect("is small")
-}
 
 #[test]
 fn a_loop_device_is_described() {
@@ -301,7 +223,7 @@ fn files_on_a_filesystem_with_large_sectors_and_on_a_read_only_one() {
     if !ready("files_on_a_filesystem_with_large_sectors_and_on_a_read_only_one") {
         return;
     }
-    let dir = tempfile::tempdir().expect("makes a directory");
+    let dir = scratch().expect("makes a directory");
     let (backing, point) = (dir.path().join("fs.img"), dir.path().join("mnt"));
     File::create(&backing).and_then(|file| file.set_len(32 << 20)).expect("makes an image");
     fs::create_dir(&point).expect("makes a directory");
