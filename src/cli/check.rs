@@ -1,13 +1,13 @@
 //! `mmp check`: does anybody use the device? Watches for as long as that takes, never opens it for writing.
 
+use std::ops::ControlFlow;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use serde::Serialize;
 
 use super::args::Check;
+use super::interrupt::Interrupt;
 use super::progress::Progress;
 use super::render::{self, PeerReport, SCHEMA};
 use super::{exit, output};
@@ -42,7 +42,8 @@ pub(super) fn run(arguments: &Check) -> ExitCode {
         },
     };
     let code = ExitCode::from(report.exit_code);
-    let wrote = if arguments.json { output::json(&report) } else { output::text(&format!("{}\n", report.message)) };
+    let wrote =
+        if arguments.json { output::json(&report) } else { output::text(&format!("{}\n", report.message)) };
     if wrote == ExitCode::from(exit::DONE) { code } else { wrote }
 }
 
@@ -57,11 +58,14 @@ fn look(arguments: &Check) -> Result<Report, Error> {
         let report = report(arguments, "in_use_here", exit::IN_USE, message);
         return Ok(Report { users: used, ..report });
     }
-    let interrupted = interruptible()?;
+    let interrupt = Interrupt::listen()?;
     let mut progress = Progress::new(arguments.quiet || arguments.json);
-    let quiet = driver::watch(path, |event| progress.event(event), || {
-        progress_tick();
-        interrupted.load(SeqCst)
+    let quiet = driver::watch(path, |event| {
+        match event {
+            Some(event) => progress.event(event),
+            None => progress.tick(),
+        }
+        if interrupt.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     progress.clear();
     Ok(match quiet? {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::render::{self, SCHEMA};
 use super::exit;
+use super::render::{self, SCHEMA};
 use crate::error::Error;
 
 /// A failed verb as JSON.

@@ -104,9 +104,10 @@ fn told(event: &Event) -> (Option<String>, Option<Countdown>) {
                 Some((*patience_until, left, short)),
             )
         }
-        Event::LostRace { to, .. } => {
-            (Some(format!("another claimer was faster; looking again; last named: {}", render::peer(to))), None)
-        }
+        Event::LostRace { to, .. } => (
+            Some(format!("another claimer was faster; looking again; last named: {}", render::peer(to))),
+            None,
+        ),
         Event::TooSlow { took, limit, check_interval_s } => (
             Some(format!(
                 "a write took {}, more than the {} that can count; starting again with a check interval of {check_interval_s} s",
@@ -116,9 +117,13 @@ fn told(event: &Event) -> (Option<String>, Option<Countdown>) {
             None,
         ),
         Event::Held { .. } => (Some("held".to_owned()), None),
-        Event::Intruder { by } => {
-            (Some(format!("warning: somebody claimed over our beat; beaten over; block named: {}", render::peer(by))), None)
-        }
+        Event::Intruder { by } => (
+            Some(format!(
+                "warning: somebody claimed over our beat; beaten over; block named: {}",
+                render::peer(by)
+            )),
+            None,
+        ),
         Event::Cleared { by } => (
             Some(format!(
                 "warning: our live block was marked clean by force; beaten over; mark named: {}",

@@ -55,7 +55,9 @@ impl PeerReport {
 /// A point in time, in the local zone.
 pub(super) fn when(at: Wall) -> String {
     match timestamp(at) {
-        Some(timestamp) => timestamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
+        Some(timestamp) => {
+            timestamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+        }
         None => format!("{} s after 1970, out of range", at.0),
     }
 }
@@ -128,10 +130,12 @@ fn advice(error: &Error) -> Option<String> {
         Error::ReadOnly { .. } => "`show` and `check` work on it; to hold it make it writable".to_owned(),
         Error::Damaged { .. }
         | Error::Refused { refusal: Refusal::Damaged { .. } | Refusal::UnknownSequence { .. }, .. } => {
-            "make sure that no host uses it, then `e2fsck -f` repairs the block; nothing was written".to_owned()
+            "make sure that no host uses it, then `e2fsck -f` repairs the block; nothing was written"
+                .to_owned()
         }
         Error::Lost { .. } => {
-            "whatever used the device was stopped; before using it again see what the other host did with it".to_owned()
+            "whatever used the device was stopped; before using it again see what the other host did with it"
+                .to_owned()
         }
         _ => return None,
     };

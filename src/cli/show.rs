@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::args::Show;
-use super::render::{self, PeerReport, SCHEMA};
 use super::output;
+use super::render::{self, PeerReport, SCHEMA};
 use crate::driver::Place;
 use crate::error::Error;
 use crate::protocol::timing::{self, Consequences};
@@ -138,4 +138,3 @@ fn uuid(bytes: &[u8; 16]) -> String {
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
-

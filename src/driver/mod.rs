@@ -26,6 +26,7 @@ pub mod cell;
 mod place;
 mod thread;
 
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,10 +44,12 @@ use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::io;
 use crate::protocol::{Event, Guard, GuardOptions, Quiet, timing};
-use crate::sys::users::{self, Target};
+use crate::sys::users;
 
 /// Events that may wait for a listener.
 const EVENT_BACKLOG: usize = 256;
+/// How often an observer is asked when nothing happens.
+const OBSERVE_PERIOD: Duration = Duration::from_millis(100);
 /// The driver's stack: its frames hold a few images of 1 KiB.
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -145,18 +148,17 @@ impl Options {
     /// # Errors
     /// [`Error`], whose [`kind`](Error::kind) tells these apart.
     pub fn acquire(self) -> Result<Held, Error> {
-        self.acquire_with(|_| {}, || false)
+        self.acquire_with(|_| ControlFlow::Continue(()))
     }
 
-    /// As [`Options::acquire`]; `on_event` hears what happens on the way (from the calling thread), and the claim is
-    /// withdrawn when `give_up`, asked several times a second, says so.
+    /// As [`Options::acquire`]; `observe` hears what happens on the way, from the calling thread, and is called
+    /// several times a second without an event. When it breaks, the claim is withdrawn.
     ///
     /// # Errors
     /// As [`Options::acquire`]; a withdrawn claim is [`Error::Refused`] of kind `Interrupted`.
     pub fn acquire_with(
         self,
-        mut on_event: impl FnMut(&Event),
-        mut give_up: impl FnMut() -> bool,
+        mut observe: impl FnMut(Option<&Event>) -> ControlFlow<()>,
     ) -> Result<Held, Error> {
         let place = Place::find(&self.path, self.node.as_deref())?;
         place.check_writable()?;
@@ -168,30 +170,27 @@ impl Options {
         }
         let cell = match self.cell {
             Some(cell) => cell,
-            None => LeaseCell::new().map_err(|source| Error::io("share memory for the lease of", &self.path, source))?,
+            None => LeaseCell::new()
+                .map_err(|source| Error::io("share memory for the lease of", &self.path, source))?,
         };
         let mut held = start(place, options, cell, self.keeper)?;
-        loop {
-            if give_up() {
+        while !held.over {
+            let event = held.next_event(OBSERVE_PERIOD);
+            if observe(event.as_ref()).is_break() {
                 held.command(COMMAND_WITHDRAW);
             }
-            let Some(event) = held.next_event(Duration::from_millis(200)) else {
-                if held.over {
-                    return Err(Error::Interrupted);
-                }
-                continue;
-            };
-            on_event(&event);
             match event {
-                Event::Held { .. } => break,
-                Event::Refused { refusal } => return Err(Error::Refused { path: self.path, refusal }),
-                Event::Lost { loss, .. } => return Err(Error::Lost { path: self.path, loss }),
+                Some(Event::Held { .. }) => {
+                    // What another host wrote is not in our page cache; what is in it is stale.
+                    io::drop_cache(held.place.device().canonical())?;
+                    return Ok(held);
+                }
+                Some(Event::Refused { refusal }) => return Err(Error::Refused { path: self.path, refusal }),
+                Some(Event::Lost { loss, .. }) => return Err(Error::Lost { path: self.path, loss }),
                 _ => {}
             }
         }
-        // What another host wrote since is not in our page cache; what is in it is stale.
-        io::drop_cache(held.place.device().canonical())?;
-        Ok(held)
+        Err(Error::Interrupted)
     }
 
     fn guard_options(&self) -> Result<GuardOptions, Error> {
@@ -207,11 +206,18 @@ impl Options {
         let check_interval_floor_s = match self.tolerate {
             None => 0,
             Some(outage) => timing::check_interval_for(outage).map_err(|longest| {
-                Error::Argument(format!("an outage of {outage:?} cannot be tolerated; at most {longest:?} can"))
+                Error::Argument(format!(
+                    "an outage of {outage:?} cannot be tolerated; at most {longest:?} can"
+                ))
             })?,
         };
         let patience_until = (self.wait > Duration::ZERO).then(|| clock::mono() + self.wait);
-        Ok(GuardOptions { interval: self.interval, check_interval_floor_s, patience_until, watch_only: false })
+        Ok(GuardOptions {
+            interval: self.interval,
+            check_interval_floor_s,
+            patience_until,
+            watch_only: false,
+        })
     }
 }
 
@@ -219,37 +225,45 @@ impl Options {
 ///
 /// # Errors
 /// As [`Options::acquire`]: [`Error::Refused`] if it is in use.
-pub fn watch(path: &Path, mut on_event: impl FnMut(&Event), mut give_up: impl FnMut() -> bool) -> Result<Quiet, Error> {
+pub fn watch(
+    path: &Path,
+    mut observe: impl FnMut(Option<&Event>) -> ControlFlow<()>,
+) -> Result<Quiet, Error> {
     let place = Place::find(path, None)?;
     let cell = LeaseCell::new().map_err(|source| Error::io("share memory to watch", path, source))?;
     let options = GuardOptions { watch_only: true, ..GuardOptions::default() };
     let mut watcher = start(place, options, cell, None)?;
-    loop {
-        if give_up() {
-            return Err(Error::Interrupted);
+    while !watcher.over {
+        let event = watcher.next_event(OBSERVE_PERIOD);
+        if observe(event.as_ref()).is_break() {
+            break;
         }
-        let Some(event) = watcher.next_event(Duration::from_millis(200)) else {
-            if watcher.over {
-                return Err(Error::Interrupted);
-            }
-            continue;
-        };
-        on_event(&event);
         match event {
-            Event::Watched { verdict } => return Ok(verdict),
-            Event::Refused { refusal } => return Err(Error::Refused { path: path.to_owned(), refusal }),
+            Some(Event::Watched { verdict }) => return Ok(verdict),
+            Some(Event::Refused { refusal }) => {
+                return Err(Error::Refused { path: path.to_owned(), refusal });
+            }
             _ => {}
         }
     }
+    Err(Error::Interrupted)
 }
 
-fn start(place: Place, options: GuardOptions, cell: LeaseCell, keeper: Option<UnixStream>) -> Result<Held, Error> {
+fn start(
+    place: Place,
+    options: GuardOptions,
+    cell: LeaseCell,
+    keeper: Option<UnixStream>,
+) -> Result<Held, Error> {
     let path = place.device().path().to_owned();
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
         .map_err(|source| Error::io("make an event descriptor for", &path, source))?;
-    let timer = thread::timer().map_err(|source| Error::io("make a CLOCK_BOOTTIME timer for", &path, source))?;
+    let timer =
+        thread::timer().map_err(|source| Error::io("make a CLOCK_BOOTTIME timer for", &path, source))?;
     if let Some(keeper) = &keeper {
-        keeper.set_nonblocking(true).map_err(|source| Error::io("prepare the keeper's stream for", &path, source))?;
+        keeper
+            .set_nonblocking(true)
+            .map_err(|source| Error::io("prepare the keeper's stream for", &path, source))?;
     }
     let shared = Arc::new(Shared {
         cell,

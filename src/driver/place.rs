@@ -10,7 +10,7 @@ use crate::format::{DeviceName, Image, NodeName, Superblock};
 use crate::io::{BlockFile, Device, read_settled};
 use crate::protocol::{Medium, Native, Owner};
 use crate::sys::identity;
-use crate::sys::users::Target;
+use crate::sys::Target;
 
 /// Reads in a row before a superblock that does not decode is called damaged: a live kernel writes it, too.
 const SUPERBLOCK_READS: u32 = 5;
@@ -53,15 +53,12 @@ impl Place {
         Ok(Place { device, target, superblock, offset_bytes, medium })
     }
 
-    /// Refuses a write-protected device, before anything is opened for writing.
+    /// Refuses a device that cannot be written, before anything is opened for writing.
     ///
     /// # Errors
-    /// [`Error::ReadOnly`].
+    /// [`Error::ReadOnly`], or [`Error::Io`] without the permission.
     pub fn check_writable(&self) -> Result<(), Error> {
-        match self.device.is_read_only() {
-            true => Err(Error::ReadOnly { path: self.device.path().to_owned() }),
-            false => Ok(()),
-        }
+        self.device.check_writable()
     }
 
     /// The device.

@@ -10,6 +10,7 @@ pub mod exclusive;
 pub mod identity;
 mod loops;
 pub mod mountinfo;
+pub mod shared;
 mod swaps;
 mod sysfs;
 pub mod target;
