@@ -4,6 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::{Deserialize, Serialize};
 
 use super::render;
 use crate::clock::{self, Mono};
@@ -42,20 +43,25 @@ impl Progress {
 
     /// Tells an event, and counts down to its end if it has one.
     pub(super) fn event(&mut self, event: &Event) {
-        let (line, until) = told(event);
-        if let Some((until, total, message)) = until {
-            self.until = Some((until, total));
-            if let Some(bar) = &self.bar {
-                bar.set_length(millis(total));
-                bar.set_message(message);
-                self.tick();
-                return;
+        self.show(&told(event));
+    }
+
+    /// As [`Progress::event`], for one that comes from another process.
+    pub(super) fn show(&mut self, told: &Told) {
+        match &told.countdown {
+            Some(countdown) => {
+                self.until = Some((Mono(countdown.until_ns), countdown.total));
+                if let Some(bar) = &self.bar {
+                    bar.set_length(millis(countdown.total));
+                    bar.set_message(countdown.message.clone());
+                    self.tick();
+                    return;
+                }
             }
-        } else {
-            self.clear();
+            None => self.clear(),
         }
-        if let Some(line) = line {
-            self.line(&line);
+        if let Some(line) = &told.line {
+            self.line(line);
         }
     }
 
@@ -79,65 +85,74 @@ impl Progress {
     }
 }
 
-type Countdown = (Mono, Duration, String);
+/// What an event is told as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Told {
+    line: Option<String>,
+    countdown: Option<Countdown>,
+}
 
-fn told(event: &Event) -> (Option<String>, Option<Countdown>) {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Countdown {
+    until_ns: u64,
+    total: Duration,
+    message: String,
+}
+
+/// Renders an event. What ends a verb is not told here but as its result.
+pub(super) fn told(event: &Event) -> Told {
+    let line = |line: String| Told { line: Some(line), countdown: None };
+    let counting = |until: Mono, total: Duration, message: String, line: String| Told {
+        line: Some(line),
+        countdown: Some(Countdown { until_ns: until.0, total, message }),
+    };
     match event {
-        Event::Watching { of, until, total } => {
-            let text = format!("not clean; watching for signs of life; last named: {}", render::peer(of));
-            let short = format!("watching {}", describe::peer(of));
-            (Some(format!("{text}; {} to go", render::seconds(*total))), Some((*until, *total, short)))
-        }
-        Event::Claiming { until, total } => {
-            let text = "claimed; watching that nobody else claims";
-            (
-                Some(format!("{text}; {} to go", render::seconds(*total))),
-                Some((*until, *total, "claimed; watching for rivals".to_owned())),
-            )
-        }
+        Event::Watching { of, until, total } => counting(
+            *until,
+            *total,
+            format!("not clean; watching {}", describe::peer(of)),
+            format!("not clean; watching it for {}; last named: {}", render::seconds(*total), render::peer(of)),
+        ),
+        Event::Claiming { until, total } => counting(
+            *until,
+            *total,
+            "claimed; watching for rivals".to_owned(),
+            format!("claimed; watching for {} that nobody else claims", render::seconds(*total)),
+        ),
         Event::Waiting { of, patience_until } => {
             let left = patience_until.since(clock::mono());
-            let text = format!("in use elsewhere; waiting for it to end; last named: {}", render::peer(of));
-            let short = format!("in use; waiting for {}", describe::peer(of));
-            (
-                Some(format!("{text}; giving up after {}", render::seconds(left))),
-                Some((*patience_until, left, short)),
-            )
+            let text = format!("in use elsewhere; waiting up to {} for it to end", render::seconds(left));
+            let message = format!("in use; waiting for {}", describe::peer(of));
+            counting(*patience_until, left, message, format!("{text}; last named: {}", render::peer(of)))
         }
-        Event::LostRace { to, .. } => (
-            Some(format!("another claimer was faster; looking again; last named: {}", render::peer(to))),
-            None,
-        ),
-        Event::TooSlow { took, limit, check_interval_s } => (
-            Some(format!(
-                "a write took {}, more than the {} that can count; starting again with a check interval of {check_interval_s} s",
-                render::seconds(*took),
-                render::seconds(*limit)
-            )),
-            None,
-        ),
-        Event::Held { .. } => (Some("held".to_owned()), None),
-        Event::Intruder { by } => (
-            Some(format!(
-                "warning: somebody claimed over our beat; beaten over; block named: {}",
-                render::peer(by)
-            )),
-            None,
-        ),
-        Event::Cleared { by } => (
-            Some(format!(
-                "warning: our live block was marked clean by force; beaten over; mark named: {}",
-                render::peer(by)
-            )),
-            None,
-        ),
-        Event::Repaired => (Some("warning: the MMP block stood damaged; written anew".to_owned()), None),
+        Event::WaitingHere { users, patience_until } => {
+            let left = patience_until.since(clock::mono());
+            let users = users.join(", ");
+            let text = format!("in use on this host; waiting up to {} for it to end: {users}", render::seconds(left));
+            counting(*patience_until, left, format!("in use on this host: {users}"), text)
+        }
+        Event::LostRace { to, .. } => {
+            line(format!("another claimer was faster; looking again; last named: {}", render::peer(to)))
+        }
+        Event::TooSlow { took, limit, check_interval_s } => line(format!(
+            "a write took {}, more than the {} that can count; again with a check interval of {check_interval_s} s",
+            render::seconds(*took),
+            render::seconds(*limit)
+        )),
+        Event::Held { .. } => line("held".to_owned()),
+        Event::Intruder { by } => {
+            line(format!("warning: somebody claimed over our beat; beaten over; it named: {}", render::peer(by)))
+        }
+        Event::Cleared { by } => line(format!(
+            "warning: our live block was marked clean by force; beaten over; it named: {}",
+            render::peer(by)
+        )),
+        Event::Repaired => line("warning: the MMP block stood damaged; written anew".to_owned()),
         Event::IoTrouble { what, lease_end } => {
             let left = render::seconds(lease_end.since(clock::mono()));
-            (Some(format!("warning: {what}; trying again, {left} of the lease left")), None)
+            line(format!("warning: {what}; trying again, {left} of the lease left"))
         }
-        // The verbs say these themselves, as their result.
-        Event::Lost { .. } | Event::Refused { .. } | Event::Watched { .. } | Event::Released => (None, None),
+        Event::Lost { .. } | Event::Refused { .. } | Event::Watched { .. } | Event::Released => Told::default(),
     }
 }
 

@@ -27,7 +27,6 @@ mod place;
 mod thread;
 
 use std::ops::ControlFlow;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -43,18 +42,19 @@ use self::thread::{COMMAND_CRASH, COMMAND_RELEASE, COMMAND_WITHDRAW, Driver, Sha
 use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::io;
-use crate::protocol::{Event, Guard, GuardOptions, Quiet, timing};
+use crate::protocol::{Event, Guard, GuardOptions, Quiet, Refusal, timing};
 use crate::sys::users;
 
 /// Events that may wait for a listener.
 const EVENT_BACKLOG: usize = 256;
 /// How often an observer is asked when nothing happens.
 const OBSERVE_PERIOD: Duration = Duration::from_millis(100);
+/// How often the users on this host are looked for while waiting for them.
+const USERS_PERIOD: Duration = Duration::from_millis(250);
 /// The driver's stack: its frames hold a few images of 1 KiB.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// How to claim a device.
-#[derive(Debug)]
 #[must_use = "options do nothing until `acquire`"]
 pub struct Options {
     path: PathBuf,
@@ -63,8 +63,12 @@ pub struct Options {
     tolerate: Option<Duration>,
     wait: Duration,
     cell: Option<LeaseCell>,
-    keeper: Option<UnixStream>,
+    realtime: bool,
+    wake_keeper: Option<WakeKeeper>,
 }
+
+/// Tells a keeper to look at the lease cell now. Must not block.
+type WakeKeeper = Box<dyn Fn() + Send>;
 
 /// A device held: while this lives, and the lease runs, it is ours.
 #[derive(Debug)]
@@ -102,7 +106,8 @@ impl Options {
             tolerate: None,
             wait: Duration::ZERO,
             cell: None,
-            keeper: None,
+            realtime: false,
+            wake_keeper: None,
         }
     }
 
@@ -136,9 +141,16 @@ impl Options {
         self
     }
 
-    /// A stream to wake a keeper with when the lease is lost or shortened; closed when the guarding thread ends.
-    pub fn keeper(mut self, keeper: UnixStream) -> Self {
-        self.keeper = Some(keeper);
+    /// Runs the guarding thread with real-time scheduling, if the system allows it.
+    pub fn realtime(mut self, realtime: bool) -> Self {
+        self.realtime = realtime;
+        self
+    }
+
+    /// Called from the guarding thread when the lease was lost or shortened; must not block. Dropped when that thread
+    /// ends.
+    pub fn wake_keeper(mut self, wake: impl Fn() + Send + 'static) -> Self {
+        self.wake_keeper = Some(Box::new(wake));
         self
     }
 
@@ -163,17 +175,17 @@ impl Options {
         let place = Place::find(&self.path, self.node.as_deref())?;
         place.check_writable()?;
         let options = self.guard_options()?;
-        let used = users::users_before_claim(place.target(), &[])?;
-        if !used.is_empty() {
-            let users = used.iter().map(ToString::to_string).collect();
-            return Err(Error::UsedHere { path: self.path, users });
+        let patience_until = options.patience_until.unwrap_or_default();
+        if self.wait_for_users_here(&place, patience_until, &mut observe)?.is_break() {
+            let refusal = Refusal::Withdrawn { claim_left_standing: false };
+            return Err(Error::Refused { path: self.path, refusal });
         }
         let cell = match self.cell {
             Some(cell) => cell,
             None => LeaseCell::new()
                 .map_err(|source| Error::io("share memory for the lease of", &self.path, source))?,
         };
-        let mut held = start(place, options, cell, self.keeper)?;
+        let mut held = start(place, options, cell, self.realtime, self.wake_keeper)?;
         while !held.over {
             let event = held.next_event(OBSERVE_PERIOD);
             if observe(event.as_ref()).is_break() {
@@ -191,6 +203,32 @@ impl Options {
             }
         }
         Err(Error::Interrupted)
+    }
+
+    /// Step 0: nothing is claimed that this host uses already.
+    fn wait_for_users_here(
+        &self,
+        place: &Place,
+        patience_until: Mono,
+        observe: &mut impl FnMut(Option<&Event>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
+        let mut told = Vec::new();
+        loop {
+            let used = users::users_before_claim(place.target(), &[])?;
+            let users: Vec<_> = used.iter().map(ToString::to_string).collect();
+            if users.is_empty() {
+                return Ok(ControlFlow::Continue(()));
+            }
+            if clock::mono() >= patience_until {
+                return Err(Error::UsedHere { path: self.path.clone(), users });
+            }
+            let event = (users != told).then(|| Event::WaitingHere { users: users.clone(), patience_until });
+            told = users;
+            if observe(event.as_ref()).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            clock::sleep(USERS_PERIOD.min(patience_until.since(clock::mono())));
+        }
     }
 
     fn guard_options(&self) -> Result<GuardOptions, Error> {
@@ -232,7 +270,7 @@ pub fn watch(
     let place = Place::find(path, None)?;
     let cell = LeaseCell::new().map_err(|source| Error::io("share memory to watch", path, source))?;
     let options = GuardOptions { watch_only: true, ..GuardOptions::default() };
-    let mut watcher = start(place, options, cell, None)?;
+    let mut watcher = start(place, options, cell, false, None)?;
     while !watcher.over {
         let event = watcher.next_event(OBSERVE_PERIOD);
         if observe(event.as_ref()).is_break() {
@@ -260,11 +298,6 @@ fn start(
         .map_err(|source| Error::io("make an event descriptor for", &path, source))?;
     let timer =
         thread::timer().map_err(|source| Error::io("make a CLOCK_BOOTTIME timer for", &path, source))?;
-    if let Some(keeper) = &keeper {
-        keeper
-            .set_nonblocking(true)
-            .map_err(|source| Error::io("prepare the keeper's stream for", &path, source))?;
-    }
     let shared = Arc::new(Shared {
         cell,
         wake,
@@ -278,12 +311,18 @@ fn start(
     let store = place.store()?;
     let guard = Guard::new(place.medium().clone(), options, fastrand::u64(..), clock::now());
     let driver =
-        Driver { guard, store, shared: Arc::clone(&shared), events: sender, keeper, timer, cell_end: None };
+        Driver { guard, store, shared: Arc::clone(&shared), events: sender, wake_keeper, timer, cell_end: None };
     // Detached: a thread that hangs in a dead device's I/O is waited for by nobody.
     std::thread::Builder::new()
         .name("mmp-beat".to_owned())
         .stack_size(STACK_BYTES)
-        .spawn(move || driver.run())
+        .spawn(move || {
+            if realtime {
+                // Best effort; without it beats are only less punctual under load.
+                let _ = crate::sys::realtime::schedule_this_thread();
+            }
+            driver.run();
+        })
         .map_err(|source| Error::io("start the guarding thread for", &path, source))?;
     Ok(Held { place, shared, events, over: false })
 }

@@ -8,9 +8,7 @@
 //! acknowledgement was judged in time; the clock is read once more right before a write is begun. Does not protect
 //! from a stall between that reading and the write: a rival finds such a write and beats over it (`protocol`).
 
-use std::io::Write as _;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -54,8 +52,8 @@ pub(super) struct Driver<S> {
     pub(super) store: S,
     pub(super) shared: Arc<Shared>,
     pub(super) events: SyncSender<Event>,
-    /// One byte wakes the keeper at once when the lease is lost; closed with the thread.
-    pub(super) keeper: Option<UnixStream>,
+    /// Makes the keeper look at once when the lease is lost or shortened; dropped with the thread.
+    pub(super) wake_keeper: Option<super::WakeKeeper>,
     pub(super) timer: TimerFd,
     /// What the cell was left at.
     pub(super) cell_end: Option<Mono>,
@@ -199,9 +197,8 @@ impl<S: BlockStore> Driver<S> {
     }
 
     fn wake_keeper(&mut self) {
-        if let Some(keeper) = &mut self.keeper {
-            // Non-blocking: a full pipe wakes him as well, and a closed one means that he acts already.
-            let _ = keeper.write(b"!");
+        if let Some(wake) = &self.wake_keeper {
+            wake();
         }
     }
 

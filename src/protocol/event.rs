@@ -143,6 +143,13 @@ pub enum Event {
         /// When patience ends.
         patience_until: Mono,
     },
+    /// It is used on this very host; the claimer was told to be patient and has not begun.
+    WaitingHere {
+        /// By whom and where, one text each.
+        users: Vec<String>,
+        /// When patience ends.
+        patience_until: Mono,
+    },
     /// Our claim stands in the block and is watched.
     Claiming {
         /// If nothing changes, the device is ours then.
