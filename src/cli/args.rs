@@ -84,6 +84,9 @@ pub(super) struct Run {
     /// Say nothing but errors.
     #[arg(short, long)]
     pub(super) quiet: bool,
+    /// Do not look for other users on this host: several holders of one image file, as `demo` has them.
+    #[arg(long, hide = true)]
+    pub(super) pretend_another_host: bool,
 }
 
 #[derive(Debug, Args)]

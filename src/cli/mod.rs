@@ -7,6 +7,7 @@ mod interrupt;
 mod output;
 mod progress;
 mod render;
+mod run;
 mod show;
 
 use std::process::ExitCode;
@@ -25,7 +26,8 @@ pub fn main() -> ExitCode {
     match &cli.verb {
         Verb::Show(arguments) => show::run(arguments),
         Verb::Check(arguments) => check::run(arguments),
-        Verb::Run(_) | Verb::Demo(_) | Verb::Generate(_) => ExitCode::from(exit::RUN_OTHER),
+        Verb::Run(arguments) => run::run(arguments),
+        Verb::Demo(_) | Verb::Generate(_) => ExitCode::from(exit::RUN_OTHER),
     }
 }
 

@@ -111,7 +111,11 @@ pub(super) fn told(event: &Event) -> Told {
             *until,
             *total,
             format!("not clean; watching {}", describe::peer(of)),
-            format!("not clean; watching it for {}; last named: {}", render::seconds(*total), render::peer(of)),
+            format!(
+                "not clean; watching it for {}; last named: {}",
+                render::seconds(*total),
+                render::peer(of)
+            ),
         ),
         Event::Claiming { until, total } => counting(
             *until,
@@ -128,7 +132,10 @@ pub(super) fn told(event: &Event) -> Told {
         Event::WaitingHere { users, patience_until } => {
             let left = patience_until.since(clock::mono());
             let users = users.join(", ");
-            let text = format!("in use on this host; waiting up to {} for it to end: {users}", render::seconds(left));
+            let text = format!(
+                "in use on this host; waiting up to {} for it to end: {users}",
+                render::seconds(left)
+            );
             counting(*patience_until, left, format!("in use on this host: {users}"), text)
         }
         Event::LostRace { to, .. } => {
@@ -140,9 +147,10 @@ pub(super) fn told(event: &Event) -> Told {
             render::seconds(*limit)
         )),
         Event::Held { .. } => line("held".to_owned()),
-        Event::Intruder { by } => {
-            line(format!("warning: somebody claimed over our beat; beaten over; it named: {}", render::peer(by)))
-        }
+        Event::Intruder { by } => line(format!(
+            "warning: somebody claimed over our beat; beaten over; it named: {}",
+            render::peer(by)
+        )),
         Event::Cleared { by } => line(format!(
             "warning: our live block was marked clean by force; beaten over; it named: {}",
             render::peer(by)
@@ -152,7 +160,9 @@ pub(super) fn told(event: &Event) -> Told {
             let left = render::seconds(lease_end.since(clock::mono()));
             line(format!("warning: {what}; trying again, {left} of the lease left"))
         }
-        Event::Lost { .. } | Event::Refused { .. } | Event::Watched { .. } | Event::Released => Told::default(),
+        Event::Lost { .. } | Event::Refused { .. } | Event::Watched { .. } | Event::Released => {
+            Told::default()
+        }
     }
 }
 

@@ -43,7 +43,7 @@ use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::io;
 use crate::protocol::{Event, Guard, GuardOptions, Quiet, Refusal, timing};
-use crate::sys::users;
+use crate::sys::{process, users};
 
 /// Events that may wait for a listener.
 const EVENT_BACKLOG: usize = 256;
@@ -65,6 +65,7 @@ pub struct Options {
     cell: Option<LeaseCell>,
     realtime: bool,
     wake_keeper: Option<WakeKeeper>,
+    another_host: bool,
 }
 
 /// Tells a keeper to look at the lease cell now. Must not block.
@@ -77,6 +78,7 @@ pub struct Held {
     shared: Arc<Shared>,
     events: Receiver<Event>,
     over: bool,
+    another_host: bool,
 }
 
 /// How a held device fares.
@@ -108,6 +110,7 @@ impl Options {
             cell: None,
             realtime: false,
             wake_keeper: None,
+            another_host: false,
         }
     }
 
@@ -138,6 +141,14 @@ impl Options {
     /// Shares the lease through `cell`, so that another process can watch it; by default a cell of its own.
     pub fn cell(mut self, cell: LeaseCell) -> Self {
         self.cell = Some(cell);
+        self
+    }
+
+    /// Pretends that this process runs on a host of its own: what else on this host uses the device is not looked for,
+    /// neither before the claim nor before the release. For demonstrations with several holders of one image file.
+    #[doc(hidden)]
+    pub fn pretend_another_host(mut self, another_host: bool) -> Self {
+        self.another_host = another_host;
         self
     }
 
@@ -186,6 +197,7 @@ impl Options {
                 .map_err(|source| Error::io("share memory for the lease of", &self.path, source))?,
         };
         let mut held = start(place, options, cell, self.realtime, self.wake_keeper)?;
+        held.another_host = self.another_host;
         while !held.over {
             let event = held.next_event(OBSERVE_PERIOD);
             if observe(event.as_ref()).is_break() {
@@ -213,7 +225,7 @@ impl Options {
         observe: &mut impl FnMut(Option<&Event>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
         let mut told = Vec::new();
-        loop {
+        while !self.another_host {
             let used = users::users_before_claim(place.target(), &[])?;
             let users: Vec<_> = used.iter().map(ToString::to_string).collect();
             if users.is_empty() {
@@ -229,6 +241,7 @@ impl Options {
             }
             clock::sleep(USERS_PERIOD.min(patience_until.since(clock::mono())));
         }
+        Ok(ControlFlow::Continue(()))
     }
 
     fn guard_options(&self) -> Result<GuardOptions, Error> {
@@ -291,7 +304,8 @@ fn start(
     place: Place,
     options: GuardOptions,
     cell: LeaseCell,
-    keeper: Option<UnixStream>,
+    realtime: bool,
+    wake_keeper: Option<WakeKeeper>,
 ) -> Result<Held, Error> {
     let path = place.device().path().to_owned();
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
@@ -310,8 +324,15 @@ fn start(
     let (sender, events) = sync_channel(EVENT_BACKLOG);
     let store = place.store()?;
     let guard = Guard::new(place.medium().clone(), options, fastrand::u64(..), clock::now());
-    let driver =
-        Driver { guard, store, shared: Arc::clone(&shared), events: sender, wake_keeper, timer, cell_end: None };
+    let driver = Driver {
+        guard,
+        store,
+        shared: Arc::clone(&shared),
+        events: sender,
+        wake_keeper,
+        timer,
+        cell_end: None,
+    };
     // Detached: a thread that hangs in a dead device's I/O is waited for by nobody.
     std::thread::Builder::new()
         .name("mmp-beat".to_owned())
@@ -324,7 +345,7 @@ fn start(
             driver.run();
         })
         .map_err(|source| Error::io("start the guarding thread for", &path, source))?;
-    Ok(Held { place, shared, events, over: false })
+    Ok(Held { place, shared, events, over: false, another_host: false })
 }
 
 impl Held {
@@ -376,28 +397,23 @@ impl Held {
         self.over
     }
 
-    /// Who still uses the device on this host, other than this process.
-    ///
-    /// # Errors
-    /// If the host's own records cannot be read.
-    pub fn users(&self) -> Result<Vec<users::User>, Error> {
-        let unused = users::claim_unused(self.place.target(), &[own_pid()])?;
-        Ok(unused.err().unwrap_or_default())
-    }
-
     /// Flushes the node, verifies the block, writes the clean mark. This process must have closed its own
-    /// descriptors of the device before.
+    /// descriptors of the device before. Descriptors of its ancestors do not count: they wait for it (flock(1), a shell).
     ///
     /// # Errors
     /// [`Error::UsedHere`] if another process, a mount or a loop device still uses it: it stays held, ask again.
     /// [`Error::Io`] if the flush failed: it stays held. [`Error::Lost`] if protection had ended.
     pub fn release(&mut self) -> Result<(), Error> {
         let path = self.place.device().path().to_owned();
-        let exclusive = match users::claim_unused(self.place.target(), &[own_pid()])? {
-            Ok(exclusive) => exclusive,
-            Err(used) => {
-                let users = used.iter().map(ToString::to_string).collect();
-                return Err(Error::UsedHere { path, users });
+        let exclusive = if self.another_host {
+            None
+        } else {
+            match users::claim_unused(self.place.target(), &process::ancestors())? {
+                Ok(exclusive) => Some(exclusive),
+                Err(used) => {
+                    let users = used.iter().map(ToString::to_string).collect();
+                    return Err(Error::UsedHere { path, users });
+                }
             }
         };
         // Our own descriptor suppresses the kernel's flush at last close: unflushed, these pages would be written
@@ -430,8 +446,4 @@ impl Drop for Held {
             self.command(COMMAND_CRASH);
         }
     }
-}
-
-fn own_pid() -> i32 {
-    nix::unistd::getpid().as_raw()
 }

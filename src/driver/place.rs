@@ -9,8 +9,8 @@ use crate::format::superblock::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};
 use crate::format::{DeviceName, Image, NodeName, Superblock};
 use crate::io::{BlockFile, Device, read_settled};
 use crate::protocol::{Medium, Native, Owner};
-use crate::sys::identity;
 use crate::sys::Target;
+use crate::sys::identity;
 
 /// Reads in a row before a superblock that does not decode is called damaged: a live kernel writes it, too.
 const SUPERBLOCK_READS: u32 = 5;

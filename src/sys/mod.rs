@@ -5,15 +5,20 @@
 //! business, and [`users`] says which local users stay invisible.
 
 mod bounded;
+pub mod cgroup;
 mod descriptors;
 pub mod exclusive;
 pub mod identity;
 mod loops;
 pub mod mountinfo;
+pub mod process;
+pub mod realtime;
 pub mod shared;
+pub mod spawn;
 mod swaps;
 mod sysfs;
 pub mod target;
+pub mod terminal;
 pub mod users;
 
 pub use exclusive::ExclusiveHold;

@@ -14,12 +14,12 @@ use super::super::args::Run;
 use super::super::{exit, progress, render};
 use super::messages::{FromDriver, ToDriver};
 use crate::clock::{self, Mono};
+use crate::driver::cell::LeaseCell;
 use crate::driver::{Held, Options};
 use crate::error::{Error, Kind};
 use crate::keeper::DriverPipe;
-use crate::driver::cell::LeaseCell;
+use crate::keeper::message::Socket;
 use crate::protocol::Event;
-use crate::sys::packets::Socket;
 use crate::sys::realtime::{Lock, protect};
 
 /// How often the main thread looks at the socket, and asks whether the device is unused.
@@ -56,6 +56,7 @@ impl Driver {
             .wait(arguments.wait.unwrap_or_default())
             .cell(cell)
             .realtime(true)
+            .pretend_another_host(arguments.pretend_another_host)
             .wake_keeper(move || pipe.wake());
         if let Some(node) = &arguments.node {
             options = options.node(node);

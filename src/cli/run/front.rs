@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, SigmaskHow, pthread_sigmask, raise};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
@@ -21,8 +21,8 @@ use super::kill;
 use super::messages::{FromDriver, ToDriver};
 use crate::clock::{self, Mono};
 use crate::format::name::escape;
+use crate::keeper::message::Socket;
 use crate::keeper::{FromKeeper, KeeperHandle, ToKeeper, Why};
-use crate::sys::packets::Socket;
 use crate::sys::process::{self, Left};
 use crate::sys::spawn::CommandEnd;
 use crate::sys::terminal::Terminal;
@@ -109,7 +109,9 @@ impl<'a> Front<'a> {
     pub(super) fn run(mut self) -> u8 {
         let code = loop {
             self.sleep();
-            if let Some(code) = self.hear_signals().or_else(|| self.hear_driver()).or_else(|| self.hear_keeper()) {
+            if let Some(code) =
+                self.hear_signals().or_else(|| self.hear_driver()).or_else(|| self.hear_keeper())
+            {
                 break code;
             }
             if self.lost.is_some_and(|until| clock::mono() >= until) {
@@ -268,7 +270,9 @@ impl<'a> Front<'a> {
                 self.code = CommandEnd::NotStarted(failure).exit_code(exit::RUN_OTHER);
             }
             FromKeeper::StartRefused { why } => {
-                output::complain(&format!("the command was not started: protection ended before it could ({why:?})"));
+                output::complain(&format!(
+                    "the command was not started: protection ended before it could ({why:?})"
+                ));
                 self.refused = true;
                 self.lost.get_or_insert(clock::mono() + FENCE_PATIENCE);
             }
@@ -307,7 +311,9 @@ impl<'a> Front<'a> {
             Why::CellLost => "the device was lost",
         };
         let device = render::shown(&self.arguments.device);
-        output::complain(&format!("{device}: protection lost: {reason}; the command was killed ({killed} processes)"));
+        output::complain(&format!(
+            "{device}: protection lost: {reason}; the command was killed ({killed} processes)"
+        ));
         if still_there_count > 0 {
             let names: Vec<_> = still_there
                 .iter()

@@ -21,8 +21,8 @@ use self::front::Front;
 use super::args::Run;
 use super::{exit, output};
 use crate::driver::cell::LeaseCell;
+use crate::keeper::message::Socket;
 use crate::keeper::{DriverPipe, KeeperHandle, KeeperSpec};
-use crate::sys::packets::Socket;
 use crate::sys::process;
 use crate::sys::spawn::{Descriptors, Place, fork_process};
 
@@ -50,8 +50,9 @@ fn start(arguments: &Run) -> std::io::Result<Front<'_>> {
     let driver = fork_process(c"mmp-driver", Place::OwnSession, Descriptors::Only(&keep), move || {
         driver.run(arguments)
     })?;
-    let keeper = KeeperHandle::fork(KeeperSpec { cell, driver_pipe, driver, command: arguments.command.clone() })
-        .inspect_err(|_| kill(driver))?;
+    let keeper =
+        KeeperHandle::fork(KeeperSpec { cell, driver_pipe, driver, command: arguments.command.clone() })
+            .inspect_err(|_| kill(driver))?;
     Ok(Front::new(arguments, signals, driver, ours, keeper))
 }
 

@@ -1,0 +1,150 @@
+//! A cgroup of the command's own, where there is a cgroup v2 that we may write: it kills a whole tree in one
+//! step, forks in flight included (`cgroup.kill`, Linux 5.14).
+//!
+//! An addition, never a condition: whatever fails here, the tree is killed by walking it (`sys::process`). Both are
+//! used together, since a process may be moved out of its cgroup, and a cgroup may have been joined in vain.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Pid;
+
+/// A cgroup made for one command. Dropping it leaves it: call [`Cgroup::remove`].
+#[derive(Debug)]
+pub struct Cgroup {
+    path: PathBuf,
+    /// Opened beforehand: a child joins by one write.
+    procs: File,
+    kill: File,
+}
+
+impl Cgroup {
+    /// Makes `mmp-run-<pid>` below the cgroup this process is in; `None` if there is no cgroup v2 for us.
+    #[must_use]
+    pub fn create() -> Option<Cgroup> {
+        let mountinfo = fs::read("/proc/self/mountinfo").ok()?;
+        let membership = fs::read("/proc/self/cgroup").ok()?;
+        let own = own_directory(&mountinfo, &membership)?;
+        Self::create_in(&own, &format!("mmp-run-{}", Pid::this()))
+    }
+
+    fn create_in(parent: &Path, name: &str) -> Option<Cgroup> {
+        let path = parent.join(name);
+        // One left behind by an earlier process with our pid goes, unless something still runs in it.
+        let _ = remove_directories(&path);
+        fs::create_dir(&path).ok()?;
+        let open = |file| OpenOptions::new().write(true).open(path.join(file));
+        match (open("cgroup.procs"), open("cgroup.kill")) {
+            (Ok(procs), Ok(kill)) => Some(Cgroup { path, procs, kill }),
+            _ => {
+                let _ = fs::remove_dir(&path);
+                None
+            }
+        }
+    }
+
+    /// Puts the calling process into it. For a child between fork and exec.
+    ///
+    /// # Errors
+    /// What the kernel says; the caller goes on without.
+    pub fn join(&self) -> io::Result<()> {
+        (&self.procs).write_all(b"0")
+    }
+
+    /// Sends SIGKILL to everything in it and below it, at once.
+    ///
+    /// # Errors
+    /// What the kernel says; the tree has to be walked in any case.
+    pub fn kill(&self) -> io::Result<()> {
+        (&self.kill).write_all(b"1")
+    }
+
+    /// Nothing runs in it or below it. Zombies do not count. Unreadable counts as empty: the walk decides then.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match fs::read_to_string(self.path.join("cgroup.events")) {
+            Ok(events) => !events.lines().any(|line| line.trim_end() == "populated 1"),
+            Err(_) => true,
+        }
+    }
+
+    /// Removes it, with the cgroups that the command made below. It must be empty.
+    ///
+    /// # Errors
+    /// `EBUSY` while something is in it, zombies included: try again after reaping.
+    pub fn remove(&self) -> io::Result<()> {
+        match remove_directories(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Removes directories, deepest first. The files of a cgroup vanish with it and cannot be unlinked.
+fn remove_directories(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_directories(&entry.path())?;
+        }
+    }
+    fs::remove_dir(path)
+}
+
+/// Where the cgroup v2 of this process is: its path from `/proc/self/cgroup` ("0::/path", cgroups(7)) below the
+/// mount point from `/proc/self/mountinfo`, whose root may be a part of the hierarchy only.
+fn own_directory(mountinfo: &[u8], membership: &[u8]) -> Option<PathBuf> {
+    let membership = String::from_utf8_lossy(membership);
+    let own = membership.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let mountinfo = String::from_utf8_lossy(mountinfo);
+    mountinfo.lines().find_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        if filesystem.split(' ').next() != Some("cgroup2") {
+            return None;
+        }
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
+        let below = Path::new(own).strip_prefix(&root).ok()?;
+        // A cgroup outside of our cgroup namespace shows as "/..": not ours to write in.
+        let inside = below.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        inside.then(|| Path::new(&point).join(below))
+    })
+}
+
+/// Octal escapes of mountinfo: space, tab, newline, backslash (proc_pid_mountinfo(5)).
+fn unescape(field: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(field.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &[u8] = b"\
+24 1 0:22 / /proc rw - proc proc rw
+33 32 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu
+42 32 0:39 /pod /sys/fs/cg\\040two rw,relatime shared:9 - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn the_own_directory_is_taken_relative_to_the_root_of_the_mount() {
+        let directory = |own: &str| own_directory(MOUNTS, format!("9:cpu:/x\n0::{own}\n").as_bytes());
+        assert_eq!(directory("/pod/a"), Some("/sys/fs/cg two/a".into()));
+        assert_eq!(directory("/pod"), Some("/sys/fs/cg two".into()));
+        assert_eq!(directory("/elsewhere"), None);
+        assert_eq!(directory("/../up"), None);
+        assert_eq!(directory("/pod/../up"), None);
+        assert_eq!(own_directory(MOUNTS, b"4:memory:/x\n"), None);
+        assert_eq!(own_directory(b"24 1 0:22 / /proc rw - proc proc rw\n", b"0::/\n"), None);
+    }
+
+    #[test]
+    fn no_cgroup_is_made_in_an_ordinary_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(Cgroup::create_in(directory.path(), "mmp-run-1").is_none());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
