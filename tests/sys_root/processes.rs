@@ -1,10 +1,15 @@
 //! Processes that have the device open, and what the exclusive hold keeps out.
 
 use std::fs::OpenOptions;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::Mode;
 
 use mmpguard::clock;
 use mmpguard::sys::{TargetKind, User, claim_unused, survey, users_before_claim};
@@ -171,4 +176,37 @@ fn a_hung_writer_does_not_hang_the_search() {
     assert_eq!(users, [User::Process { pid, command: "dd".to_owned(), writable: true }]);
     eprintln!("the search took {took:?} beside a hung writer");
     assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+/// A process with a descriptor on a file server that answers nothing: a FUSE filesystem that nobody serves.
+#[test]
+fn a_dead_file_server_does_not_hang_the_search() {
+    need!("losetup", "stat", "timeout");
+    let image = Image::new(8);
+    let device = Loop::over(&image.path);
+    let dir = image.dir.path().join("dead");
+    std::fs::create_dir(&dir).unwrap();
+    let Ok(server) = OpenOptions::new().read(true).write(true).open("/dev/fuse") else {
+        return skip("there is no /dev/fuse");
+    };
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+    mount(Some("dead"), &dir, Some("fuse"), MsFlags::empty(), Some(options.as_str())).unwrap();
+    let mounted = Mounted(dir.clone());
+    // Opened by path only, which asks the server nothing, and inherited.
+    let descriptor = open(&dir, OFlag::O_PATH, Mode::empty()).unwrap();
+    let client = Process(Command::new("sleep").arg("1000").spawn().unwrap());
+    client.until_it_sleeps();
+    drop(descriptor);
+    let held = std::fs::read_dir(format!("/proc/{}/fd", client.pid())).unwrap().filter_map(Result::ok);
+    assert!(held.map(|it| std::fs::read_link(it.path()).unwrap()).any(|link| link == dir));
+    let plain = Command::new("timeout").args(["-s", "KILL", "1", "stat"]).arg(&dir).output().unwrap();
+    assert!(!plain.status.success(), "the server does not answer");
+
+    let before = clock::mono();
+    assert_eq!(users_before_claim(&device.target(), &[]).unwrap(), []);
+    let took = clock::mono().since(before);
+    drop(server); // ends the connection; unmounting asks nobody now
+    drop(mounted);
+    eprintln!("the search took {took:?} beside a dead file server");
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }
