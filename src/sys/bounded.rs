@@ -3,8 +3,8 @@
 //! Protects: a scan of the host ends although a process, a filesystem or a loop device it looks at is stuck in the
 //! kernel. Does not protect: what hangs cannot be interrupted; its thread stays behind until the kernel lets it go.
 
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// How long one item may take. A process with 100,000 descriptors takes about 0.2 s.
@@ -12,6 +12,9 @@ pub(super) const STEP_LIMIT: Duration = Duration::from_secs(2);
 
 /// After so many stuck items the rest are given up at once: every one leaves a thread behind and costs a whole limit.
 const STUCK_AT_MOST: usize = 4;
+
+/// Enough for the steps of a scan. The process may be locked in memory, where the usual 2 MiB would all be real.
+const STACK_BYTES: usize = 256 << 10;
 
 /// What became of the items.
 pub(super) struct Answers<O> {
@@ -39,19 +42,16 @@ where
     let mut next = 0;
     while next < count {
         let receiver = start(&work, next);
-        loop {
-            match receiver.recv_timeout(limit) {
-                Ok(answer) => {
-                    answers.done.push((next, answer));
-                    next += 1;
-                }
-                // Disconnected also when the step panicked: that item has no answer either.
-                Err(RecvTimeoutError::Disconnected) if next == count => return answers,
-                Err(_) => break,
-            }
+        while next < count {
+            // Disconnected when the step panicked or no thread could be started: no answer either.
+            let Ok(answer) = receiver.recv_timeout(limit) else {
+                answers.stuck.push(next);
+                next += 1;
+                break;
+            };
+            answers.done.push((next, answer));
+            next += 1;
         }
-        answers.stuck.push(next);
-        next += 1;
         if answers.stuck.len() == STUCK_AT_MOST {
             answers.stuck.extend(next..count);
             break;
@@ -62,7 +62,7 @@ where
 
 /// Starts a thread on the items from `first` on. Without a thread (the process limit is reached) the channel is
 /// closed at once and the item counts as stuck.
-fn start<I, O, F>(work: &Arc<(Vec<I>, F)>, first: usize) -> mpsc::Receiver<O>
+fn start<I, O, F>(work: &Arc<(Vec<I>, F)>, first: usize) -> Receiver<O>
 where
     I: Send + Sync + 'static,
     O: Send + 'static,
@@ -70,7 +70,8 @@ where
 {
     let (sender, receiver) = channel();
     let work = Arc::clone(work);
-    let started = std::thread::Builder::new().name("host-scan".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name("host-scan".to_owned()).stack_size(STACK_BYTES);
+    let started = thread.spawn(move || {
         let (items, step) = &*work;
         for item in &items[first..] {
             if sender.send(step(item)).is_err() {
@@ -114,6 +115,16 @@ mod tests {
         assert!(answers.done.is_empty());
         assert_eq!(answers.stuck.len(), 100);
         drop(free);
+    }
+
+    #[test]
+    fn a_panicking_step_is_no_answer() {
+        let answers = each(vec![0, 1, 2], Duration::from_secs(5), |&item| {
+            assert_ne!(item, 1, "this panic belongs to the test");
+            item
+        });
+        assert_eq!(answers.done, vec![(0, 0), (2, 2)]);
+        assert_eq!(answers.stuck, vec![1]);
     }
 
     #[test]

@@ -37,10 +37,9 @@ impl ExclusiveHold {
     /// # Errors
     /// [`Error::Io`] if it cannot be opened for another reason, or if the path has come to mean another device.
     pub(super) fn take(target: &Target) -> Result<Option<ExclusiveHold>, Error> {
-        const OP: &str = "open it exclusively";
-        let exclusive = match target.kind {
-            TargetKind::Block { .. } => libc::O_EXCL,
-            TargetKind::File { .. } => 0,
+        let (exclusive, op) = match target.kind {
+            TargetKind::Block { .. } => (libc::O_EXCL, "open it exclusively"),
+            TargetKind::File { .. } => (0, "open it"),
         };
         let opened = OpenOptions::new()
             .read(true)
@@ -52,10 +51,10 @@ impl ExclusiveHold {
                 Some(Errno::EBUSY) => return Ok(None),
                 // Somebody holds a lease on the file and is being asked to give it up.
                 Some(Errno::EWOULDBLOCK) => return Ok(None),
-                _ => return Err(Error::io(OP, &target.canonical, error)),
+                _ => return Err(Error::io(op, &target.canonical, error)),
             },
         };
-        let metadata = file.metadata().map_err(|error| Error::io(OP, &target.canonical, error))?;
+        let metadata = file.metadata().map_err(|error| Error::io(op, &target.canonical, error))?;
         let kind = if metadata.file_type().is_block_device() {
             TargetKind::block(metadata.rdev())
         } else {
@@ -63,7 +62,7 @@ impl ExclusiveHold {
         };
         if kind != target.kind {
             let changed = std::io::Error::other("the path leads to another device than before");
-            return Err(Error::io(OP, &target.canonical, changed));
+            return Err(Error::io(op, &target.canonical, changed));
         }
         Ok(Some(ExclusiveHold { file }))
     }

@@ -60,10 +60,10 @@ fn open(found: &LoopDevice) -> Option<File> {
     (TargetKind::block(rdev) == found.device.kind).then_some(device)
 }
 
-/// Over a file the driver repeats the file's `st_dev` as `lo_rdevice`; only a different number is a backing device.
-/// Without this every loop device over a file would seem to use the disk that the file is stored on.
+/// Over a file, `lo_rdevice` is no device: 0 (seen on Linux 6.18), or the file's own `st_dev` once more (older drivers).
+/// Taking that for the backing device would make every loop device over a file a user of the disk it is stored on.
 fn backing(info: &LoopInfo64) -> TargetKind {
-    if info.rdevice == info.device {
+    if info.rdevice == 0 || info.rdevice == info.device {
         TargetKind::File { device: info.device, inode: info.inode }
     } else {
         TargetKind::block(info.rdevice)
@@ -79,7 +79,10 @@ mod tests {
         // SAFETY: every bit pattern of this plain C structure is valid.
         let mut info: LoopInfo64 = unsafe { std::mem::zeroed() };
         (info.device, info.rdevice, info.inode) = (libc::makedev(8, 1), libc::makedev(8, 1), 42);
-        assert_eq!(backing(&info), TargetKind::File { device: libc::makedev(8, 1), inode: 42 });
+        let file = TargetKind::File { device: libc::makedev(8, 1), inode: 42 };
+        assert_eq!(backing(&info), file);
+        info.rdevice = 0;
+        assert_eq!(backing(&info), file);
         info.rdevice = libc::makedev(7, 300);
         assert_eq!(backing(&info), TargetKind::Block { major: 7, minor: 300 });
     }

@@ -9,8 +9,9 @@
 //! image *file* the kernel has no exclusive claim. Without root, processes of other users are not seen, and neither
 //! are the users listed in `descriptors`; [`Survey::complete`] tells.
 //!
-//! A scan reads `/proc` and sysfs: some ten milliseconds on an ordinary host, seconds where processes are stuck. It never
-//! waits for a stuck process, filesystem or loop device. Do not run it on a thread that has a beat to keep.
+//! A scan reads `/proc` and sysfs: 10 ms with 90 processes, 0.4 s with 580 that have 95 descriptors each (measured on two
+//! virtual cores), and seconds where processes are stuck. It never waits for a stuck process, filesystem or loop
+//! device. Do not run it on a thread that has a beat to keep.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -22,6 +22,9 @@ use crate::sys::{loops, swaps};
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What each process told.
+type Told = Vec<(i32, Process)>;
+
 /// The target itself, a partition of it, or its whole disk.
 struct Subject {
     kind: TargetKind,
@@ -133,7 +136,7 @@ fn subjects_of(target: &Target) -> Vec<Subject> {
 }
 
 /// What the processes told, and those that did not answer.
-fn look_into_processes(subjects: &[Subject]) -> Result<(Vec<(i32, Process)>, Vec<i32>), Error> {
+fn look_into_processes(subjects: &[Subject]) -> Result<(Told, Vec<i32>), Error> {
     let pids = descriptors::all_processes()
         .map_err(|error| Error::io("list the processes", Path::new("/proc"), error))?;
     let search = Search::new(subjects.iter().map(|subject| subject.kind).collect());
