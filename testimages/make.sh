@@ -5,7 +5,7 @@
 # Needs: root (unshare, loop device), e2fsprogs, faketime, script(1). Takes half a minute: every writer that is
 # not mke2fs waits out the MMP interval first.
 # The clock is frozen and the process numbers begin anew, so e2fsprogs' "random" sequences come out the same each
-# time. The two kernel-* images are the exception: the kernel has the real clock and the real host name.
+# time. The kernel-* images are the exception: the kernel has the real clock and the real host name.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -34,7 +34,8 @@ mkfs() {
     local name=$1 size=$2
     shift 2
     number=$((number + 1))
-    frozen mke2fs -q -F -m 0 -U "$(printf '6d6d7067-7561-7264-0000-%012d' $number)" "$@" "$name.img" "$size" 2>mkfs.err >/dev/null \
+    truncate -s "$size" "$name.img" # mke2fs alone leaves a file shorter than its filesystem
+    frozen mke2fs -q -F -m 0 -U "$(printf '6d6d7067-7561-7264-0000-%012d' $number)" "$@" "$name.img" "$size" >mkfs.err 2>&1 \
         || { cat mkfs.err >&2; exit 1; }
 }
 
@@ -129,7 +130,7 @@ mkfs revision-0 1M -t ext2 -b 1024 -I 128 -O mmp -E $E,mmp_update_interval=1
 apart debugfs -w -R 'set_super_value rev_level 0' revision-0.img 2>/dev/null &
 
 mkfs block-out-of-range 2M -t ext4 -b 4096 -O 'mmp,^has_journal' -E $E,mmp_update_interval=1
-# The first number beyond: debugfs still writes its clean mark to where it was, and refuses only to read it.
+# The first number beyond the end. debugfs, having changed it, cannot clear its own mark, which stays in block 8.
 apart debugfs -w -R 'set_super_value mmp_block 512' block-out-of-range.img >/dev/null 2>&1 &
 
 # e2fsck at a question: a link count that is wrong makes it ask. It is looked at while it waits for the answer,
@@ -172,20 +173,31 @@ keep claim-killed "mke2fs as \`interval-default\` with interval 1; \`e2fsck -fy\
     "a live sequence whose holder is dead"
 
 ### By the kernel.
-mkfs kernel-live 4M -t ext4 -b 1024 -O mmp -E $E,mmp_update_interval=1
 mkdir mnt
-loop=$(losetup -f --show kernel-live.img)
-mount -t ext4 "$loop" mnt
-sleep 2.5
-sync -f mnt
-cp kernel-live.img copy.img
-umount mnt
-losetup -d "$loop"
+
+# mounted_copy NAME: mounts the image, copies it as it stands after two beats to copy.img, unmounts it.
+mounted_copy() {
+    local loop
+    loop=$(losetup -f --show "$1.img")
+    mount -t ext4 "$loop" mnt
+    sleep 2.5
+    sync -f mnt
+    cp "$1.img" copy.img
+    umount mnt
+    losetup -d "$loop"
+}
+
+mkfs kernel-live 4M -t ext4 -b 1024 -O mmp -E $E,mmp_update_interval=1
+mounted_copy kernel-live
 mv kernel-live.img kernel-clean.img
 mv copy.img kernel-live.img
 keep kernel-live "mke2fs as \`b1k\`, 4M; mounted by Linux $(uname -r | cut -d. -f1,2), copied while mounted" \
     "what a host that lost its power leaves: a live sequence, \`needs_recovery\`"
-keep kernel-clean "the same image after \`umount\`" "the kernel's clean mark, under its names"
+keep kernel-clean "the same image after \`umount\`" "the kernel's clean mark, under its names; after the NUL stands what was there before"
+mkfs kernel-no-journal 2M -t ext4 -b 1024 -O 'mmp,^has_journal' -E $E,mmp_update_interval=1
+mounted_copy kernel-no-journal
+mv copy.img kernel-no-journal.img
+keep kernel-no-journal "as \`kernel-live\`, with \`^has_journal\`, 2M" "without a journal \`s_state\` alone says that it was in use"
 
 ### By hand: bytes that no tool writes.
 mkfs sequence-0 1M -t ext2 -b 1024 -O mmp -E $E,mmp_update_interval=1
@@ -222,7 +234,7 @@ what this crate decodes, and has its own line of expectations for each.
 Every mke2fs command also has \`-q -F -m 0 -U 6d6d7067-7561-7264-0000-\` and the image's number in twelve digits, and runs with
 \`E2FSPROGS_FAKE_TIME=1700000000 MKE2FS_CONFIG=/nonexistent\` with libfaketime's \`FAKETIME='2023-11-14 22:13:20'\`, on the
 host name \`golden\`. \`\$E\` is \`$E\`.
-Running \`make.sh\` with the same e2fsprogs gives the same bytes, but for the two \`kernel-\` images.
+Running \`make.sh\` with the same e2fsprogs gives the same bytes, but for the \`kernel-\` images.
 
 | image | made by | shows |
 |---|---|---|
