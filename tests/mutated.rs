@@ -1,0 +1,77 @@
+//! The fuzz targets' bodies over the golden images and over changed copies of them, for a few seconds: what a
+//! machine without a fuzzer can do. The changes are drawn from a fixed seed, so a failure comes back.
+
+mod bodies;
+mod images;
+
+use mmpguard::format::superblock::SUPERBLOCK_BYTES;
+use mmpguard::format::{MMP_STRUCT_BYTES, Superblock};
+
+const CHANGED_COPIES: usize = 20_000;
+
+/// The part of an image the bodies look at: everything up to the end of the MMP block.
+fn head(name: &str) -> Vec<u8> {
+    let mut bytes = images::load(name);
+    let superblock = Superblock::decode(bytes[1024..].first_chunk::<SUPERBLOCK_BYTES>().unwrap());
+    if let Ok(offset) = superblock.and_then(|superblock| superblock.mmp_offset_bytes()) {
+        bytes.truncate(usize::try_from(offset).unwrap() + MMP_STRUCT_BYTES);
+    }
+    bytes
+}
+
+/// Changes one to eight places among the bytes that are read: the superblock, and the 1 KiB at the end.
+fn change(bytes: &mut [u8], random: &mut fastrand::Rng) {
+    for _ in 0..random.usize(1..=8) {
+        let at = if random.bool() {
+            1024 + random.usize(..SUPERBLOCK_BYTES)
+        } else {
+            bytes.len() - MMP_STRUCT_BYTES + random.usize(..MMP_STRUCT_BYTES)
+        };
+        match random.u8(..4) {
+            0 => bytes[at] ^= 1 << random.u8(..8),
+            1 => bytes[at] = random.u8(..),
+            2 => bytes[at] = 0xFF,
+            _ => bytes[at] = 0,
+        }
+    }
+    if random.bool() {
+        // Past the checksum, which hides everything behind it.
+        let checksum = mmpguard::format::checksum::ext4_crc32c(u32::MAX, &bytes[1024..1024 + 0x3FC]);
+        bytes[1024 + 0x3FC..2048].copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+#[test]
+fn the_bodies_hold_on_golden_images_and_changed_copies_of_them() {
+    let mut random = fastrand::Rng::with_seed(0x004D_4D50);
+    for name in images::names() {
+        let golden = head(&name);
+        bodies::image(&golden);
+        let mut changed = golden.clone();
+        let tail = golden.len() - MMP_STRUCT_BYTES;
+        for _ in 0..CHANGED_COPIES {
+            change(&mut changed, &mut random);
+            bodies::image(&changed);
+            bodies::superblock(&changed[1024..2048]);
+            let mut block = vec![random.u8(..), 1, 2, 3, 4];
+            block.extend_from_slice(&changed[tail..]);
+            bodies::mmp_block(&block);
+            changed[1024..2048].copy_from_slice(&golden[1024..2048]);
+            changed[tail..].copy_from_slice(&golden[tail..]);
+        }
+    }
+}
+
+#[test]
+fn the_bodies_hold_on_random_and_on_short_bytes() {
+    let mut random = fastrand::Rng::with_seed(0xEF53);
+    for len in (0..64).chain([1023, 1024, 1025, 2047, 2048, 4096]) {
+        for _ in 0..32 {
+            let mut bytes = vec![0; len];
+            random.fill(&mut bytes);
+            bodies::superblock(&bytes);
+            bodies::mmp_block(&bytes);
+            bodies::image(&bytes);
+        }
+    }
+}
