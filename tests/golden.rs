@@ -289,3 +289,108 @@ fn the_demo_image_is_small_and_ready_to_be_held() {
     assert_eq!((block.seq, superblock.in_use_or_unclean()), (CLEAN, false));
     assert!(superblock.checksum_seed.is_some() && superblock.feature_compat & COMPAT_HAS_JOURNAL == 0);
 }
+
+/// One fenced block of `mmp-format.md`: its kind and image, its "key value" lines, its bytes.
+struct Vector {
+    title: String,
+    values: BTreeMap<String, String>,
+    bytes: Vec<u8>,
+}
+
+impl Vector {
+    /// Reads what stands between "```vector TITLE" and "```".
+    fn parse(title: &str, body: &str, len: Option<usize>) -> Self {
+        let mut vector =
+            Vector { title: title.into(), values: BTreeMap::new(), bytes: vec![0; len.unwrap_or(0)] };
+        for line in body.lines() {
+            let (key, value) = line.split_once(' ').unwrap_or_else(|| panic!("{title}: {line}"));
+            if key.len() != 3 {
+                vector.values.insert(key.into(), value.into());
+                continue;
+            }
+            let row: Vec<u8> =
+                value.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+            let at = usize::from_str_radix(key, 16).unwrap();
+            if len.is_none() {
+                vector.bytes.resize(at + row.len(), 0);
+            }
+            vector.bytes[at..at + row.len()].copy_from_slice(&row);
+        }
+        vector
+    }
+
+    fn image(&self) -> &str {
+        self.title.split(' ').nth(1).unwrap()
+    }
+
+    fn hex(&self, key: &str) -> u32 {
+        u32::from_str_radix(&self.values[key], 16).unwrap()
+    }
+
+    fn seed(&self) -> Option<ChecksumSeed> {
+        (self.values["seed"] != "none").then(|| ChecksumSeed(self.hex("seed")))
+    }
+}
+
+/// All vectors of one kind.
+fn vectors(kind: &str, len: Option<usize>) -> Vec<Vector> {
+    let document = include_str!("../mmp-format.md");
+    let fenced = document.split("```vector ").skip(1).map(|rest| rest.split_once("```").unwrap().0);
+    fenced
+        .map(|fenced| fenced.split_once('\n').unwrap())
+        .filter(|(title, _)| title.split(' ').next() == Some(kind))
+        .map(|(title, body)| Vector::parse(title, body, len))
+        .collect()
+}
+
+#[test]
+fn the_documents_checksum_vectors_hold() {
+    let found = vectors("crc32c", None);
+    assert_eq!(found.len(), 2);
+    for vector in found {
+        let result = ChecksumSeed(vector.hex("start")).checksum(&vector.bytes);
+        assert_eq!(result, vector.hex("result"));
+    }
+}
+
+#[test]
+fn the_documents_superblock_vectors_hold() {
+    let found = vectors("superblock", Some(SUPERBLOCK_BYTES));
+    assert_eq!(found.len(), 3);
+    for vector in found {
+        assert_eq!(images::load(vector.image())[1024..2048], vector.bytes, "{}", vector.title);
+        let superblock = Superblock::decode(vector.bytes.first_chunk().unwrap()).unwrap();
+        let number = |key: &str| parse::<u64>(&vector.values, key);
+        assert_eq!(u64::from(superblock.block_bytes), number("block_bytes"));
+        assert_eq!(u64::from(superblock.first_data_block), number("first_data_block"));
+        assert_eq!(superblock.blocks_count, number("blocks_count"));
+        assert_eq!(superblock.uuid, uuid(&vector.values["uuid"]));
+        assert_eq!(u64::from(superblock.mmp_update_interval_s), number("update_interval"));
+        assert_eq!(superblock.mmp_block, number("mmp_block"));
+        assert_eq!(superblock.checksum_seed, vector.seed());
+    }
+}
+
+#[test]
+fn the_documents_block_vectors_hold() {
+    let found = vectors("block", Some(MMP_STRUCT_BYTES));
+    assert_eq!(found.len(), 9);
+    assert_eq!(found.iter().filter(|vector| vector.values.contains_key("refused")).count(), 2);
+    for vector in found {
+        let image = vector.bytes.first_chunk().unwrap();
+        let decoded = MmpBlock::decode(image, vector.seed());
+        match (vector.values.get("refused").map(String::as_str), decoded) {
+            (Some("magic"), Err(BlockDamage::Magic { .. })) => {}
+            (Some("checksum"), Err(BlockDamage::Checksum { .. })) => {}
+            (None, Ok(block)) => {
+                assert_eq!(block.seq, vector.hex("sequence"), "{}", vector.title);
+                assert_eq!(block.time_s, parse::<u64>(&vector.values, "time"));
+                assert_eq!(block.node.to_string(), vector.values["node"]);
+                assert_eq!(block.device.to_string(), vector.values["device"]);
+                assert_eq!(block.check_interval_s, parse::<u16>(&vector.values, "check_interval"));
+                assert!(decode(&images::load(vector.image())).unwrap().1 == *image, "{}", vector.title);
+            }
+            (refused, decoded) => panic!("{}: {refused:?}, {decoded:?}", vector.title),
+        }
+    }
+}
