@@ -19,6 +19,22 @@ fn head(name: &str) -> Vec<u8> {
     bytes
 }
 
+/// Offset and length of the superblock fields that lead to the block.
+const LEADING_FIELDS: [(usize, usize); 7] =
+    [(0x04, 4), (0x14, 4), (0x18, 4), (0x60, 4), (0x64, 4), (0x150, 4), (0x168, 8)];
+
+/// Gives one of the leading fields a value at an edge.
+fn change_field(superblock: &mut [u8], random: &mut fastrand::Rng) {
+    let (at, len) = LEADING_FIELDS[random.usize(..LEADING_FIELDS.len())];
+    let value = match random.u8(..4) {
+        0 => random.u64(..4),
+        1 => u64::MAX - random.u64(..4),
+        2 => 1 << random.u8(..64),
+        _ => i64::MAX as u64 >> random.u8(..20),
+    };
+    superblock[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
+}
+
 /// Changes one to eight places among the bytes that are read: the superblock, and the 1 KiB at the end.
 fn change(bytes: &mut [u8], random: &mut fastrand::Rng) {
     for _ in 0..random.usize(1..=8) {
@@ -27,11 +43,12 @@ fn change(bytes: &mut [u8], random: &mut fastrand::Rng) {
         } else {
             bytes.len() - MMP_STRUCT_BYTES + random.usize(..MMP_STRUCT_BYTES)
         };
-        match random.u8(..4) {
+        match random.u8(..5) {
             0 => bytes[at] ^= 1 << random.u8(..8),
             1 => bytes[at] = random.u8(..),
             2 => bytes[at] = 0xFF,
-            _ => bytes[at] = 0,
+            3 => bytes[at] = 0,
+            _ => change_field(&mut bytes[1024..2048], random),
         }
     }
 }

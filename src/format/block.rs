@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Encoding changes the named fields in place: what stands in the padding stays, as with the kernel. What follows the
-//! NUL of a name is not empty either: the kernel writes `loop0` over a longer name and leaves its end standing.
+//! NUL of a name is not empty either: the kernel writes `loop0` over a longer name and leaves its end standing, and
+//! e2fsprogs does so with host names.
 
 use byteorder::{ByteOrder, LittleEndian};
 
