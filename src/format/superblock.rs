@@ -303,9 +303,8 @@ mod tests {
         assert_eq!(journal, Err(SuperblockError::JournalDevice));
         let without = Bytes::new().u32(0x60, INCOMPAT_64BIT).offset();
         assert_eq!(without, Err(SuperblockError::NotEnabled));
-        for error in [other.unwrap_err(), journal.unwrap_err(), without.unwrap_err()] {
-            assert!(!error.is_damage(), "{error}");
-        }
+        assert!([other, journal].into_iter().all(|error| !error.unwrap_err().is_damage()));
+        assert!(!without.unwrap_err().is_damage());
     }
 
     #[test]
@@ -337,11 +336,9 @@ mod tests {
         assert_eq!(seed, Some(ChecksumSeed::from_uuid(b"0123456789abcdef")));
         let mut bad = Bytes::new().checksummed();
         bad.0[0x200] ^= 0x10;
-        let error = bad.decode().unwrap_err();
-        assert!(matches!(error, SuperblockError::Checksum { .. }) && error.is_damage(), "{error}");
-        let mut unknown = Bytes::new().checksummed();
-        unknown.0[0x175] = 2;
-        assert_eq!(unknown.decode(), Err(SuperblockError::ChecksumType { found: 2 }));
+        assert!(matches!(bad.decode(), Err(SuperblockError::Checksum { .. })));
+        bad.0[0x175] = 2;
+        assert_eq!(bad.decode(), Err(SuperblockError::ChecksumType { found: 2 }));
     }
 
     #[test]
