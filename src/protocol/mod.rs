@@ -55,14 +55,13 @@
 //! is left for the fence. With a kernel or e2fsprogs as taker the same, since they wait W on what they read.
 //! *Falls without*: stamps at the far ends of looks (`claim`, `still`), the lease from the look (`hold`, `write`).
 //!
-//! **S2. One winner among claimers of ours.** Let A's and B's last counted *claims* (step 3) land at a < b. B's claim
-//! landed within B's limit of B's last look, and that look did not see A's claim, so it began before a:
-//! b < a + W/4. A is then in its first silence, which lasts until a + W/2 at least, and looks: it sees B's claim and
-//! withdraws, unless B has been overwritten by A's middle beat, whose look came before b; but that look comes after
-//! a + W/2. So A withdraws or has written again after b, in which case B, in its own silence, sees that. If A's
-//! beat covers B's claim before A looked, B sees it in *its* silence: one middle beat covers one instant, and the other
-//! half of the silence is left. So at most one of them passes step 4. *Falls without*: the limit, the middle beat's
-//! being the only one (a claimer that beats every interval can cover every look of a rival in phase with it).
+//! **S2. One winner among claimers of ours.** Let the claims (step 3) of A and B both count, and land at a < b. B's last
+//! look did not see A's claim, so it began before a (A1), and b < a + W/4 by the limit. A is then in its first
+//! silence, which lasts until a + W/2 at least, and looks again at its end, before the middle beat: it sees B's claim,
+//! or a later one, and withdraws. So of all claims that meet like this only the last to land goes on. A rival who comes
+//! later finds a standing claim: he has to see it unchanged for W, and its middle beat lands within W/2 + W/4.
+//! *Falls without*: the limit (B's claim may land after A's last look), the middle beat (the claim would stand still
+//! for the very W that a rival watches), silence between them (two who beat all the time can cover each other).
 //!
 //! **S3. Clean.** A clean claim waits as an unclean one does from step 3 on, so S2 covers it, and a kernel that
 //! claimed at the same instant beats, or is seen writing, within our silence (A4). The kernel's own clean path waits
