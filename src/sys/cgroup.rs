@@ -23,10 +23,13 @@ impl Cgroup {
     /// Makes `mmp-run-<pid>` below the cgroup this process is in; `None` if there is no cgroup v2 for us.
     #[must_use]
     pub fn create() -> Option<Cgroup> {
-        let mountinfo = fs::read("/proc/self/mountinfo").ok()?;
-        let membership = fs::read("/proc/self/cgroup").ok()?;
-        let own = own_directory(&mountinfo, &membership)?;
-        Self::create_in(&own, &format!("mmp-run-{}", Pid::this()))
+        Self::create_in(&this_directory()?, &name_for(Pid::this()))
+    }
+
+    /// The one that process `maker`, which did not live to remove it, made below the cgroup this process is in.
+    #[must_use]
+    pub fn left_by(maker: Pid) -> Option<Cgroup> {
+        Self::open(this_directory()?.join(name_for(maker)))
     }
 
     fn create_in(parent: &Path, name: &str) -> Option<Cgroup> {
@@ -34,14 +37,16 @@ impl Cgroup {
         // One left behind by an earlier process with our pid goes, unless something still runs in it.
         let _ = remove_directories(&path);
         fs::create_dir(&path).ok()?;
-        let open = |file| OpenOptions::new().write(true).open(path.join(file));
-        match (open("cgroup.procs"), open("cgroup.kill")) {
-            (Ok(procs), Ok(kill)) => Some(Cgroup { path, procs, kill }),
-            _ => {
-                let _ = fs::remove_dir(&path);
-                None
-            }
+        let made = Self::open(path.clone());
+        if made.is_none() {
+            let _ = fs::remove_dir(&path);
         }
+        made
+    }
+
+    fn open(path: PathBuf) -> Option<Cgroup> {
+        let open = |file| OpenOptions::new().write(true).open(path.join(file)).ok();
+        Some(Cgroup { procs: open("cgroup.procs")?, kill: open("cgroup.kill")?, path })
     }
 
     /// Puts the calling process into it. For a child between fork and exec.
@@ -79,6 +84,15 @@ impl Cgroup {
             other => other,
         }
     }
+}
+
+fn name_for(maker: Pid) -> String {
+    format!("mmp-run-{maker}")
+}
+
+fn this_directory() -> Option<PathBuf> {
+    let mountinfo = fs::read("/proc/self/mountinfo").ok()?;
+    own_directory(&mountinfo, &fs::read("/proc/self/cgroup").ok()?)
 }
 
 /// Removes directories, deepest first. The files of a cgroup vanish with it and cannot be unlinked.

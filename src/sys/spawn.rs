@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_process_with_threads_is_not_forked() {
-        let thread = std::thread::spawn(|| std::thread::park());
+        let thread = std::thread::spawn(std::thread::park);
         let error = fork_process(c"x", Place::OwnGroup, Descriptors::Only(&[]), || 0).unwrap_err();
         assert!(error.to_string().contains("threads"), "{error}");
         thread.thread().unpark();
