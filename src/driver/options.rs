@@ -170,8 +170,11 @@ impl Options {
         patience_until: Mono,
         observe: &mut impl FnMut(Option<&Event>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
+        if self.another_host {
+            return Ok(ControlFlow::Continue(()));
+        }
         let mut told = Vec::new();
-        while !self.another_host {
+        loop {
             let used = users::users_before_claim(place.target(), &[])?;
             let users: Vec<_> = used.iter().map(ToString::to_string).collect();
             if users.is_empty() {
@@ -187,7 +190,6 @@ impl Options {
             }
             clock::sleep(USERS_PERIOD.min(patience_until.since(clock::mono())));
         }
-        Ok(ControlFlow::Continue(()))
     }
 
     fn guard_options(&self) -> Result<GuardOptions, Error> {

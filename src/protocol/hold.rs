@@ -68,9 +68,9 @@ enum Step {
     Looking {
         started: Mono,
     },
+    /// What is on its way stands in `unacknowledged`.
     Writing {
         started: Mono,
-        image: Image,
         clean: bool,
         end: Mono,
     },
@@ -281,14 +281,12 @@ impl Hold {
         self.lease.submit(end);
         self.beats += 1;
         self.unacknowledged = Some(image);
-        self.step = Step::Writing { started, image, clean, end };
+        self.step = Step::Writing { started, clean, end };
         context.write(Write { image, durable: clean, not_after: self.lease.end() });
     }
 
     fn wrote(&mut self, now: Now, answer: Result<(), Failure<'_>>, context: &mut Context) -> Flow {
-        let Step::Writing { started, image, clean, end } = self.step else {
-            unreachable!("no write was asked for")
-        };
+        let Step::Writing { started, clean, end } = self.step else { unreachable!("no write was asked for") };
         if let Err(failure) = answer {
             return self.trouble(now, failure, context);
         }
@@ -296,8 +294,7 @@ impl Hold {
             context.event(Event::Released);
             return Flow::Break(());
         }
-        self.acknowledged = image;
-        self.unacknowledged = None;
+        self.acknowledged = self.unacknowledged.take().expect("set when the write was submitted");
         self.lease.acknowledge(end);
         if now.mono >= self.lease.end() {
             return lose(now, Loss::LeaseExpired, context);

@@ -48,6 +48,7 @@ pub(super) struct Claim {
 }
 
 /// How the claim goes on after an input.
+#[allow(clippy::large_enum_variant)] // moved once in the life of a guard
 pub(super) enum Progress {
     Going,
     Held(Hold),
@@ -197,7 +198,7 @@ impl Claim {
             Sequence::Clean => self.probe(image, None, context),
             Sequence::Live(_) => self.watch(now, image, &block, false, now.mono, context),
             Sequence::Fsck => self.refuse_or_wait(now, image, &block, Duration::ZERO, context),
-            Sequence::Unknown(seq) => return refuse(Refusal::UnknownSequence { seq }, context),
+            Sequence::Unknown(seq) => refuse(Refusal::UnknownSequence { seq }, context),
         }
     }
 
