@@ -23,11 +23,19 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    log();
     match &cli.verb {
         Verb::Show(arguments) => show::run(arguments),
         Verb::Check(arguments) => check::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Demo(_) | Verb::Generate(_) => ExitCode::from(exit::RUN_OTHER),
+    }
+}
+
+/// Debugging output, for whoever asks for it with `MMP_LOG=debug`. Never from the thread that beats.
+fn log() {
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("MMP_LOG") {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
 }
 

@@ -108,7 +108,10 @@ impl Held {
     /// The next event, waited for at most `patience`. After the last one there is never another.
     pub fn next_event(&mut self, patience: Duration) -> Option<Event> {
         match self.events.recv_timeout(patience) {
-            Ok(event) => Some(event),
+            Ok(event) => {
+                tracing::debug!(device = %self.place.device().path().display(), ?event);
+                Some(event)
+            }
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => {
                 self.over = true;
