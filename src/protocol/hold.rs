@@ -19,6 +19,9 @@ use crate::format::{Image, MmpBlock};
 /// A failed read or write is tried again after this.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
+/// So many looks in a row may find no MMP block before it is believed that there is none any more.
+const UNREADABLE_LOOKS: u32 = 5;
+
 /// What a claim hands over.
 pub(super) struct Taken {
     pub(super) look_started: Mono,
@@ -47,6 +50,8 @@ pub(super) struct Hold {
     predecessor: Option<Owner>,
     /// Until then looks are taken at a watcher's pace, and a losing predecessor's clean mark is expected.
     watchful_until: Mono,
+    /// Looks in a row at something that is no MMP block.
+    unreadable: u32,
     releasing: bool,
     trouble_told: bool,
 }
@@ -120,6 +125,7 @@ impl Hold {
             foreign: Foreign::default(),
             predecessor: taken.predecessor,
             watchful_until: now.mono + watchful,
+            unreadable: 0,
             releasing: false,
             trouble_told: false,
         };
@@ -188,6 +194,7 @@ impl Hold {
         if *image == self.acknowledged || Some(*image) == self.unacknowledged {
             self.last_good_look = now.mono;
             self.foreign.gone();
+            self.unreadable = 0;
             if self.releasing || now.mono >= self.next_beat {
                 self.write(now, started, image, cycle, context);
             } else {
@@ -223,7 +230,14 @@ impl Hold {
             Verdict::ForeignClean(block) => {
                 return lose(now, Loss::ForeignClean { by: Peer::from(&block) }, context);
             }
-            Verdict::Unreadable => return lose(now, Loss::Unreadable, context),
+            Verdict::Unreadable if self.unreadable >= UNREADABLE_LOOKS => {
+                return lose(now, Loss::Unreadable, context);
+            }
+            Verdict::Unreadable => {
+                self.unreadable += 1;
+                self.step = Step::Idle { until: now.mono + timing::look_period(context.options.interval) };
+                return Flow::Continue(());
+            }
             Verdict::ClearedOurs(block) => {
                 context.event(Event::Cleared { by: Peer::from(&block) });
                 self.write(now, started, image, cycle, context);
