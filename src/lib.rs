@@ -31,4 +31,6 @@ pub mod protocol;
 #[allow(unsafe_code)]
 pub mod sys;
 
+pub use driver::{Held, Options, Place, Status, watch};
 pub use error::{Error, Kind};
+pub use protocol::{Event, Loss, Peer, Quiet, Refusal};

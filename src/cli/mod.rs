@@ -1,7 +1,51 @@
 //! The command line: one file a verb.
 
+mod args;
+mod check;
+mod exit;
+mod interrupt;
+mod output;
+mod progress;
+mod render;
+mod run;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::args::{Cli, Verb};
+
 /// Parses the arguments, runs the verb and gives its exit code.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    log();
+    match &cli.verb {
+        Verb::Show(arguments) => show::run(arguments),
+        Verb::Check(arguments) => check::run(arguments),
+        Verb::Run(arguments) => run::run(arguments),
+        Verb::Demo(_) | Verb::Generate(_) => ExitCode::from(exit::RUN_OTHER),
+    }
+}
+
+/// Debugging output, for whoever asks for it with `MMP_LOG=debug`. Never from the thread that beats.
+fn log() {
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("MMP_LOG") {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+}
+
+/// Help and version go to standard output with 0; mistakes to standard error with the usage code of the verb.
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    let for_run = std::env::args_os().nth(1).is_some_and(|verb| verb == "run");
+    match (error.use_stderr(), for_run) {
+        (false, _) => ExitCode::from(exit::DONE),
+        (true, true) => ExitCode::from(exit::RUN_USAGE),
+        (true, false) => ExitCode::from(exit::USAGE),
+    }
 }

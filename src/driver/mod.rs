@@ -1,3 +1,178 @@
-//! Runs a `Guard` on a device.
+//! The blocking library: claim a device, hold it, hear what happens, release it.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use mmpguard::{Options, Event};
+//!
+//! # fn main() -> Result<(), mmpguard::Error> {
+//! // Blocks for the safety interval: 11 s on a clean device, 23.5 s after a crash.
+//! let mut held = Options::new("/dev/sdb1").node("alpha").acquire()?;
+//! while held.is_held() {
+//!     // ... use the device; ask again before each thing that must not happen twice ...
+//!     if let Some(Event::Lost { loss, .. }) = held.next_event(Duration::from_secs(1)) {
+//!         panic!("stop using the device at once: {loss:?}");
+//!     }
+//!     # break;
+//! }
+//! held.release()?; // flushes, verifies, writes the clean mark
+//! # Ok(()) }
+//! ```
+//!
+//! Protects: [`Held::is_held`] is true only while a lease runs, by the clock, whatever the thread does. Does not
+//! stop the use of the device when the lease is lost: the caller does (or `mmp run`, whose keeper is a process of its
+//! own). Dropping a [`Held`] is a crash: the beats end, the sequence stands, and others have to wait.
 
 pub mod cell;
+mod options;
+mod place;
+mod thread;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use self::cell::CellState;
+pub use self::options::{Options, watch};
+pub use self::place::Place;
+use self::thread::{COMMAND_CRASH, COMMAND_RELEASE, Shared};
+use crate::clock::{self, Mono};
+use crate::error::Error;
+use crate::io;
+use crate::protocol::Event;
+use crate::sys::{process, users};
+
+/// Tells a keeper to look at the lease cell now. Must not block.
+type WakeKeeper = Box<dyn Fn() + Send>;
+
+/// A device held: while this lives, and the lease runs, it is ours.
+#[derive(Debug)]
+pub struct Held {
+    place: Place,
+    shared: Arc<Shared>,
+    events: Receiver<Event>,
+    over: bool,
+    another_host: bool,
+}
+
+/// How a held device fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// A lease runs.
+    pub held: bool,
+    /// What is left of it.
+    pub lease_left: Duration,
+    /// Since the last acknowledged beat.
+    pub last_beat_age: Duration,
+    /// Acknowledged beats.
+    pub beats: u64,
+    /// The worst that a look was late.
+    pub worst_lateness: Duration,
+    /// Events that nobody fetched in time.
+    pub events_lost: u64,
+}
+
+impl Held {
+    /// Where the block is and who we are in it.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// True while a lease runs, judged by the clock at this moment.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.status().held
+    }
+
+    /// How it fares.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let now = clock::mono();
+        let lease_left = match self.shared.cell.state() {
+            CellState::Until(end) => end.since(now),
+            CellState::Unarmed | CellState::Released | CellState::Lost => Duration::ZERO,
+        };
+        Status {
+            held: lease_left > Duration::ZERO,
+            lease_left,
+            last_beat_age: now.since(Mono(self.shared.last_beat.load(SeqCst))),
+            beats: self.shared.beats.load(SeqCst),
+            worst_lateness: Duration::from_nanos(self.shared.worst_lateness_ns.load(SeqCst)),
+            events_lost: self.shared.events_lost.load(SeqCst),
+        }
+    }
+
+    /// The next event, waited for at most `patience`. After the last one there is never another.
+    pub fn next_event(&mut self, patience: Duration) -> Option<Event> {
+        match self.events.recv_timeout(patience) {
+            Ok(event) => {
+                tracing::debug!(device = %self.place.device().path().display(), ?event);
+                Some(event)
+            }
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.over = true;
+                None
+            }
+        }
+    }
+
+    /// True after the last event.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Flushes the node, verifies the block, writes the clean mark. This process must have closed its own
+    /// descriptors of the device before. Descriptors of its ancestors do not count: they wait for it (flock(1), a shell).
+    ///
+    /// # Errors
+    /// [`Error::UsedHere`] if another process, a mount or a loop device still uses it: it stays held, ask again.
+    /// [`Error::Io`] if the flush failed: it stays held. [`Error::Lost`] if protection had ended.
+    pub fn release(&mut self) -> Result<(), Error> {
+        let path = self.place.device().path().to_owned();
+        let exclusive = if self.another_host {
+            None
+        } else {
+            match users::claim_unused(self.place.target(), &process::ancestors())? {
+                Ok(exclusive) => Some(exclusive),
+                Err(used) => {
+                    let users = used.iter().map(ToString::to_string).collect();
+                    return Err(Error::UsedHere { path, users });
+                }
+            }
+        };
+        // Our own descriptor suppresses the kernel's flush at last close: unflushed, these pages would be written
+        // half a minute later, onto the next holder.
+        io::flush(self.place.device().canonical())?;
+        self.command(COMMAND_RELEASE);
+        let outcome = loop {
+            match self.events.recv() {
+                Ok(Event::Released) => break Ok(()),
+                Ok(Event::Lost { loss, .. }) => break Err(Error::Lost { path, loss }),
+                Ok(_) => {}
+                Err(_) => break Err(Error::Interrupted),
+            }
+        };
+        self.over = true;
+        drop(exclusive);
+        outcome
+    }
+
+    fn command(&self, command: u64) {
+        self.shared.command.store(command, SeqCst);
+        // Cannot fail but by overflow, and then it is readable already.
+        let _ = self.shared.wake.write(1);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.over {
+            self.command(COMMAND_CRASH);
+        }
+    }
+}

@@ -1,1 +1,39 @@
 //! The device: `O_DIRECT`, aligned locked buffers.
+//!
+//! Protects: what is read comes from the disk and not from a page cache; what follows the struct in its block, and
+//! every other block, keeps its bytes; nothing is opened for writing before [`BlockStore::open_for_writing`]; a
+//! watcher keeps no descriptor, which would keep a stale page cache alive; a path that names another node than the
+//! one that was inspected is refused. Does not protect: *whether* a block may be written is `protocol`'s business,
+//! and a checksum mismatch is the caller's, who knows the seed ([`read_settled`] does the waiting).
+//!
+//! | module | what |
+//! |---|---|
+//! | `device` | [`Device`]: what a path is, learnt once, no descriptor kept |
+//! | `node` | opening it again, and being sure that it is still the same |
+//! | `direct` | where a file allows `O_DIRECT`, and where it must |
+//! | `block_file` | [`BlockFile`]: the MMP block of a native filesystem |
+//! | `transfer` | whole reads and whole writes |
+//! | `cache` | [`flush`] and [`drop_cache`]: the page cache of the node that is used |
+//! | `arena` | [`Arena`]: aligned, locked memory |
+//! | `mem` | [`MemStore`]: several stores over the same bytes in memory |
+
+mod arena;
+mod block_file;
+mod cache;
+mod device;
+mod direct;
+mod ioctl;
+mod mem;
+mod node;
+mod settle;
+mod store;
+mod transfer;
+
+pub use arena::Arena;
+pub use block_file::BlockFile;
+pub use cache::{drop_cache, flush};
+pub use device::Device;
+pub use mem::{MemStore, SharedImage};
+pub use node::DeviceKind;
+pub use settle::{TORN_PAUSE_MS, TORN_REREADS, read_settled};
+pub use store::{BlockStore, Durability};

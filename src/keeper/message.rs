@@ -122,10 +122,11 @@ pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
 
 /// One end of the pair.
 #[derive(Debug)]
-pub(super) struct Socket(OwnedFd);
+pub(crate) struct Socket(OwnedFd);
 
 impl Socket {
-    pub(super) fn pair() -> io::Result<(Socket, Socket)> {
+    /// A connected pair.
+    pub(crate) fn pair() -> io::Result<(Socket, Socket)> {
         let (one, other) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         Ok((Socket(one), Socket(other)))
@@ -137,8 +138,13 @@ impl Socket {
         Ok(())
     }
 
+    /// Sends one message, or fails with `WouldBlock`.
+    pub(crate) fn send_message(&self, message: &impl Serialize) -> io::Result<()> {
+        self.send(&encode(message)?)
+    }
+
     /// Receives one packet, if there is one.
-    pub(super) fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
+    pub(crate) fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
         // With MSG_TRUNC the answer is the packet's true length, however small the buffer.
         let Some(length) = self.receive_into(&mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC)? else {
             return Ok(None);

@@ -143,6 +143,13 @@ pub enum Event {
         /// When patience ends.
         patience_until: Mono,
     },
+    /// It is used on this very host; the claimer was told to be patient and has not begun.
+    WaitingHere {
+        /// By whom and where, one text each.
+        users: Vec<String>,
+        /// When patience ends.
+        patience_until: Mono,
+    },
     /// Our claim stands in the block and is watched.
     Claiming {
         /// If nothing changes, the device is ours then.
@@ -183,6 +190,8 @@ pub enum Event {
         /// Whom the mark names.
         by: Peer,
     },
+    /// The block stood damaged (a torn write of somebody's); we wrote it anew.
+    Repaired,
     /// A read or a write failed while holding; it is tried again as long as the lease lasts.
     IoTrouble {
         /// What was tried and what the system said.

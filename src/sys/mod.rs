@@ -1,8 +1,26 @@
 //! What this host knows: who uses a device, who we are, processes.
+//!
+//! Protects: step 0 of a claim (nothing is claimed that this host already uses) and the release (no clean mark while
+//! anything here may still write). Does not protect against what this host cannot see: other hosts are `protocol`'s
+//! business, and [`users`] says which local users stay invisible.
 
+mod bounded;
 pub mod cgroup;
+mod descriptors;
+pub mod exclusive;
+pub mod identity;
+mod loops;
+pub mod mountinfo;
 pub mod process;
 pub mod realtime;
 pub mod shared;
 pub mod spawn;
+mod swaps;
+mod sysfs;
+pub mod target;
 pub mod terminal;
+pub mod users;
+
+pub use exclusive::ExclusiveHold;
+pub use target::{Target, TargetKind};
+pub use users::{Survey, User, claim_unused, survey, users_before_claim};

@@ -77,6 +77,14 @@ pub fn protect(lock: Lock) -> Protection {
     done
 }
 
+/// Real-time scheduling for the calling thread alone, as [`protect`] gives it to a process's first thread.
+///
+/// # Errors
+/// What sched_setscheduler(2) says, mostly that it takes a privilege.
+pub fn schedule_this_thread() -> io::Result<()> {
+    set_policy(libc::SCHED_RR | SCHED_RESET_ON_FORK, PRIORITY)
+}
+
 impl Protection {
     /// Gives back in a forked child what it must not inherit. Memory locks are not inherited by any child (mlock(2)).
     /// Failures are ignored: what could be taken can be given back.

@@ -35,6 +35,12 @@ impl Terminal {
         alone.then(|| Terminal { home, modes: tcgetattr(stdin.as_fd()).ok() })
     }
 
+    /// True while our own process group has the foreground: after `fg`, not after `bg`.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        tcgetpgrp(io::stdin().as_fd()) == Ok(self.home)
+    }
+
     /// Gives the foreground to a process group: the command's, after it was stopped and continued.
     ///
     /// # Errors

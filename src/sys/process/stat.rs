@@ -72,6 +72,14 @@ pub fn processes() -> io::Result<Vec<Stat>> {
     Ok(found)
 }
 
+/// Who waits for this process: its parent, that one's parent and so on, without pid 1.
+#[must_use]
+pub fn ancestors() -> Vec<i32> {
+    let parent = |pid: &i32| Stat::of(*pid).map(|stat| stat.parent).filter(|&parent| parent > 1);
+    // No line of ancestors is longer than this; a list read while processes end may hold a circle.
+    std::iter::successors(parent(&Pid::this().as_raw()), parent).take(1000).collect()
+}
+
 /// The descendants of `root` at about this moment, zombies too, without `root` itself, and without `spare` and
 /// what descends from those.
 ///

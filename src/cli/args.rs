@@ -1,0 +1,165 @@
+//! The command line's definition. Man pages and completions are generated from it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use jiff::SignedDuration;
+
+/// Multiple-mount protection for shared devices, byte-compatible with ext4, ldiskfs and e2fsprogs.
+///
+/// Two hosts that see one device destroy what is on it when they use it at once. mmp holds the device as a mounted
+/// ext4 does: it rewrites one block every second, and whoever comes later watches that block before he touches
+/// anything. Kernels and e2fsprogs on other hosts see it, and it sees them.
+#[derive(Debug, Parser)]
+#[command(name = "mmp", version, max_term_width = 100, after_help = super::exit::HELP)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Show what the MMP block of a device says, and what follows from it. Never writes.
+    Show(Show),
+    /// Find out whether anybody uses a device: free, in use, holder dead, marked by e2fsck, damaged. Never writes.
+    Check(Check),
+    /// Hold a device while a command runs; the command dies when the protection does.
+    Run(Run),
+    /// See it work, without root and without a device: two holders, a refusal, a crash, a takeover.
+    Demo(Demo),
+    /// Write man pages or completions, generated from this definition.
+    #[command(hide = true)]
+    Generate(Generate),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// The block device or image file.
+    #[arg(value_name = "DEV", value_hint = ValueHint::FilePath)]
+    pub(super) device: PathBuf,
+    /// Report as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The block device or image file.
+    #[arg(value_name = "DEV", value_hint = ValueHint::FilePath)]
+    pub(super) device: PathBuf,
+    /// Report as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Do not tell what is waited for.
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The block device or image file.
+    #[arg(value_name = "DEV", value_hint = ValueHint::FilePath)]
+    pub(super) device: PathBuf,
+    /// The command to run while the device is held, and its arguments.
+    #[arg(value_name = "COMMAND", required = true, last = true, value_hint = ValueHint::CommandWithArguments)]
+    pub(super) command: Vec<OsString>,
+    /// Wait so long for somebody who uses the device to leave (such as 30s, 5m).
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) wait: Option<Duration>,
+    /// The node name to write into the block, instead of this host's.
+    #[arg(long, value_name = "NAME", env = "MMP_NODE_NAME", value_parser = node_name)]
+    pub(super) node: Option<String>,
+    /// How often to beat, 100ms to 60s.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub(super) interval: Duration,
+    /// Survive a storage outage of so long; others wait longer before they may take over.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) tolerate: Option<Duration>,
+    /// Exit with CODE, instead of 121, if somebody else uses the device.
+    #[arg(short = 'E', long, value_name = "CODE")]
+    pub(super) conflict_exit_code: Option<u8>,
+    /// Say nothing but errors.
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Do not look for other users on this host: several holders of one image file, as `demo` has them.
+    #[arg(long, hide = true)]
+    pub(super) pretend_another_host: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Keep the image file here, instead of a temporary directory.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) image: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Generate {
+    /// What to write.
+    #[arg(value_enum)]
+    pub(super) what: What,
+    /// The directory to write into.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) into: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum What {
+    /// mmp.1 and one page a verb.
+    Man,
+    /// bash, fish and zsh.
+    Completions,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: Result<SignedDuration, _> = match text.parse::<u32>() {
+        Ok(seconds) => Ok(SignedDuration::from_secs(seconds.into())),
+        Err(_) => text.parse(),
+    };
+    let hint = "give a length of time such as 500ms, 30s or 5m";
+    let span = parsed.map_err(|_| hint.to_owned())?;
+    Duration::try_from(span).ok().filter(|span| !span.is_zero()).ok_or_else(|| format!("{hint}, above zero"))
+}
+
+fn node_name(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("a node name cannot be empty".to_owned()),
+        _ if text.len() > 64 => Err(format!("a node name has at most 64 bytes, not {}", text.len())),
+        _ if text.contains('\0') || text.chars().any(char::is_control) => {
+            Err("a node name cannot hold control characters".to_owned())
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_lengths_of_time() {
+        assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("100ms"), Ok(Duration::from_millis(100)));
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        for bad in ["", "0", "-5s", "soon", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn node_names_are_checked() {
+        assert!(node_name("alpha").is_ok());
+        for bad in ["", "a\x1bb", &"x".repeat(65)] {
+            assert!(node_name(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The driver process of `mmp run`: all device I/O, so that nothing but this process can hang in it.
+//!
+//! Protects: beats come from a thread of their own; this, the main thread, talks and scans and flushes beside it.
+//! When the front is gone it goes on holding: the keeper kills the command's tree and then this process.
+
+use std::ffi::OsString;
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::super::args::Run;
+use super::super::{exit, progress, render};
+use super::messages::{FromDriver, ToDriver};
+use crate::clock::{self, Mono};
+use crate::driver::cell::LeaseCell;
+use crate::driver::{Held, Options};
+use crate::error::{Error, Kind};
+use crate::keeper::DriverPipe;
+use crate::keeper::message::Socket;
+use crate::protocol::Event;
+use crate::sys::realtime::{Lock, protect};
+
+/// How often the main thread looks at the socket, and asks whether the device is unused.
+const PERIOD: Duration = Duration::from_millis(100);
+/// How often the scan for users is repeated while somebody uses the device.
+const SCAN_PERIOD: Duration = Duration::from_millis(500);
+
+/// What the driver process needs.
+pub(super) struct Driver {
+    pub(super) cell: LeaseCell,
+    pub(super) pipe: DriverPipe,
+    pub(super) front: Socket,
+}
+
+/// How the front was heard.
+enum Heard {
+    Nothing,
+    Message(ToDriver),
+    Gone,
+}
+
+impl Driver {
+    /// Runs until the end; gives the exit code of the process, which nobody reads.
+    pub(super) fn run(self, arguments: &Run) -> i32 {
+        let protection = protect(Lock::OnFault);
+        tracing::debug!(?protection, "driver");
+        let keeper_gone = match self.pipe.as_fd().try_clone_to_owned() {
+            Ok(pipe) => pipe,
+            Err(_) => return 1,
+        };
+        let Driver { cell, pipe, front } = self;
+        let mut options = Options::new(&arguments.device)
+            .interval(arguments.interval)
+            .wait(arguments.wait.unwrap_or_default())
+            .cell(cell)
+            .realtime(true)
+            .pretend_another_host(arguments.pretend_another_host)
+            .wake_keeper(move || pipe.wake());
+        if let Some(node) = &arguments.node {
+            options = options.node(node);
+        }
+        if let Some(outage) = arguments.tolerate {
+            options = options.tolerate(outage);
+        }
+        let acquired = options.acquire_with(|event| {
+            if let Some(event) = event {
+                tell(&front, FromDriver::Told(progress::told(event)));
+            }
+            match hear(&front) {
+                Heard::Nothing | Heard::Message(ToDriver::Release) => ControlFlow::Continue(()),
+                Heard::Message(ToDriver::Withdraw) | Heard::Gone => ControlFlow::Break(()),
+            }
+        });
+        match acquired {
+            Err(error) => fail(&front, &error),
+            Ok(held) => {
+                tell(&front, FromDriver::Held { env: environment(&held) });
+                Holding { held, front, keeper: keeper_gone, releasing: false, told_users: Vec::new() }.run()
+            }
+        }
+    }
+}
+
+struct Holding {
+    held: Held,
+    front: Socket,
+    /// The driver's pipe: an error on it says that the keeper is gone.
+    keeper: std::os::fd::OwnedFd,
+    releasing: bool,
+    told_users: Vec<String>,
+}
+
+impl Holding {
+    fn run(mut self) -> i32 {
+        let mut next_scan = Mono(0);
+        loop {
+            match self.held.next_event(PERIOD) {
+                Some(Event::Lost { loss, .. }) => return self.lost(Error::Lost { path: self.path(), loss }),
+                Some(event) => tell(&self.front, FromDriver::Told(progress::told(&event))),
+                None if self.held.is_over() => return 1,
+                None => {}
+            }
+            match hear(&self.front) {
+                Heard::Message(ToDriver::Release) => self.releasing = true,
+                Heard::Message(ToDriver::Withdraw) | Heard::Nothing => {}
+                // With the keeper alive it is his to end us, after the command's tree.
+                Heard::Gone if self.keeper_is_gone() => return 1,
+                Heard::Gone => {}
+            }
+            if self.releasing && clock::mono() >= next_scan {
+                if let Some(code) = self.release() {
+                    return code;
+                }
+                next_scan = clock::mono() + SCAN_PERIOD;
+            }
+        }
+    }
+
+    fn release(&mut self) -> Option<i32> {
+        match self.held.release() {
+            Ok(()) => {
+                tell(&self.front, FromDriver::Released);
+                Some(0)
+            }
+            Err(Error::UsedHere { users, .. }) => {
+                if users != self.told_users {
+                    self.told_users.clone_from(&users);
+                    tell(&self.front, FromDriver::StillUsed { users });
+                }
+                None
+            }
+            Err(error) if error.kind() == Kind::Lost => Some(self.lost(error)),
+            Err(error) => Some(fail(&self.front, &error)),
+        }
+    }
+
+    fn lost(&self, error: Error) -> i32 {
+        tell(&self.front, FromDriver::Lost { text: render::error(&error) });
+        1
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.held.place().device().path().to_owned()
+    }
+
+    fn keeper_is_gone(&self) -> bool {
+        let mut fds = [PollFd::new(self.keeper.as_fd(), PollFlags::empty())];
+        let asked = poll(&mut fds, PollTimeout::ZERO);
+        asked.is_ok() && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
+    }
+}
+
+fn environment(held: &Held) -> Vec<(OsString, OsString)> {
+    let place = held.place();
+    vec![
+        ("MMP_DEVICE".into(), place.device().canonical().into()),
+        ("MMP_NODE".into(), place.medium().owner().node.to_string().into()),
+        ("MMP_BLOCK".into(), place.superblock().mmp_block.to_string().into()),
+    ]
+}
+
+fn fail(front: &Socket, error: &Error) -> i32 {
+    let conflict = matches!(error.kind(), Kind::InUse | Kind::Fsck);
+    let code = exit::run_number(error.kind());
+    tell(front, FromDriver::Failed { text: render::error(error), code, conflict });
+    1
+}
+
+/// A front that does not listen loses what it is told; it is never waited for.
+fn tell(front: &Socket, message: FromDriver) {
+    let _ = front.send_message(&message);
+}
+
+fn hear(front: &Socket) -> Heard {
+    match front.receive() {
+        Ok(Some(message)) => Heard::Message(message),
+        Ok(None) => Heard::Nothing,
+        Err(_) => Heard::Gone,
+    }
+}

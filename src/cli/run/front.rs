@@ -1,0 +1,377 @@
+//! The front process of `mmp run`: what the user sees. Progress, signals, the terminal, the exit code.
+//!
+//! Protects: it waits for nobody who may hang. The exit code comes while a device still hangs. If the keeper is
+//! killed it does the keeper's work. Does not decide about protection: it only tells what driver and keeper found.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
+use super::super::args::Run;
+use super::super::progress::Progress;
+use super::super::{exit, output, render};
+use super::kill;
+use super::messages::{FromDriver, ToDriver};
+use crate::clock::{self, Mono};
+use crate::format::name::escape;
+use crate::keeper::message::Socket;
+use crate::keeper::{FromKeeper, KeeperHandle, ToKeeper, Why};
+use crate::sys::process::{self, Left};
+use crate::sys::spawn::CommandEnd;
+use crate::sys::terminal::Terminal;
+
+/// How long the keeper may take to report the fence after the loss was heard of; it bounds itself to less.
+const FENCE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long what was killed by our own hand is waited for.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
+/// How often the countdown is redrawn.
+const TICK: u16 = 100;
+
+/// What is passed on to the command. Before it runs, the first four end the claim.
+const FORWARDED: [Signal; 7] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGCONT,
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The driver claims.
+    Claiming { withdrawn: bool },
+    /// The command runs, or something of its tree.
+    Running,
+    /// Nothing of the tree is left; the driver releases.
+    Releasing,
+}
+
+/// The front's state.
+pub(super) struct Front<'a> {
+    arguments: &'a Run,
+    signals: SignalFd,
+    driver_pid: Pid,
+    driver: Option<Socket>,
+    keeper: KeeperHandle,
+    progress: Progress,
+    terminal: Option<Terminal>,
+    phase: Phase,
+    command: Option<Pid>,
+    /// The exit code that the command's end asks for.
+    code: u8,
+    /// The driver said that protection was lost; the keeper's report is due until then.
+    lost: Option<Mono>,
+    /// Why nothing was started although the device was held.
+    refused: bool,
+}
+
+/// Blocks what is to be handled and gives the descriptor it is read from.
+pub(super) fn signals() -> io::Result<SignalFd> {
+    let set: SigSet = FORWARDED.into_iter().collect();
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+impl<'a> Front<'a> {
+    pub(super) fn new(
+        arguments: &'a Run,
+        signals: SignalFd,
+        driver_pid: Pid,
+        driver: Socket,
+        keeper: KeeperHandle,
+    ) -> Self {
+        Front {
+            arguments,
+            signals,
+            driver_pid,
+            driver: Some(driver),
+            keeper,
+            progress: Progress::new(arguments.quiet),
+            terminal: None,
+            phase: Phase::Claiming { withdrawn: false },
+            command: None,
+            code: exit::RUN_OTHER,
+            lost: None,
+            refused: false,
+        }
+    }
+
+    /// Runs to the end; gives the exit code.
+    pub(super) fn run(mut self) -> u8 {
+        let code = loop {
+            self.sleep();
+            if let Some(code) =
+                self.hear_signals().or_else(|| self.hear_driver()).or_else(|| self.hear_keeper())
+            {
+                break code;
+            }
+            if self.lost.is_some_and(|until| clock::mono() >= until) {
+                output::complain("the keeper did not report in time");
+                break self.keeper_is_gone();
+            }
+            self.progress.tick();
+        };
+        self.progress.clear();
+        self.give_terminal_back();
+        let _ = self.keeper.send(&ToKeeper::Finish);
+        // A driver that hangs dies when its I/O ends; it never writes again.
+        kill(self.driver_pid);
+        self.reap();
+        code
+    }
+
+    fn sleep(&self) {
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.keeper.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(self.driver.iter().map(|driver| PollFd::new(driver.as_fd(), PollFlags::POLLIN)));
+        // EINTR only wakes us early.
+        let _ = poll(&mut fds, PollTimeout::from(TICK));
+    }
+
+    fn hear_signals(&mut self) -> Option<u8> {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+            let ends = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]
+                .iter()
+                .any(|&signal| signal as i32 == number);
+            match self.phase {
+                Phase::Claiming { withdrawn: true } if ends => {
+                    output::complain("interrupted twice; leaving at once, a claim may stand in the block");
+                    return Some(exit::RUN_OTHER);
+                }
+                Phase::Claiming { .. } if ends => {
+                    self.phase = Phase::Claiming { withdrawn: true };
+                    self.tell_driver(ToDriver::Withdraw);
+                }
+                Phase::Claiming { .. } => {}
+                Phase::Running => {
+                    let _ = self.keeper.send(&ToKeeper::Signal { signal: number });
+                }
+                Phase::Releasing if ends => {
+                    self.progress.line(
+                        "still held: the clean mark is written when nothing uses the device any more; \
+                         end its users first (SIGKILL would leave them unprotected)",
+                    );
+                }
+                Phase::Releasing => {}
+            }
+        }
+        None
+    }
+
+    fn hear_driver(&mut self) -> Option<u8> {
+        while let Some(driver) = &self.driver {
+            match driver.receive::<FromDriver>() {
+                Ok(None) => return None,
+                Ok(Some(message)) => {
+                    let code = self.driver_says(message);
+                    if code.is_some() {
+                        return code;
+                    }
+                }
+                Err(_) => {
+                    self.driver = None;
+                    return self.driver_is_gone();
+                }
+            }
+        }
+        None
+    }
+
+    fn driver_says(&mut self, message: FromDriver) -> Option<u8> {
+        match message {
+            FromDriver::Told(told) => self.progress.show(&told),
+            FromDriver::Held { env } => {
+                self.progress.clear();
+                self.phase = Phase::Running;
+                self.terminal = Terminal::to_pass_on(&[self.driver_pid, self.keeper.pid()]);
+                let start = ToKeeper::Start { env, foreground: self.terminal.is_some() };
+                if let Err(error) = self.keeper.send(&start) {
+                    output::complain(&format!("cannot reach the keeper: {error}"));
+                    return Some(self.keeper_is_gone());
+                }
+            }
+            FromDriver::Failed { text, code, conflict } => {
+                self.progress.clear();
+                output::complain(&text);
+                if self.phase == Phase::Releasing {
+                    output::complain("left without a clean mark: the next claimer has to watch it out");
+                }
+                return Some(self.arguments.conflict_exit_code.filter(|_| conflict).unwrap_or(code));
+            }
+            FromDriver::Lost { text } => {
+                self.progress.clear();
+                output::complain(&text);
+                self.lost.get_or_insert(clock::mono() + FENCE_PATIENCE);
+            }
+            FromDriver::StillUsed { users } => {
+                self.progress.line(&format!(
+                    "the command ended, but the device is still used, so it stays held: {}",
+                    users.join(", ")
+                ));
+            }
+            FromDriver::Released => {
+                return Some(if self.refused { exit::RUN_LOST } else { self.code });
+            }
+        }
+        None
+    }
+
+    fn driver_is_gone(&mut self) -> Option<u8> {
+        if let Phase::Claiming { .. } = self.phase {
+            output::complain("the guarding process ended while it claimed; nothing was started");
+            return Some(exit::RUN_OTHER);
+        }
+        if self.lost.is_none() {
+            output::complain("protection lost: the guarding process is gone");
+            self.lost = Some(clock::mono() + FENCE_PATIENCE);
+        }
+        None
+    }
+
+    fn hear_keeper(&mut self) -> Option<u8> {
+        loop {
+            match self.keeper.receive() {
+                Ok(None) => return None,
+                Ok(Some(message)) => {
+                    let code = self.keeper_says(message);
+                    if code.is_some() {
+                        return code;
+                    }
+                }
+                Err(error) => {
+                    output::complain(&format!("protection lost: the keeper is gone ({error})"));
+                    return Some(self.keeper_is_gone());
+                }
+            }
+        }
+    }
+
+    fn keeper_says(&mut self, message: FromKeeper) -> Option<u8> {
+        match message {
+            FromKeeper::Ready { protection, cgroup } => {
+                tracing::debug!(?protection, cgroup, "keeper");
+            }
+            FromKeeper::Started { pid } => self.command = Some(Pid::from_raw(pid)),
+            FromKeeper::SpawnFailed { failure } => {
+                let program = escape(self.arguments.command[0].as_encoded_bytes());
+                output::complain(&format!("cannot run {program}: {failure}"));
+                self.code = CommandEnd::NotStarted(failure).exit_code(exit::RUN_OTHER);
+            }
+            FromKeeper::StartRefused { why } => {
+                output::complain(&format!(
+                    "the command was not started: protection ended before it could ({why:?})"
+                ));
+                self.refused = true;
+                self.lost.get_or_insert(clock::mono() + FENCE_PATIENCE);
+            }
+            FromKeeper::Stopped { .. } => self.stop_too(),
+            FromKeeper::CommandEnded { end, remaining } => {
+                self.code = end.exit_code(exit::RUN_OTHER);
+                self.give_terminal_back();
+                if remaining > 0 {
+                    self.progress.line(&format!(
+                        "the command ended, but {remaining} of its processes still run; the device stays held until they end"
+                    ));
+                }
+            }
+            FromKeeper::TreeEmpty => {
+                self.phase = Phase::Releasing;
+                self.tell_driver(ToDriver::Release);
+            }
+            FromKeeper::Fenced { why, report } => {
+                self.progress.clear();
+                // What the driver had to say about it may be under way.
+                if let (Why::CellLost, None) = (why, self.lost) {
+                    let _ = self.hear_driver();
+                }
+                self.fenced(why, report.killed, &report.still_there, report.still_there_count);
+                return Some(exit::RUN_LOST);
+            }
+        }
+        None
+    }
+
+    fn fenced(&self, why: Why, killed: usize, still_there: &[Left], still_there_count: usize) {
+        let reason = match why {
+            Why::LeaseExpired => "the lease ran out (the device hung, or this host did)",
+            Why::DriverGone => "the guarding process is gone",
+            Why::FrontGone => "this process was taken for dead",
+            Why::CellLost => "the device was lost",
+        };
+        let device = render::shown(&self.arguments.device);
+        output::complain(&format!(
+            "{device}: protection lost: {reason}; the command was killed ({killed} processes)"
+        ));
+        if still_there_count > 0 {
+            let names: Vec<_> = still_there
+                .iter()
+                .map(|left| format!("{} ({}, state {})", left.pid, escape(left.comm.as_bytes()), left.state))
+                .collect();
+            output::complain(&format!(
+                "{still_there_count} killed processes still hang in I/O and end with it; \
+                 do not use the device elsewhere on this host's word alone: {}",
+                names.join(", ")
+            ));
+        }
+    }
+
+    /// The keeper's work, done by hand: its orphans fell to us.
+    fn keeper_is_gone(&mut self) -> u8 {
+        let report = process::kill_tree(&[self.driver_pid], KILL_PATIENCE, &mut |_, _| {});
+        let count = report.still_there.len();
+        if let Phase::Claiming { .. } = self.phase {
+            return exit::RUN_OTHER;
+        }
+        self.fenced(Why::DriverGone, report.killed, &report.still_there, count);
+        exit::RUN_LOST
+    }
+
+    /// The command was stopped from the terminal: the shell has to see us stopped, too. Driver and keeper go on.
+    fn stop_too(&mut self) {
+        let (Some(terminal), Some(command)) = (&self.terminal, self.command) else { return };
+        let _ = terminal.take_back(true);
+        let _ = raise(Signal::SIGSTOP);
+        // Continued: by `fg`, and then the command gets the terminal again, or by `bg`.
+        if terminal.is_ours() {
+            let _ = terminal.give(command);
+        }
+        let _ = self.keeper.send(&ToKeeper::Signal { signal: Signal::SIGCONT as i32 });
+    }
+
+    fn give_terminal_back(&mut self) {
+        if let Some(terminal) = self.terminal.take() {
+            let _ = terminal.take_back(true);
+        }
+    }
+
+    fn tell_driver(&self, message: ToDriver) {
+        if let Some(driver) = &self.driver {
+            let _ = driver.send_message(&message);
+        }
+    }
+
+    /// Collects whoever ended. Whoever hangs is left to init.
+    fn reap(&self) {
+        let until = clock::mono() + KILL_PATIENCE;
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Err(Errno::ECHILD) => return,
+                Ok(nix::sys::wait::WaitStatus::StillAlive) if clock::mono() >= until => return,
+                Ok(nix::sys::wait::WaitStatus::StillAlive) => clock::sleep(Duration::from_millis(5)),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `mmp run`: hold a device while a command runs; the command dies when the protection does.
+//!
+//! Three processes: this one, the *front*, which the user sees and which never touches the device; the *driver*,
+//! which does all device I/O and may hang in it; the *keeper*, which starts the command and kills it when the lease
+//! runs out, whatever became of the other two. See `keeper` for why that is enough.
+//!
+//! Protects: whichever of the three is killed, the command's tree is dead at once. Does not protect from a stop of the
+//! whole host: what was stopped with everything else runs on for as long as the keeper needs to run.
+
+mod driver_process;
+mod front;
+mod messages;
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::ExitCode;
+
+use nix::unistd::Pid;
+
+use self::driver_process::Driver;
+use self::front::Front;
+use super::args::Run;
+use super::{exit, output};
+use crate::driver::cell::LeaseCell;
+use crate::keeper::message::Socket;
+use crate::keeper::{DriverPipe, KeeperHandle, KeeperSpec};
+use crate::sys::process;
+use crate::sys::spawn::{Descriptors, Place, fork_process};
+
+pub(super) fn run(arguments: &Run) -> ExitCode {
+    match start(arguments) {
+        Ok(front) => ExitCode::from(front.run()),
+        Err(error) => {
+            output::complain(&format!("cannot start the guarding processes: {error}"));
+            ExitCode::from(exit::RUN_OTHER)
+        }
+    }
+}
+
+/// Forks driver and keeper. Until the keeper was told to start, nothing is protected and nothing runs.
+fn start(arguments: &Run) -> std::io::Result<Front<'_>> {
+    // What the keeper leaves behind, should it be killed, falls to us.
+    process::become_subreaper()?;
+    let signals = front::signals()?;
+    let cell = LeaseCell::new()?;
+    let (pipe, driver_pipe) = DriverPipe::new()?;
+    let (ours, theirs) = Socket::pair()?;
+    let keep = [pipe.as_fd().as_raw_fd(), theirs.as_fd().as_raw_fd()];
+    let driver = Driver { cell: cell.clone(), pipe, front: theirs };
+    // The closure owns the driver's ends: this process's copies are closed with it.
+    let driver = fork_process(c"mmp-driver", Place::OwnSession, Descriptors::Only(&keep), move || {
+        driver.run(arguments)
+    })?;
+    let keeper =
+        KeeperHandle::fork(KeeperSpec { cell, driver_pipe, driver, command: arguments.command.clone() })
+            .inspect_err(|_| kill(driver))?;
+    Ok(Front::new(arguments, signals, driver, ours, keeper))
+}
+
+fn kill(pid: Pid) {
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+}

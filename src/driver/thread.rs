@@ -1,0 +1,233 @@
+//! The thread driver: one thread a device runs its `Guard` inline (poll, read or write, handle).
+//!
+//! No channel, no lock that another can hold for long and no allocation stand on the beat path; a device that hangs
+//! in a read or a write stops only its own thread, and the lease cell runs out all the same because the keeper reads
+//! it. Events leave through a bounded channel: whoever does not fetch them loses them, counted, and delays no beat.
+//!
+//! Protects: the cell is moved *before* a write that may shorten the lease is submitted and *after* each
+//! acknowledgement was judged in time; the clock is read once more right before a write is begun. Does not protect
+//! from a stall between that reading and the write: a rival finds such a write and beats over it (`protocol`).
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use super::cell::LeaseCell;
+use crate::clock::{self, Mono};
+use crate::io::{BlockStore, Durability};
+use crate::protocol::{Event, Failure, Guard, Input, Loss, Output, Write};
+
+/// What the thread and its owner share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) cell: LeaseCell,
+    /// Wakes the thread for a command.
+    pub(super) wake: EventFd,
+    /// The command, one of the constants below.
+    pub(super) command: AtomicU64,
+    /// Start of the look before the last acknowledged beat, in Mono nanoseconds; 0 before the first.
+    pub(super) last_beat: AtomicU64,
+    /// Acknowledged writes since *held*.
+    pub(super) beats: AtomicU64,
+    /// The worst lateness of a look against its deadline, in nanoseconds.
+    pub(super) worst_lateness_ns: AtomicU64,
+    /// Events that nobody fetched in time.
+    pub(super) events_lost: AtomicU64,
+}
+
+pub(super) const COMMAND_NONE: u64 = 0;
+pub(super) const COMMAND_RELEASE: u64 = 1;
+pub(super) const COMMAND_WITHDRAW: u64 = 2;
+/// Stop without another word: the sequence stays as it is, as after a crash.
+pub(super) const COMMAND_CRASH: u64 = 3;
+
+pub(super) struct Driver<S> {
+    pub(super) guard: Guard,
+    pub(super) store: S,
+    pub(super) shared: Arc<Shared>,
+    pub(super) events: SyncSender<Event>,
+    /// Makes the keeper look at once when the lease is lost or shortened; dropped with the thread.
+    pub(super) wake_keeper: Option<super::WakeKeeper>,
+    pub(super) timer: TimerFd,
+    /// What the cell was left at.
+    pub(super) cell_end: Option<Mono>,
+}
+
+/// A timer on the clock that counts through a suspend.
+pub(super) fn timer() -> nix::Result<TimerFd> {
+    TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
+}
+
+impl<S: BlockStore> Driver<S> {
+    /// Runs until the guard is over or told to crash.
+    pub(super) fn run(mut self) {
+        loop {
+            while let Some(output) = self.guard.poll() {
+                self.carry_out(output);
+            }
+            if self.guard.is_over() {
+                break;
+            }
+            let deadline = self.guard.deadline();
+            self.sleep(deadline);
+            match self.shared.command.swap(COMMAND_NONE, SeqCst) {
+                COMMAND_CRASH => break,
+                COMMAND_RELEASE => self.step(Input::Release),
+                COMMAND_WITHDRAW => self.step(Input::Withdraw),
+                _ => {
+                    let late = clock::mono().since(deadline);
+                    self.shared.worst_lateness_ns.fetch_max(nanos(late), SeqCst);
+                    self.step(Input::Tick);
+                }
+            }
+        }
+        // Dropped here: the descriptor, the sender (so the owner sees the end) and the keeper's pipe.
+        self.store.close();
+        if self.cell_end.is_some() {
+            self.lose();
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Read => match self.store.read() {
+                Ok(image) => {
+                    // Copied out so that the store can be borrowed again; 1 KiB on the stack.
+                    let image = *image;
+                    self.step(Input::Read(Ok(&image)));
+                }
+                Err(error) => self.step(Input::Read(Err(Failure(&error.to_string())))),
+            },
+            Output::Superblock => match self.store.read_superblock() {
+                Ok(bytes) => self.step(Input::Superblock(Ok(&bytes))),
+                Err(error) => self.step(Input::Superblock(Err(Failure(&error.to_string())))),
+            },
+            Output::Write(write) => self.write(&write),
+            Output::Event(event) => self.tell(event),
+        }
+    }
+
+    fn write(&mut self, write: &Write) {
+        if let Err(error) = self.store.open_for_writing() {
+            return self.step(Input::Written(Err(Failure(&error.to_string()))));
+        }
+        let durability = if write.durable { Durability::Durable } else { Durability::Beat };
+        if clock::mono() > write.not_after {
+            return self.step(Input::NotWritten);
+        }
+        match self.store.write(&write.image, durability) {
+            Ok(()) => self.step(Input::Written(Ok(()))),
+            Err(error) => self.step(Input::Written(Err(Failure(&error.to_string())))),
+        }
+    }
+
+    /// Hands an input to the guard and moves the cell to where the lease ends now.
+    fn step(&mut self, input: Input<'_>) {
+        let acknowledged = matches!(input, Input::Written(Ok(())));
+        self.guard.handle(clock::now(), input);
+        if self.move_cell().is_err() {
+            self.guard.handle(clock::now(), Input::CellLost);
+        } else if acknowledged && self.guard.lease_end().is_some() {
+            self.shared.last_beat.store(clock::mono().0, SeqCst);
+            self.shared.beats.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn move_cell(&mut self) -> Result<(), super::cell::CellLost> {
+        match (self.cell_end, self.guard.lease_end()) {
+            (None, Some(end)) => self.shared.cell.arm(end)?,
+            (Some(from), Some(to)) if from != to => {
+                self.shared.cell.extend(from, to)?;
+                if to < from {
+                    self.wake_keeper();
+                }
+            }
+            // The end of the guard: what became of it is in its last event.
+            _ => return Ok(()),
+        }
+        self.cell_end = self.guard.lease_end();
+        Ok(())
+    }
+
+    fn tell(&mut self, event: Event) {
+        let event = match event {
+            Event::Released if self.shared.cell.release().is_ok() => {
+                self.cell_end = None;
+                Event::Released
+            }
+            // The keeper was faster than the clean mark.
+            Event::Released => {
+                self.lose();
+                Event::Lost { loss: Loss::LeaseExpired, at: clock::mono() }
+            }
+            Event::Lost { .. } => {
+                self.lose();
+                event
+            }
+            Event::LostRace { .. } => {
+                // A watcher keeps no descriptor.
+                self.store.close();
+                event
+            }
+            _ => event,
+        };
+        match self.events.try_send(event) {
+            // Nobody listens any more: the owner is gone and the command to crash is on its way.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(event)) if is_last(&event) => {
+                // The last word may wait: nothing is beaten any more.
+                let _ = self.events.send(event);
+            }
+            Err(TrySendError::Full(_)) => {
+                self.shared.events_lost.fetch_add(1, SeqCst);
+            }
+        }
+    }
+
+    fn lose(&mut self) {
+        self.shared.cell.lose();
+        self.cell_end = None;
+        self.wake_keeper();
+    }
+
+    fn wake_keeper(&mut self) {
+        if let Some(wake) = &self.wake_keeper {
+            wake();
+        }
+    }
+
+    /// Sleeps until `until` or a command. Early returns are harmless: the guard looks at the clock itself.
+    fn sleep(&mut self, until: Mono) {
+        let set = if until == Mono::FAR {
+            self.timer.unset()
+        } else {
+            // An absolute time of zero would disarm the timer.
+            let at = TimeSpec::from_duration(std::time::Duration::from_nanos(until.0.max(1)));
+            self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
+        };
+        debug_assert!(set.is_ok(), "a valid absolute time on a timer of ours: {set:?}");
+        let mut fds = [
+            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.shared.wake.as_fd(), PollFlags::POLLIN),
+        ];
+        // EINTR and the like only wake us early.
+        let _ = poll(&mut fds, PollTimeout::NONE);
+        if fds[1].any().unwrap_or(false) {
+            let _ = self.shared.wake.read();
+        }
+    }
+}
+
+fn is_last(event: &Event) -> bool {
+    matches!(event, Event::Lost { .. } | Event::Refused { .. } | Event::Watched { .. } | Event::Released)
+}
+
+fn nanos(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,302 @@
+//! Claim: from the first look to *held*, or to a refusal. The steps and their reasons stand in the module doc of
+//! `protocol`; the numbers in the comments here are its numbers.
+//!
+//! Protects: nothing of a live holder's is overwritten but by a write that was already on its way when he came, and
+//! of several claimers one gets in. Does not protect against writes that become visible later than a wait.
+
+mod standing;
+
+use std::time::Duration;
+
+use super::event::{Event, Peer, Refusal};
+use super::guard::{Context, Failure, Input};
+use super::hold::Hold;
+use super::medium::Owner;
+use super::sequence::Sequence;
+use super::timing;
+use crate::clock::{Mono, Now};
+use crate::format::{BlockDamage, Image, MmpBlock};
+
+/// A block that does not decode is read again so often before it is called damaged: a concurrent write can tear.
+const REREADS: u32 = 4;
+/// The pause before such a re-read.
+const REREAD_PAUSE: Duration = Duration::from_millis(10);
+
+/// A claim under way.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    step: Step,
+    /// What is waited for: an answer, or a point in time.
+    wait: Wait,
+    /// When the read under way was asked for. Stamps are ours, taken before asking and after the answer: so a look
+    /// never seems shorter than it was.
+    look_started: Mono,
+    /// The slowest answer so far.
+    worst_io: Duration,
+    /// Reads in a row that did not decode.
+    undecoded: u32,
+    /// The check interval to claim with, doubled when a write was too slow to count.
+    own_check_interval_s: u16,
+    /// A watch lasts at least this long: a write of ours that was late by so much may have buried a whole claim.
+    minimum_watch: Duration,
+    /// Our write may stand in the block.
+    written: bool,
+    /// Who used it before, if he did not leave cleanly.
+    predecessor: Option<Owner>,
+    /// For whom patience was announced last.
+    waiting_for: Option<Owner>,
+}
+
+/// How the claim goes on after an input.
+#[allow(clippy::large_enum_variant)] // moved once in the life of a guard
+pub(super) enum Progress {
+    Going,
+    Held(Hold),
+    Over,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// (1) The first look, or the first after starting again.
+    Look,
+    /// (2) Watching a block that is not clean, or a clean one that may lie.
+    Watch(Watch),
+    /// Between the last look and the claim: is the superblock still the one we know?
+    Probe { base: Image, watched: Option<Duration> },
+    /// (3) The claim is on its way.
+    Writing { image: Image, stage: Stage },
+    /// (4) Our write stands and is watched for half a wait.
+    Silent { image: Image, since: Mono, stage: Stage },
+    /// Another claimer was faster.
+    BackOff,
+}
+
+#[derive(Clone, Debug)]
+struct Watch {
+    base: Image,
+    /// End of the first look that saw these bytes.
+    since: Mono,
+    need: Duration,
+    /// When watching as such began, for the report.
+    began: Mono,
+}
+
+/// Which of the three writes of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Claim,
+    Middle,
+    Last,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    Answer,
+    Until(Mono),
+}
+
+impl Claim {
+    pub(super) fn new(now: Now, context: &mut Context) -> Self {
+        let interval = context.options.interval;
+        let mut claim = Claim {
+            step: Step::Look,
+            wait: Wait::Answer,
+            look_started: now.mono,
+            worst_io: Duration::ZERO,
+            undecoded: 0,
+            own_check_interval_s: timing::holder_check_interval_s(
+                interval,
+                interval,
+                context.options.check_interval_floor_s,
+            ),
+            minimum_watch: Duration::ZERO,
+            written: false,
+            predecessor: None,
+            waiting_for: None,
+        };
+        claim.look(now, context);
+        claim
+    }
+
+    pub(super) fn deadline(&self) -> Mono {
+        match self.wait {
+            Wait::Answer => Mono::FAR,
+            Wait::Until(at) => at,
+        }
+    }
+
+    pub(super) fn handle(&mut self, now: Now, input: Input<'_>, context: &mut Context) -> Progress {
+        match (input, self.wait) {
+            (Input::Tick, Wait::Until(at)) if now.mono >= at => self.look(now, context),
+            (Input::Tick, _) => {}
+            (Input::Withdraw | Input::Release, _) => {
+                return refuse(Refusal::Withdrawn { claim_left_standing: self.written }, context);
+            }
+            (Input::Read(answer), Wait::Answer) => return self.read(now, answer, context),
+            (Input::Superblock(answer), Wait::Answer) => return self.probed(now, answer, context),
+            (Input::Written(answer), Wait::Answer) => return self.wrote(now, Some(answer), context),
+            (Input::NotWritten, Wait::Answer) => return self.wrote(now, None, context),
+            (answer, Wait::Until(_)) => unreachable!("an answer that nobody asked for: {answer:?}"),
+            (Input::CellLost, _) => {
+                return refuse(Refusal::Withdrawn { claim_left_standing: self.written }, context);
+            }
+        }
+        Progress::Going
+    }
+
+    fn look(&mut self, now: Now, context: &mut Context) {
+        if matches!(self.step, Step::BackOff) {
+            self.step = Step::Look;
+        }
+        self.look_started = now.mono;
+        self.wait = Wait::Answer;
+        context.read();
+    }
+
+    fn look_at(&mut self, at: Mono) {
+        self.wait = Wait::Until(at);
+    }
+
+    fn read(&mut self, now: Now, answer: Result<&Image, Failure<'_>>, context: &mut Context) -> Progress {
+        self.worst_io = self.worst_io.max(now.mono.since(self.look_started));
+        let image = match answer {
+            Ok(image) => *image,
+            Err(failure) => return refuse(Refusal::Io { what: failure.0.to_owned() }, context),
+        };
+        let block = match context.medium.decode(&image) {
+            Ok(block) => block,
+            Err(damage) => return self.reread(now, damage, context),
+        };
+        self.undecoded = 0;
+        match &self.step {
+            Step::Look => self.looked(now, image, block, context),
+            Step::Watch(watch) if image == watch.base => self.still(now, context),
+            Step::Watch(watch) => {
+                let after = now.mono.since(watch.began);
+                self.changed(now, image, block, after, context)
+            }
+            Step::Silent { image: ours, .. } if image == *ours => self.silent(now, context),
+            Step::Silent { .. } => self.lost_race(now, block, context),
+            Step::Probe { .. } | Step::Writing { .. } | Step::BackOff => {
+                unreachable!("no read was asked for")
+            }
+        }
+    }
+
+    fn reread(&mut self, now: Now, damage: BlockDamage, context: &mut Context) -> Progress {
+        self.undecoded += 1;
+        if self.undecoded > REREADS {
+            return refuse(Refusal::Damaged { damage }, context);
+        }
+        self.look_at(now.mono + REREAD_PAUSE);
+        Progress::Going
+    }
+
+    /// (1) What the first look shows.
+    fn looked(&mut self, now: Now, image: Image, block: MmpBlock, context: &mut Context) -> Progress {
+        match Sequence::from(block.seq) {
+            Sequence::Clean => self.probe(image, None, context),
+            Sequence::Live(_) => self.watch(now, image, &block, false, now.mono, context),
+            Sequence::Fsck => self.refuse_or_wait(now, image, &block, Duration::ZERO, context),
+            Sequence::Unknown(seq) => refuse(Refusal::UnknownSequence { seq }, context),
+        }
+    }
+
+    /// (2) The bytes changed under the watch: somebody is there, or has just left.
+    fn changed(
+        &mut self,
+        now: Now,
+        image: Image,
+        block: MmpBlock,
+        after: Duration,
+        context: &mut Context,
+    ) -> Progress {
+        match Sequence::from(block.seq) {
+            Sequence::Clean => self.probe(image, None, context),
+            Sequence::Live(_) | Sequence::Fsck => self.refuse_or_wait(now, image, &block, after, context),
+            Sequence::Unknown(seq) => refuse(Refusal::UnknownSequence { seq }, context),
+        }
+    }
+
+    /// (2) The bytes still stand. From the *end* of the first look to the *start* of this one, or it does not count.
+    fn still(&mut self, now: Now, context: &mut Context) -> Progress {
+        let Step::Watch(watch) = &self.step else { unreachable!("asked for while watching") };
+        let unchanged = self.look_started.since(watch.since);
+        let block = MmpBlock::fields(&watch.base);
+        if Sequence::from(block.seq) == Sequence::Fsck {
+            // Only patience brought us here; no watching proves an e2fsck dead.
+            let (base, after) = (watch.base, now.mono.since(watch.began));
+            return self.refuse_or_wait(now, base, &block, after, context);
+        }
+        if unchanged >= watch.need {
+            let base = watch.base;
+            return self.probe(base, Some(unchanged), context);
+        }
+        let end = watch.since + watch.need;
+        self.look_at((now.mono + timing::look_period(context.options.interval)).min(end));
+        Progress::Going
+    }
+
+    fn watch(
+        &mut self,
+        now: Now,
+        base: Image,
+        block: &MmpBlock,
+        doubtful_clean: bool,
+        began: Mono,
+        context: &mut Context,
+    ) -> Progress {
+        let check_interval_s = self.check_interval_s(block.check_interval_s, context);
+        let wait = match doubtful_clean {
+            true => timing::doubtful_clean_watch(check_interval_s),
+            false => timing::wait(check_interval_s),
+        };
+        let need = wait.max(self.minimum_watch) + timing::NATIVE_MARGIN + self.worst_io;
+        if Sequence::from(block.seq) != Sequence::Fsck {
+            context.event(Event::Watching { of: Peer::from(block), until: now.mono + need, total: need });
+        }
+        self.step = Step::Watch(Watch { base, since: now.mono, need, began });
+        self.look_at(now.mono + timing::look_period(context.options.interval));
+        Progress::Going
+    }
+
+    /// Somebody is there: the end, unless patience was asked for; then the watch begins anew on these bytes.
+    fn refuse_or_wait(
+        &mut self,
+        now: Now,
+        image: Image,
+        block: &MmpBlock,
+        after: Duration,
+        context: &mut Context,
+    ) -> Progress {
+        let by = Peer::from(block);
+        let fsck = Sequence::from(block.seq) == Sequence::Fsck;
+        match context.options.patience_until {
+            Some(patience_until) if now.mono < patience_until => {
+                if self.waiting_for != Some(Owner::of(block)) {
+                    self.waiting_for = Some(Owner::of(block));
+                    context.event(Event::Waiting { of: by, patience_until });
+                }
+                let wait = timing::wait(self.check_interval_s(block.check_interval_s, context));
+                let need = wait.max(self.minimum_watch) + timing::NATIVE_MARGIN + self.worst_io;
+                let began = now.mono - after;
+                self.step = Step::Watch(Watch { base: image, since: now.mono, need, began });
+                self.look_at(now.mono + timing::look_period(context.options.interval));
+                Progress::Going
+            }
+            _ if fsck => refuse(Refusal::Fsck { by }, context),
+            _ => refuse(Refusal::InUse { by, after }, context),
+        }
+    }
+
+    /// C of this claim: a taker's, and our own.
+    fn check_interval_s(&self, on_disk_s: u16, context: &Context) -> u16 {
+        timing::taker_check_interval_s(context.medium.update_interval_s(), on_disk_s)
+            .max(self.own_check_interval_s)
+    }
+}
+
+fn refuse(refusal: Refusal, context: &mut Context) -> Progress {
+    context.event(Event::Refused { refusal });
+    Progress::Over
+}

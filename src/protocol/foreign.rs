@@ -1,0 +1,130 @@
+//! A live foreign block over our beat: claimer or holder? On a native medium only time tells. A claimer writes once and
+//! stands still (every write of his is a jump); a holder counts by one.
+//!
+//! Protects a live holder from being stopped by claimers, however many and however often, and stops one of two
+//! holders. Does not undo what both wrote before they found each other.
+//!
+//! Why a look may last: a claimer who stands still waits at least half a wait before his next write, and we beat
+//! before three quarters of our own lease are over, counted from before he came: so he sees us in time.
+
+use std::time::Duration;
+
+use super::event::{LoserRule, Loss, Peer};
+use super::guard::Context;
+use super::medium::{Owner, stamp_ahead};
+use super::sequence::{COUNTING_REACH, steps};
+use super::timing;
+use crate::clock::{Mono, Now};
+use crate::format::{Image, MmpBlock};
+
+/// What the look at a foreign block came to.
+pub(super) enum Ruling {
+    /// Not decided yet.
+    LookOn,
+    /// It stood still: beat over it. Names the claimer, if the block could be read.
+    BeatOver(Option<Peer>),
+    /// We stop.
+    WeLose(Loss),
+}
+
+/// What we saw of others while holding.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Foreign {
+    /// The block under our eyes, while there is one.
+    current: Option<Box<Sight>>,
+    /// The last one of whom we knew more than a single block: a slow beater is known by it when he comes again.
+    last: Option<MmpBlock>,
+    /// He counts, we are both awake and ours is the higher name: he has until then to stop.
+    contest: Option<Contest>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    image: Image,
+    /// End of the first look that saw these bytes.
+    since: Mono,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Contest {
+    until: Mono,
+    /// After half the time he has to be silent.
+    half: Mono,
+}
+
+impl Foreign {
+    /// Our own block stands again.
+    pub(super) fn gone(&mut self) {
+        self.current = None;
+    }
+
+    /// Looks at a foreign block once more. `latest` is when we must have decided, to beat within the lease.
+    pub(super) fn rule(
+        &mut self,
+        now: Now,
+        started: Mono,
+        image: &Image,
+        latest: Mono,
+        slept: bool,
+        context: &Context,
+    ) -> Ruling {
+        let block = context.medium.decode(image).ok();
+        let changed = self.current.as_ref().is_none_or(|sight| sight.image != *image);
+        if changed {
+            let counts = block.zip(self.last).is_some_and(|(new, last)| counted(&last, &new));
+            self.current = Some(Box::new(Sight { image: *image, since: now.mono }));
+            self.last = block.or(self.last);
+            if let (true, Some(block)) = (counts, block) {
+                return self.contest(now, &block, slept, context);
+            }
+        }
+        let since = self.current.as_ref().map_or(now.mono, |sight| sight.since);
+        let peer_check_interval_s = block.map_or(0, |block| block.check_interval_s);
+        let window = timing::foreign_look(longest(peer_check_interval_s, context));
+        let still_for = started.since(since);
+        let contested = self.contest.is_some_and(|contest| started < contest.until);
+        if (still_for >= window && !contested) || now.mono >= latest {
+            self.current = None;
+            return Ruling::BeatOver(block.map(|block| Peer::from(&block)));
+        }
+        Ruling::LookOn
+    }
+
+    /// He counts: one of us has to stop.
+    fn contest(&mut self, now: Now, block: &MmpBlock, slept: bool, context: &Context) -> Ruling {
+        let by = Peer::from(block);
+        let lose = |because| Ruling::WeLose(Loss::Stolen { by, because });
+        let tolerance_s = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
+        if slept {
+            return lose(LoserRule::Slept);
+        }
+        if stamp_ahead(block, now.wall, tolerance_s.into()) {
+            return lose(LoserRule::ClockStoodStill);
+        }
+        let ours = context.medium.owner();
+        let his = Owner::of(block);
+        if ours == his {
+            return lose(LoserRule::EqualNames);
+        }
+        if ours < his {
+            return lose(LoserRule::LowerName);
+        }
+        let span: Duration = timing::foreign_look(longest(block.check_interval_s, context));
+        let contest =
+            *self.contest.get_or_insert(Contest { until: now.mono + span, half: now.mono + span / 2 });
+        if now.mono >= contest.half { lose(LoserRule::OtherDidNotStop) } else { Ruling::LookOn }
+    }
+}
+
+fn longest(peer_check_interval_s: u16, context: &Context) -> Duration {
+    timing::longest_interval(
+        context.options.interval,
+        context.medium.update_interval_s(),
+        peer_check_interval_s,
+    )
+}
+
+/// The same names, and a few beats on.
+fn counted(last: &MmpBlock, new: &MmpBlock) -> bool {
+    Owner::of(last) == Owner::of(new) && matches!(steps(last.seq, new.seq, COUNTING_REACH), Some(1..))
+}

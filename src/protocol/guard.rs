@@ -1,0 +1,217 @@
+//! [`Guard`]: one device, from the first look to the release, as a sans-IO machine. Time is an argument, bytes come
+//! in, actions come out; the thread driver, the simulator and the model checker drive this same type.
+//!
+//! How to drive it: call [`Guard::poll`] until it gives nothing, carrying out each [`Output`] and handing its answer
+//! to [`Guard::handle`] with the time at which it came; then sleep until [`Guard::deadline`] and hand in
+//! [`Input::Tick`]. At most one I/O is under way at a time. After the last event ([`Guard::is_over`]) nothing is asked
+//! for any more.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::claim::{Claim, Progress};
+use super::event::Event;
+use super::hold::Hold;
+use super::medium::Medium;
+use super::timing;
+use crate::clock::{Mono, Now};
+use crate::format::Image;
+
+/// How a guard is to behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuardOptions {
+    /// U: how often we beat, [`timing::MIN_INTERVAL`] to [`timing::MAX_INTERVAL`].
+    pub interval: Duration,
+    /// The smallest check interval to write, in seconds; 0 for none. See [`timing::check_interval_for`].
+    pub check_interval_floor_s: u16,
+    /// Until then a claim waits for whoever is there to leave, instead of being refused.
+    pub patience_until: Option<Mono>,
+    /// Only watch: never write, end with [`Event::Watched`] or [`Event::Refused`].
+    pub watch_only: bool,
+}
+
+impl Default for GuardOptions {
+    fn default() -> Self {
+        GuardOptions {
+            interval: timing::DEFAULT_INTERVAL,
+            check_interval_floor_s: 0,
+            patience_until: None,
+            watch_only: false,
+        }
+    }
+}
+
+/// What the system said of a failed I/O.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure<'a>(pub &'a str);
+
+/// What comes in.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The deadline has come (or just time passed).
+    Tick,
+    /// The answer to [`Output::Read`].
+    Read(Result<&'a Image, Failure<'a>>),
+    /// The answer to [`Output::Superblock`].
+    Superblock(Result<&'a [u8; 1024], Failure<'a>>),
+    /// The answer to [`Output::Write`].
+    Written(Result<(), Failure<'a>>),
+    /// [`Output::Write`] was not carried out, because its time had passed.
+    NotWritten,
+    /// Nothing uses the device any more and its caches are flushed: write the clean mark.
+    Release,
+    /// Give up a claim that is not yet held. Holding guards ignore it.
+    Withdraw,
+    /// Whoever shares the lease cell declared it lost.
+    CellLost,
+}
+
+/// A write to carry out: the whole struct, in one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The bytes.
+    pub image: Image,
+    /// It must be on stable storage when it is acknowledged (claims and clean marks).
+    pub durable: bool,
+    /// Not to be begun after this; answer [`Input::NotWritten`] instead.
+    pub not_after: Mono,
+}
+
+/// What comes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // a box would be an allocation per beat
+pub enum Output {
+    /// Read the struct.
+    Read,
+    /// Read the superblock, from the disk.
+    Superblock,
+    /// Write the struct.
+    Write(Write),
+    /// Tell whoever listens.
+    Event(Event),
+}
+
+/// One device under protection, or on the way there.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    context: Context,
+    phase: Phase,
+}
+
+/// What both machines share.
+#[derive(Clone, Debug)]
+pub(super) struct Context {
+    pub(super) medium: Medium,
+    pub(super) options: GuardOptions,
+    pub(super) rng: fastrand::Rng,
+    /// What to do, in order.
+    outputs: VecDeque<Queued>,
+    /// The write among them: there is never more than one.
+    write: Option<Write>,
+}
+
+#[derive(Clone, Debug)]
+enum Queued {
+    Read,
+    Superblock,
+    Write,
+    Event(Event),
+}
+
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one a device; almost all of them hold
+enum Phase {
+    Claim(Claim),
+    Hold(Hold),
+    Over,
+}
+
+impl Guard {
+    /// Begins a claim. `seed` must differ between hosts and between claims: it picks the sequences and the back-off.
+    ///
+    /// # Panics
+    /// If the interval is out of its range.
+    #[must_use]
+    pub fn new(medium: Medium, options: GuardOptions, seed: u64, now: Now) -> Self {
+        assert!(
+            (timing::MIN_INTERVAL..=timing::MAX_INTERVAL).contains(&options.interval),
+            "the caller checks the interval"
+        );
+        let rng = fastrand::Rng::with_seed(seed);
+        let mut context = Context { medium, options, rng, outputs: VecDeque::with_capacity(4), write: None };
+        let claim = Claim::new(now, &mut context);
+        Guard { context, phase: Phase::Claim(claim) }
+    }
+
+    /// Takes an input. Everything that follows from it is fetched with [`Guard::poll`].
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        match &mut self.phase {
+            Phase::Claim(claim) => match claim.handle(now, input, &mut self.context) {
+                Progress::Going => {}
+                Progress::Held(hold) => self.phase = Phase::Hold(hold),
+                Progress::Over => self.phase = Phase::Over,
+            },
+            Phase::Hold(hold) => {
+                if hold.handle(now, input, &mut self.context).is_break() {
+                    self.phase = Phase::Over;
+                }
+            }
+            Phase::Over => {}
+        }
+    }
+
+    /// The next thing to do, if there is one.
+    pub fn poll(&mut self) -> Option<Output> {
+        Some(match self.context.outputs.pop_front()? {
+            Queued::Read => Output::Read,
+            Queued::Superblock => Output::Superblock,
+            Queued::Write => Output::Write(self.context.write.take()?),
+            Queued::Event(event) => Output::Event(event),
+        })
+    }
+
+    /// When [`Input::Tick`] is due. While holding never later than the end of the lease.
+    #[must_use]
+    pub fn deadline(&self) -> Mono {
+        match &self.phase {
+            Phase::Claim(claim) => claim.deadline(),
+            Phase::Hold(hold) => hold.deadline(),
+            Phase::Over => Mono::FAR,
+        }
+    }
+
+    /// The end of the lease; none unless held.
+    #[must_use]
+    pub fn lease_end(&self) -> Option<Mono> {
+        match &self.phase {
+            Phase::Hold(hold) => Some(hold.lease_end()),
+            Phase::Claim(_) | Phase::Over => None,
+        }
+    }
+
+    /// True after the last event.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+}
+
+impl Context {
+    pub(super) fn read(&mut self) {
+        self.outputs.push_back(Queued::Read);
+    }
+
+    pub(super) fn superblock(&mut self) {
+        self.outputs.push_back(Queued::Superblock);
+    }
+
+    pub(super) fn write(&mut self, write: Write) {
+        assert!(!self.options.watch_only, "a watcher never writes");
+        self.write = Some(write);
+        self.outputs.push_back(Queued::Write);
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        self.outputs.push_back(Queued::Event(event));
+    }
+}

@@ -1,0 +1,200 @@
+//! What a block means on the medium it stands on. The machines ask here and nowhere else, so none of them asks what
+//! kind of medium it is.
+//!
+//! Native (ext4, ldiskfs): the block says who wrote it and little more, so a live foreign block is [`Verdict::Unclear`]
+//! until it was looked at for a while. Only facts that need no time are judged here.
+
+use super::sequence::{self, Sequence};
+use super::timing;
+use crate::clock::{Now, Wall};
+use crate::format::superblock::SUPERBLOCK_BYTES;
+use crate::format::{BlockDamage, DeviceName, Image, MmpBlock, NodeName, Superblock, SuperblockError};
+
+/// How far back a beat of our own is recognised when a failed-over path shows it again.
+const OWN_BEATS_REMEMBERED: u32 = 64;
+
+/// Who we are in the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    /// `mmp_nodename`.
+    pub node: NodeName,
+    /// `mmp_bdevname`.
+    pub device: DeviceName,
+}
+
+impl Owner {
+    /// Whom a block names.
+    #[must_use]
+    pub fn of(block: &MmpBlock) -> Self {
+        Owner { node: block.node, device: block.device }
+    }
+}
+
+/// What a block that is not what we wrote last means to a holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// An older beat of our own, come back (a path failed over): beat on.
+    OursOlder,
+    /// Live and foreign: only looking longer tells a claimer from a holder.
+    Unclear(MmpBlock),
+    /// e2fsck's mark.
+    Fsck(MmpBlock),
+    /// A clean mark that was put over our own block: beat on.
+    ClearedOurs(MmpBlock),
+    /// A clean mark of somebody who came, worked and left.
+    ForeignClean(MmpBlock),
+    /// The magic is right but the checksum is not: torn, or damaged. Look longer.
+    Torn,
+    /// No MMP block any more, or a sequence without a meaning.
+    Unreadable,
+}
+
+/// What a holder knows when he asks for a verdict.
+#[derive(Clone, Copy, Debug)]
+pub struct Knowledge {
+    /// The sequence we wrote last.
+    pub our_seq: u32,
+    /// How many beats we counted up to it.
+    pub our_beats: u64,
+    /// The previous holder, as long as a late clean mark of his is to be expected.
+    pub predecessor: Option<Owner>,
+    /// The last look saw our own block less than a check interval ago.
+    pub seen_lately: bool,
+}
+
+/// A medium and our identity on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// The MMP block of an ext4 or ldiskfs filesystem.
+    Native(Native),
+}
+
+/// The MMP block of an ext4 or ldiskfs filesystem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Native {
+    superblock: Superblock,
+    owner: Owner,
+}
+
+impl Native {
+    /// Takes the superblock as it was found, and the names to write.
+    #[must_use]
+    pub fn new(superblock: Superblock, owner: Owner) -> Self {
+        Native { superblock, owner }
+    }
+}
+
+impl Medium {
+    /// The names we write.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        let Medium::Native(native) = self;
+        native.owner
+    }
+
+    /// The filesystem's own interval, in seconds as it stands in the superblock.
+    #[must_use]
+    pub fn update_interval_s(&self) -> u16 {
+        let Medium::Native(native) = self;
+        native.superblock.mmp_update_interval_s
+    }
+
+    /// Decodes a block.
+    ///
+    /// # Errors
+    /// [`BlockDamage`] as the format says.
+    pub fn decode(&self, image: &Image) -> Result<MmpBlock, BlockDamage> {
+        let Medium::Native(native) = self;
+        MmpBlock::decode(image, native.superblock.checksum_seed)
+    }
+
+    /// Our next block over `base`: our names, `seq`, the wall clock, `check_interval_s`; the padding stays.
+    #[must_use]
+    pub fn compose(&self, base: &Image, seq: u32, wall: Wall, check_interval_s: u16) -> Image {
+        let Medium::Native(native) = self;
+        let mut image = *base;
+        let Owner { node, device } = native.owner;
+        MmpBlock { seq, time_s: wall.0, node, device, check_interval_s }
+            .encode_into(&mut image, native.superblock.checksum_seed);
+        image
+    }
+
+    /// Compares the superblock, read afresh, with the one the claim began with, and tells whether a clean mark can be
+    /// believed: true if it can.
+    ///
+    /// # Errors
+    /// What changed, if the block may no longer be where it was: nothing may be written then.
+    pub fn clean_is_believable(&self, bytes: &[u8; SUPERBLOCK_BYTES]) -> Result<bool, String> {
+        let Medium::Native(native) = self;
+        let fresh = Superblock::decode(bytes).map_err(|error| error.to_string())?;
+        fresh.mmp_offset_bytes().map_err(|error: SuperblockError| error.to_string())?;
+        let known = &native.superblock;
+        let difference = if fresh.uuid != known.uuid {
+            Some("another filesystem was made on it (its UUID is new)")
+        } else if (fresh.mmp_block, fresh.block_bytes) != (known.mmp_block, known.block_bytes) {
+            Some("the MMP block was moved")
+        } else if fresh.checksum_seed != known.checksum_seed {
+            Some("its metadata checksums were changed")
+        } else if fresh.mmp_update_interval_s != known.mmp_update_interval_s {
+            Some("its MMP interval was changed")
+        } else {
+            None
+        };
+        match difference {
+            Some(what) => Err(format!("{what}; try again")),
+            None => Ok(!fresh.in_use_or_unclean()),
+        }
+    }
+
+    /// What a block that is not what we wrote last means, as far as one look can tell.
+    #[must_use]
+    pub fn judge(&self, image: &Image, now: Now, known: Knowledge) -> Verdict {
+        let block = match self.decode(image) {
+            Ok(block) => block,
+            Err(BlockDamage::Checksum { .. }) => return Verdict::Torn,
+            Err(BlockDamage::Magic { .. }) => return Verdict::Unreadable,
+        };
+        match Sequence::from(block.seq) {
+            Sequence::Unknown(_) => Verdict::Unreadable,
+            Sequence::Fsck => Verdict::Fsck(block),
+            Sequence::Clean => self.judge_clean(image, block, now, known),
+            Sequence::Live(seq) => {
+                let remembered = u32::try_from(known.our_beats).unwrap_or(u32::MAX).min(OWN_BEATS_REMEMBERED);
+                let older = sequence::steps(seq, known.our_seq, remembered).is_some();
+                if older && Owner::of(&block) == self.owner() {
+                    Verdict::OursOlder
+                } else {
+                    Verdict::Unclear(block)
+                }
+            }
+        }
+    }
+
+    /// A clean mark over a live holder is a forced clear, or a losing kernel's last word, or the end of a successor.
+    ///
+    /// A successor needs two waits, and a holder who still has his lease saw his own block less than one wait ago by
+    /// his own clock: so it can be a successor only if that clock stood still, and then the mark's stamp runs ahead of
+    /// our wall clock (assumes clocks kept by NTP to within C). e2fsprogs' forced clear carries the names of whoever
+    /// typed it and cannot be told from his clean unmount by its bytes; hence the two further conditions on it.
+    fn judge_clean(&self, image: &Image, block: MmpBlock, now: Now, known: Knowledge) -> Verdict {
+        let tolerance_s = u64::from(timing::taker_check_interval_s(self.update_interval_s(), 0));
+        if stamp_ahead(&block, now.wall, tolerance_s) {
+            return Verdict::ForeignClean(block);
+        }
+        let named = Owner::of(&block);
+        let ours = named == self.owner();
+        let predecessors = known.predecessor == Some(named);
+        let cleared = known.seen_lately && image[0x72..0x3FC].iter().all(|&byte| byte == 0);
+        if ours || predecessors || cleared {
+            Verdict::ClearedOurs(block)
+        } else {
+            Verdict::ForeignClean(block)
+        }
+    }
+}
+
+/// True if the writer's clock runs ahead of ours by more than `tolerance_s`.
+#[must_use]
+pub fn stamp_ahead(block: &MmpBlock, wall: Wall, tolerance_s: u64) -> bool {
+    block.time_s > wall.0.saturating_add(tolerance_s)
+}

@@ -1,0 +1,282 @@
+//! Every timing formula, once.
+//!
+//! Three intervals must not be confused: *ours* (how often we beat), the *superblock's*, and the *peer's* (half the
+//! check interval that his block shows). The check interval C is what the block carries: a taker waits `wait(C)`, a
+//! holder's lease is `lease(C)`, and the lease never outlives the wait. At C = 5 s both are 11 s.
+//!
+//! Sources: Linux `fs/ext4/mmp.c` (`ext4_multi_mount_protect`, `kmmpd`), e2fsprogs `lib/ext2fs/mmp.c`; ldiskfs caps
+//! the wait at C + 20.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// `EXT4_MMP_MIN_CHECK_INTERVAL`, in seconds.
+pub const MIN_CHECK_INTERVAL_S: u16 = 5;
+/// `EXT4_MMP_MAX_CHECK_INTERVAL`, in seconds: no holder writes more. A reader honours whatever it finds.
+pub const MAX_CHECK_INTERVAL_S: u16 = 300;
+/// `EXT4_MMP_UPDATE_INTERVAL`: what a zero in `s_mmp_update_interval` means, in seconds.
+pub const DEFAULT_UPDATE_INTERVAL_S: u16 = 5;
+/// How often we beat unless told otherwise.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest interval of our own.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
+/// The longest. Beyond it half a wait would no longer exceed one beat.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(60);
+/// e2fsprogs and a loaded host check later than they mean to: a watch of a native block lasts so much longer.
+pub const NATIVE_MARGIN: Duration = Duration::from_millis(1500);
+/// A clean mark under a journal that needs recovery may lie: dirty blocks were seen to follow for 45 s (ext4,
+/// errors=remount-ro and the shutdown ioctl).
+pub const DOUBTFUL_CLEAN_WATCH: Duration = Duration::from_secs(45);
+/// A look is taken at least so often while watching.
+const MAX_LOOK_PERIOD: Duration = Duration::from_millis(250);
+/// What a cluster manager should allow on top of the longest honest wait.
+const START_RESERVE_S: u64 = 10;
+
+/// The superblock's interval as peers apply it, in seconds.
+#[must_use]
+pub const fn update_interval_s(superblock: u16) -> u16 {
+    if superblock == 0 { DEFAULT_UPDATE_INTERVAL_S } else { superblock }
+}
+
+/// C of a taker, in seconds: the largest of the minimum, the superblock's interval and what stands in the block.
+#[must_use]
+pub const fn taker_check_interval_s(superblock: u16, on_disk: u16) -> u16 {
+    max3(MIN_CHECK_INTERVAL_S, update_interval_s(superblock), on_disk)
+}
+
+/// C that a holder writes, in seconds: covers two beats, two of the last cycle, and what he wants to tolerate.
+#[must_use]
+pub fn holder_check_interval_s(interval: Duration, last_cycle: Duration, floor_s: u16) -> u16 {
+    let twice_s =
+        |span: Duration| u16::try_from(span.saturating_mul(2).as_millis().div_ceil(1000)).unwrap_or(u16::MAX);
+    max3(MIN_CHECK_INTERVAL_S, twice_s(interval), twice_s(last_cycle)).max(floor_s).min(MAX_CHECK_INTERVAL_S)
+}
+
+/// How long a taker waits, in seconds (the kernel's and e2fsprogs').
+#[must_use]
+pub const fn wait_s(check_interval_s: u16) -> u64 {
+    let c = check_interval_s as u64;
+    if 2 * c + 1 < c + 60 { 2 * c + 1 } else { c + 60 }
+}
+
+/// How long a holder may rely on a write, in seconds: the shortest wait that any peer uses (ldiskfs).
+#[must_use]
+pub const fn lease_s(check_interval_s: u16) -> u64 {
+    let c = check_interval_s as u64;
+    if 2 * c + 1 < c + 20 { 2 * c + 1 } else { c + 20 }
+}
+
+/// [`wait_s`] as a duration: W.
+#[must_use]
+pub const fn wait(check_interval_s: u16) -> Duration {
+    Duration::from_secs(wait_s(check_interval_s))
+}
+
+/// [`lease_s`] as a duration.
+#[must_use]
+pub const fn lease(check_interval_s: u16) -> Duration {
+    Duration::from_secs(lease_s(check_interval_s))
+}
+
+/// From the start of a look to the handled acknowledgement of the write that follows it: more counts for nothing.
+#[must_use]
+pub fn limit(check_interval_s: u16) -> Duration {
+    wait(check_interval_s) / 4
+}
+
+/// How often a watcher looks.
+#[must_use]
+pub fn look_period(interval: Duration) -> Duration {
+    (interval / 5).min(MAX_LOOK_PERIOD)
+}
+
+/// U*: what a look for anybody's beat must cover: the largest of our interval, the superblock's and the peer's.
+#[must_use]
+pub fn longest_interval(ours: Duration, superblock: u16, peer_check_interval_s: u16) -> Duration {
+    let peer = Duration::from_millis(u64::from(peer_check_interval_s) * 500);
+    ours.max(Duration::from_secs(update_interval_s(superblock).into())).max(peer)
+}
+
+/// How long a holder may look at a foreign block before he must beat or has lost: two of the longest intervals, but
+/// never into the last quarter of his lease, which the write needs.
+#[must_use]
+pub fn foreign_look(longest_interval: Duration) -> Duration {
+    longest_interval.saturating_mul(2)
+}
+
+/// The part of a lease that a look at a foreign block leaves for the write.
+#[must_use]
+pub fn write_reserve(check_interval_s: u16) -> Duration {
+    lease(check_interval_s) / 4
+}
+
+/// The time to the next beat: between 0.85 and 1.1 intervals, so that two writers cannot stay in phase, and a
+/// watcher still sees a change within 1.1 intervals.
+#[must_use]
+pub fn jittered(interval: Duration, rng: &mut fastrand::Rng) -> Duration {
+    interval * (850 + rng.u32(0..=250)) / 1000
+}
+
+/// How long a clean mark is watched before it is believed although the journal needs recovery.
+#[must_use]
+pub fn doubtful_clean_watch(check_interval_s: u16) -> Duration {
+    (wait(check_interval_s) * 2).max(DOUBTFUL_CLEAN_WATCH)
+}
+
+/// The smallest C whose lease lasts at least `outage`.
+///
+/// # Errors
+/// The longest outage that can be tolerated, if `outage` is longer.
+pub fn check_interval_for(outage: Duration) -> Result<u16, Duration> {
+    (MIN_CHECK_INTERVAL_S..=MAX_CHECK_INTERVAL_S)
+        .find(|&c| lease(c) >= outage)
+        .ok_or_else(|| lease(MAX_CHECK_INTERVAL_S))
+}
+
+/// What follows from a check interval, for administrators and cluster managers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Consequences {
+    /// C itself, in seconds.
+    pub check_interval_s: u16,
+    /// A claim by `mmp` on a clean device, in seconds (the kernel's own takes 0).
+    pub clean_claim_s: f64,
+    /// A takeover by `mmp` after a crash, in seconds from the ask.
+    pub crash_claim_s: f64,
+    /// A takeover by a kernel mount after a crash, in seconds from the ask.
+    pub crash_mount_s: u64,
+    /// A storage outage that a holder survives, counted from his last beat, in seconds.
+    pub outage_survived_s: u64,
+    /// What a cluster manager should set as its start timeout, in seconds.
+    pub start_timeout_s: u64,
+}
+
+impl Consequences {
+    /// Computes them.
+    #[must_use]
+    pub fn of(check_interval_s: u16) -> Self {
+        let wait_s = wait_s(check_interval_s);
+        let longest_watch = doubtful_clean_watch(check_interval_s) + NATIVE_MARGIN;
+        Consequences {
+            check_interval_s,
+            clean_claim_s: wait(check_interval_s).as_secs_f64(),
+            crash_claim_s: (wait(check_interval_s) * 2 + NATIVE_MARGIN).as_secs_f64(),
+            crash_mount_s: 2 * wait_s,
+            outage_survived_s: lease_s(check_interval_s),
+            start_timeout_s: longest_watch.as_secs() + 1 + wait_s + START_RESERVE_S,
+        }
+    }
+}
+
+/// A live peer is refused within this time: one of his (jittered) beats, one look, and some I/O.
+#[must_use]
+pub fn refusal(peer_interval: Duration) -> Duration {
+    peer_interval * 11 / 10 + Duration::from_millis(300)
+}
+
+/// The table of `mmp-format.md`, in Markdown.
+#[must_use]
+pub fn table() -> String {
+    let mut table = String::from(
+        "| C (s) | lease = outage survived (s) | wait W (s) | `mmp` claim, clean (s) | kernel takeover (s) | `mmp` takeover (s) | start timeout (s) |\n\
+         |---:|---:|---:|---:|---:|---:|---:|\n",
+    );
+    for c in [5, 10, 15, 20, 30, 60, 120, 300] {
+        let row = Consequences::of(c);
+        writeln!(
+            table,
+            "| {c} | {} | {} | {} | {} | {:.1} | {} |",
+            row.outage_survived_s,
+            wait_s(c),
+            row.clean_claim_s,
+            row.crash_mount_s,
+            row.crash_claim_s,
+            row.start_timeout_s
+        )
+        .expect("writing to a String cannot fail");
+    }
+    table
+}
+
+const fn max3(a: u16, b: u16, c: u16) -> u16 {
+    let ab = if a > b { a } else { b };
+    if ab > c { ab } else { c }
+}
+
+// What the safety argument (`protocol`) rests on, for every C that a holder may write.
+const _: () = {
+    let mut c = MIN_CHECK_INTERVAL_S;
+    while c <= MAX_CHECK_INTERVAL_S {
+        assert!(lease_s(c) <= wait_s(c), "a lease must not outlive a taker's wait");
+        assert!(
+            lease_s(c) > c as u64,
+            "a lease must outlast the check interval: a gap of C is told before it kills"
+        );
+        c += 1;
+    }
+    assert!(wait_s(MIN_CHECK_INTERVAL_S) == 11 && lease_s(MIN_CHECK_INTERVAL_S) == 11);
+    // Silence of half a wait exceeds the longest (jittered) beat, at both ends of our intervals.
+    let longest = MAX_INTERVAL.as_secs();
+    #[allow(clippy::cast_possible_truncation)]
+    let c = (2 * longest) as u16;
+    assert!(wait_s(c) * 1000 / 2 > longest * 1100);
+    assert!(wait_s(MIN_CHECK_INTERVAL_S) * 1000 / 2 > 2500 * 11 / 10);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figures_of_the_design_hold() {
+        assert_eq!((wait_s(5), lease_s(5)), (11, 11));
+        assert_eq!((wait_s(10), lease_s(10)), (21, 21));
+        assert_eq!((wait_s(30), lease_s(30)), (61, 50));
+        assert_eq!(Consequences::of(5).crash_mount_s, 22);
+        assert_eq!(Consequences::of(10).crash_mount_s, 42);
+        assert_eq!(Consequences::of(30).crash_mount_s, 122);
+        assert_eq!(taker_check_interval_s(0, 0), 5);
+        assert_eq!(taker_check_interval_s(1, 0), 5);
+        assert_eq!(taker_check_interval_s(30, 7), 30);
+        assert_eq!(taker_check_interval_s(1, u16::MAX), u16::MAX);
+    }
+
+    #[test]
+    fn a_holder_covers_his_interval_his_cycle_and_his_tolerance() {
+        let second = Duration::from_secs(1);
+        assert_eq!(holder_check_interval_s(second, second, 0), 5);
+        assert_eq!(holder_check_interval_s(second * 5, second, 0), 10);
+        assert_eq!(holder_check_interval_s(second, Duration::from_millis(3200), 0), 7);
+        assert_eq!(holder_check_interval_s(second, second, 30), 30);
+        assert_eq!(holder_check_interval_s(second * 200, second, 0), 300);
+        assert_eq!(holder_check_interval_s(second, Duration::MAX, 0), 300);
+    }
+
+    #[test]
+    fn tolerating_an_outage_takes_the_smallest_interval_that_does() {
+        let seconds = Duration::from_secs;
+        assert_eq!(check_interval_for(seconds(1)), Ok(5));
+        assert_eq!(check_interval_for(seconds(11)), Ok(5));
+        assert_eq!(check_interval_for(seconds(12)), Ok(6));
+        assert_eq!(check_interval_for(seconds(50)), Ok(30));
+        assert_eq!(check_interval_for(seconds(320)), Ok(300));
+        assert_eq!(check_interval_for(seconds(321)), Err(seconds(320)));
+    }
+
+    #[test]
+    fn jitter_stays_within_its_bounds() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        for _ in 0..10_000 {
+            let span = jittered(Duration::from_secs(1), &mut rng);
+            assert!((Duration::from_millis(850)..=Duration::from_millis(1100)).contains(&span));
+        }
+    }
+
+    #[test]
+    fn extreme_values_do_not_overflow() {
+        assert_eq!(wait_s(u16::MAX), 65_595);
+        assert!(Consequences::of(u16::MAX).start_timeout_s > 65_595);
+        assert!(foreign_look(Duration::MAX) == Duration::MAX);
+    }
+}

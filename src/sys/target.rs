@@ -1,0 +1,160 @@
+//! Which device or file is asked about, and whether another path or descriptor leads to the same one.
+//!
+//! Protects: names are never compared where identities can be: a block device is its number, a file its filesystem
+//! and inode. Does not protect: two device numbers over one disk (the paths of a multipath device, two loop devices
+//! over one file) are two devices here, as they are for the kernel.
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// A block device or an image file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The path without symbolic links.
+    pub canonical: PathBuf,
+    /// Which one it is.
+    pub kind: TargetKind,
+}
+
+/// The identity of a [`Target`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TargetKind {
+    /// A block device, by its number.
+    Block {
+        /// Of its driver.
+        major: u32,
+        /// Among the driver's devices.
+        minor: u32,
+    },
+    /// A regular file.
+    File {
+        /// The number of its filesystem (`st_dev`).
+        device: u64,
+        /// Its inode there.
+        inode: u64,
+    },
+}
+
+impl Target {
+    /// Finds out what `path` is. Opens nothing, so it cannot disturb a device.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the path leads nowhere, [`Error::WrongKind`] if it is neither a block device nor a regular file.
+    pub fn of(path: &Path) -> Result<Target, Error> {
+        let find = |error| Error::io("find it", path, error);
+        let canonical = path.canonicalize().map_err(find)?;
+        let metadata = canonical.metadata().map_err(find)?;
+        let file_type = metadata.file_type();
+        let kind = if file_type.is_block_device() {
+            TargetKind::block(metadata.rdev())
+        } else if file_type.is_file() {
+            TargetKind::File { device: metadata.dev(), inode: metadata.ino() }
+        } else {
+            let what = match () {
+                () if file_type.is_dir() => "a directory",
+                () if file_type.is_char_device() => "a character device",
+                () if file_type.is_fifo() => "a fifo",
+                () if file_type.is_socket() => "a socket",
+                () => "something else",
+            };
+            return Err(Error::WrongKind { path: path.to_owned(), what });
+        };
+        Ok(Target { canonical, kind })
+    }
+}
+
+impl TargetKind {
+    /// The block device with the number `rdev`, as `st_rdev` and `LOOP_GET_STATUS64` give it.
+    pub(super) fn block(rdev: u64) -> Self {
+        TargetKind::Block { major: libc::major(rdev), minor: libc::minor(rdev) }
+    }
+
+    /// Reads `MAJOR:MINOR`, as mountinfo and the `dev` files of sysfs have it.
+    pub(super) fn parse_block(text: &[u8]) -> Option<Self> {
+        let (major, minor) = std::str::from_utf8(text).ok()?.trim_end().split_once(':')?;
+        Some(TargetKind::Block { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    }
+}
+
+/// What `path` leads to; `None` if it is neither a block device nor a regular file. Follows symbolic links, the
+/// magic ones of `/proc/PID/fd` included.
+///
+/// Asks for cached attributes only (`AT_STATX_DONT_SYNC`) and triggers no automount, so that a dead file server is
+/// not asked. Kernels before 6.0 may ask it all the same (`nfs_weak_revalidate`), and cluster filesystems take their
+/// lock regardless: callers run this within `bounded`.
+pub(super) fn identify(path: &Path) -> io::Result<Option<TargetKind>> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: `path` is NUL-terminated and `found` is a writable statx buffer; both outlive the call.
+    let status = unsafe {
+        libc::statx(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT,
+            libc::STATX_TYPE | libc::STATX_INO,
+            found.as_mut_ptr(),
+        )
+    };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed at first, and every bit pattern of this plain C structure is valid.
+    let found = unsafe { found.assume_init() };
+    Ok(match u32::from(found.stx_mode) & libc::S_IFMT {
+        libc::S_IFBLK => Some(TargetKind::Block { major: found.stx_rdev_major, minor: found.stx_rdev_minor }),
+        libc::S_IFREG => Some(TargetKind::File {
+            device: libc::makedev(found.stx_dev_major, found.stx_dev_minor),
+            inode: found.stx_ino,
+        }),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_the_same_by_every_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("image");
+        std::fs::write(&file, b"x").unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let hard = dir.path().join("hard");
+        std::fs::hard_link(&file, &hard).unwrap();
+        let target = Target::of(&file).unwrap();
+        assert_eq!(Target::of(&link).unwrap(), target);
+        assert_eq!(Target::of(&hard).unwrap().kind, target.kind);
+        assert_eq!(identify(&hard).unwrap(), Some(target.kind));
+        assert_eq!(identify(dir.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_device_is_named() {
+        let what = |path: &Path| match Target::of(path) {
+            Err(Error::WrongKind { what, .. }) => what,
+            other => panic!("{other:?}"),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(what(dir.path()), "a directory");
+        assert_eq!(what(Path::new("/dev/null")), "a character device");
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(what(&fifo), "a fifo");
+        assert!(matches!(Target::of(&dir.path().join("none")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn device_numbers_are_read() {
+        assert_eq!(TargetKind::parse_block(b"259:7\n"), Some(TargetKind::Block { major: 259, minor: 7 }));
+        for bad in [&b""[..], b"7", b":", b"a:b", b"1:2:3", b"-1:2", b"99999999999:0", b"\xff:1"] {
+            assert_eq!(TargetKind::parse_block(bad), None, "{bad:?}");
+        }
+    }
+}
