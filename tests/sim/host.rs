@@ -18,6 +18,8 @@ use super::world::{What, World, shown};
 /// promised*: "a device, fabric or target that makes a write visible later than a wait".
 const LANDING_BOUND_NS: u64 = 11 * SECOND;
 const LONGEST_LATENCY_NS: u64 = 15 * SECOND;
+/// A path hangs, and answers in the end.
+const LONGEST_HANG_NS: u64 = 150 * SECOND;
 /// Slower than this is a fault of the host's own.
 const PROMPT_NS: u64 = 100 * MILLISECOND;
 
@@ -180,7 +182,7 @@ impl World {
         true
     }
 
-    pub(crate) fn lease_is_over(&self, host: usize) -> bool {
+    fn lease_is_over(&self, host: usize) -> bool {
         let state = &self.hosts[host];
         let now = self.clock(host).mono;
         state.using && !self.breakage.no_keeper && state.cell.is_some_and(|end| end <= now)
@@ -250,7 +252,11 @@ impl World {
 
     fn latency(&mut self, host: usize) -> u64 {
         let slow = self.strikes(self.plan.rates.slow);
-        let (least, most) = if slow { (10 * MILLISECOND, LONGEST_LATENCY_NS) } else { (50_000, 8 * MILLISECOND) };
+        let (least, most) = match slow {
+            true if self.rng.f64() < 0.1 => (LONGEST_LATENCY_NS, LONGEST_HANG_NS),
+            true => (10 * MILLISECOND, LONGEST_LATENCY_NS),
+            false => (50_000, 8 * MILLISECOND),
+        };
         let latency = log_uniform(&mut self.rng, least, most);
         if latency > PROMPT_NS {
             self.fault_until(host, self.now + latency);

@@ -240,8 +240,13 @@ impl World {
         match what {
             What::Crash => self.crash(host),
             What::Stall => {
-                let span = log_uniform(&mut self.rng, SECOND / 10, 60 * SECOND);
-                self.stall(host, span);
+                // A kernel that sleeps longer is K4, and between its look and its write a stated assumption.
+                let kernel = self.plan.hosts[host].kind == Kind::Kernel;
+                let most = if kernel { 3 * SECOND } else { 60 * SECOND };
+                let span = log_uniform(&mut self.rng, SECOND / 10, most);
+                if !kernel || self.hosts[host].fault_until + 30 * SECOND < self.now {
+                    self.stall(host, span);
+                }
                 self.plan_stall(host);
             }
             What::Resume => self.resume(host),
@@ -329,11 +334,11 @@ impl World {
             return;
         }
         self.note(host, || "resumes".into());
-        if self.hosts[host].using_until.is_some_and(|until| until <= self.now) || self.lease_is_over(host) {
+        self.keeper(host);
+        if self.hosts[host].using_until.is_some_and(|until| until <= self.now) {
             if self.other_user(host).is_some() {
                 self.stats.apart.woke_beside_user += 1;
             }
-            self.keeper(host);
             self.stop_using(host, "the user has stopped, at once after the stall");
         }
         self.check_exclusion(host);
