@@ -129,7 +129,7 @@ impl Claim {
         match (input, self.wait) {
             (Input::Tick, Wait::Until(at)) if now.mono >= at => self.look(now, context),
             (Input::Tick, _) => {}
-            (Input::Withdraw | Input::Release, _) => {
+            (Input::Withdraw | Input::Release | Input::CellLost, _) => {
                 return refuse(Refusal::Withdrawn { claim_left_standing: self.written }, context);
             }
             (Input::Read(answer), Wait::Answer) => return self.read(now, answer, context),
@@ -137,9 +137,6 @@ impl Claim {
             (Input::Written(answer), Wait::Answer) => return self.wrote(now, Some(answer), context),
             (Input::NotWritten, Wait::Answer) => return self.wrote(now, None, context),
             (answer, Wait::Until(_)) => unreachable!("an answer that nobody asked for: {answer:?}"),
-            (Input::CellLost, _) => {
-                return refuse(Refusal::Withdrawn { claim_left_standing: self.written }, context);
-            }
         }
         Progress::Going
     }

@@ -188,6 +188,10 @@ impl Hold {
         if *image == self.acknowledged || Some(*image) == self.unacknowledged {
             self.last_good_look = now.mono;
             self.foreign.gone();
+            if self.clean_submitted() && Some(*image) == self.unacknowledged {
+                // Its acknowledgement was lost, but it landed: a second one might hit a successor.
+                return released(context);
+            }
             if self.releasing || now.mono >= self.next_beat {
                 self.write(now, started, image, cycle, context);
             } else {
@@ -215,6 +219,12 @@ impl Hold {
             seen_lately: now.mono.since(self.last_good_look) <= check_interval,
         };
         match context.medium.judge(image, now, known) {
+            // Our mark landed and somebody came, or he came over our last beat and will get in: either is a release.
+            Verdict::Unclear(_) | Verdict::Fsck(_) | Verdict::ClearedOurs(_) | Verdict::ForeignClean(_)
+                if self.clean_submitted() =>
+            {
+                return released(context);
+            }
             Verdict::OursOlder => {
                 self.last_good_look = now.mono;
                 self.write(now, started, image, cycle, context);
@@ -293,8 +303,7 @@ impl Hold {
             return self.trouble(now, failure, context);
         }
         if clean {
-            context.event(Event::Released);
-            return Flow::Break(());
+            return released(context);
         }
         self.acknowledged = image;
         self.unacknowledged = None;
@@ -306,6 +315,11 @@ impl Hold {
         self.next_beat = started + timing::jittered(context.options.interval, &mut context.rng);
         self.rest(now, context);
         Flow::Continue(())
+    }
+
+    /// The clean mark is on its way and its fate is not known.
+    fn clean_submitted(&self) -> bool {
+        self.unacknowledged.is_some_and(|image| MmpBlock::fields(&image).seq == sequence::SEQ_CLEAN)
     }
 
     /// Sleeps until the next beat, or only until the next look while something is to be expected.
@@ -328,6 +342,11 @@ impl Hold {
         self.step = Step::Idle { until: now.mono + RETRY_PAUSE };
         Flow::Continue(())
     }
+}
+
+fn released(context: &mut Context) -> Flow {
+    context.event(Event::Released);
+    Flow::Break(())
 }
 
 fn lose(now: Now, loss: Loss, context: &mut Context) -> Flow {
