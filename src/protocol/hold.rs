@@ -36,6 +36,8 @@ pub(super) struct Hold {
     /// What we wrote after that, if its fate is not known: a failed write may land all the same.
     unacknowledged: Option<Image>,
     lease: Lease,
+    /// The sequence of the last beat submitted.
+    seq: u32,
     /// Beats submitted, counting one by one, since the last jump.
     beats: u64,
     next_beat: Mono,
@@ -112,6 +114,7 @@ impl Hold {
             acknowledged: taken.image,
             unacknowledged: None,
             lease: Lease { acknowledged_end: lease_end, unacknowledged_end: Mono::FAR },
+            seq: MmpBlock::fields(&taken.image).seq,
             beats: 0,
             next_beat,
             last_look_started: taken.look_started,
@@ -213,7 +216,7 @@ impl Hold {
         let check_interval =
             Duration::from_secs(MmpBlock::fields(&self.acknowledged).check_interval_s.into());
         let known = Knowledge {
-            our_seq: MmpBlock::fields(self.unacknowledged.as_ref().unwrap_or(&self.acknowledged)).seq,
+            our_seq: self.seq,
             our_beats: self.beats,
             predecessor: self.predecessor.filter(|_| now.mono < self.watchful_until),
             seen_lately: now.mono.since(self.last_good_look) <= check_interval,
@@ -284,12 +287,15 @@ impl Hold {
         } else {
             let cycle = cycle.max(now.mono.since(started));
             let floor = context.options.check_interval_floor_s;
-            (sequence::next(last.seq), timing::holder_check_interval_s(interval, cycle, floor))
+            (sequence::next(self.seq), timing::holder_check_interval_s(interval, cycle, floor))
         };
         let image = context.medium.compose(base, seq, now.wall, check_interval_s);
         let end = started + timing::lease(check_interval_s);
         self.lease.submit(end);
-        self.beats += 1;
+        if !clean {
+            self.seq = seq;
+            self.beats += 1;
+        }
         self.unacknowledged = Some(image);
         self.step = Step::Writing { started, image, clean, end };
         context.write(Write { image, durable: clean, not_after: self.lease.end() });
