@@ -4,14 +4,17 @@
 //! lease cell moved after every input. The keeper stops the user when the cell runs out; that takes the fence's time.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use mmpguard::clock::{Mono, Now};
 use mmpguard::format::{DeviceName, Image, NodeName};
+use mmpguard::protocol::timing::Consequences;
 use mmpguard::protocol::{
     Event, Failure, Guard, GuardOptions, Input, Loss, Medium, Native, Output, Owner, Refusal, Write, timing,
 };
 
-use super::plan::{MILLISECOND, Profile, SECOND, log_uniform};
+use super::disk::Before;
+use super::plan::{HostPlan, Kind, MILLISECOND, Profile, SECOND, log_uniform};
 use super::world::{What, World, shown};
 
 /// A write lands at most so long after it went out: the wait of the smallest check interval. DESIGN, *What cannot be
@@ -83,7 +86,8 @@ impl World {
             What::Start => self.begin_claim(host),
             What::Tick => {
                 let state = &self.hosts[host];
-                if state.tick_at <= self.now && (state.io.is_none() || self.plan.hosts[host].ticks_during_io) {
+                if state.tick_at <= self.now && (state.io.is_none() || self.plan.hosts[host].ticks_during_io)
+                {
                     self.feed(host, Feed::Plain(Input::Tick));
                 }
             }
@@ -125,7 +129,7 @@ impl World {
         let options = GuardOptions {
             interval: plan.interval,
             check_interval_floor_s: plan.check_interval_floor_s,
-            patience_until: plan.patience_s.map(|s| now.mono + std::time::Duration::from_secs(s)),
+            patience_until: plan.patience_s.map(|s| now.mono + Duration::from_secs(s)),
             watch_only: false,
         };
         let seed = self.rng.u64(..);
@@ -303,8 +307,9 @@ impl World {
     fn plan_write(&mut self, host: usize, write: Write) {
         let number = self.begin_io(host, Job::Write(write));
         if self.strikes(self.plan.rates.stall_before_check) {
-            let span = log_uniform(&mut self.rng, SECOND / 10, 60 * SECOND);
-            self.stall(host, span);
+            if let Some(span) = self.stall_span(host, 60 * SECOND) {
+                self.stall(host, span);
+            }
             self.after(0, host, What::Begin(number));
         } else {
             self.begin_write(host, number);
@@ -313,7 +318,9 @@ impl World {
 
     fn write_under_way(&self, host: usize, number: u64) -> Option<Write> {
         match &self.hosts[host].io {
-            Some(Io { number: under_way, job: Job::Write(write), .. }) if *under_way == number => Some(*write),
+            Some(Io { number: under_way, job: Job::Write(write), .. }) if *under_way == number => {
+                Some(*write)
+            }
             _ => None,
         }
     }
@@ -327,10 +334,11 @@ impl World {
         }
         if self.strikes(self.plan.rates.stall_after_check) {
             // A clean mark that a host writes long after its last look lands on whoever came: see `Apart::late_clean`.
-            let clean = super::host::is_clean(&write.image);
+            let clean = is_clean(&write.image);
             let most = if clean { 5 * SECOND } else { 60 * SECOND };
-            let span = log_uniform(&mut self.rng, SECOND / 10, most);
-            self.stall(host, span);
+            if let Some(span) = self.stall_span(host, most) {
+                self.stall(host, span);
+            }
             self.after(0, host, What::Issue(number));
         } else {
             self.issue_write(host, number);
@@ -440,9 +448,58 @@ impl World {
         }
     }
 
-    fn check_claim_time(&mut self, _host: usize) {}
+    /// Without faults the first one is in within the stated time.
+    fn check_claim_time(&mut self, host: usize) {
+        if self.plan.profile != Profile::Calm || self.stats.held + self.stats.kernel_mounts != 1 {
+            return;
+        }
+        let own = |plan: &HostPlan| {
+            timing::holder_check_interval_s(plan.interval, plan.interval, plan.check_interval_floor_s)
+        };
+        let superblocks = self.plan.filesystem.update_interval_s;
+        let left = if let Before::Dead(left) = self.plan.before { left } else { 0 };
+        let c = self.plan.hosts.iter().map(own).max().unwrap_or(0).max(left);
+        let c = timing::taker_check_interval_s(superblocks, c);
+        let stated = Consequences::of(c);
+        let stated_s = match (self.plan.before, self.plan.filesystem.needs_recovery) {
+            (Before::Dead(_), _) => stated.crash_claim_s,
+            (Before::Clean, false) => stated.clean_claim_s,
+            // Less what it leaves to the rest of a start.
+            (Before::Clean, true) => stated.start_timeout_s as f64 - 10.0,
+        };
+        // One with a longer check interval watches for less of the same wait, and may overtake one that came before.
+        let starts = self.plan.hosts.iter().map(|plan| plan.start_ns);
+        let same = self.plan.hosts.iter().all(|plan| own(plan) == own(&self.plan.hosts[0]));
+        let start = if same { starts.min() } else { starts.max() }.unwrap_or(0);
+        let took_s = self.now.saturating_sub(start) as f64 / 1e9;
+        if took_s > stated_s + 0.4 {
+            self.violate(host, format!("the first one was in after {took_s:.2} s, stated are {stated_s} s"));
+        }
+    }
 
-    fn check_refusal(&mut self, _host: usize, _refusal: &Refusal) {}
+    /// Without faults a live holder refuses a claimer within the stated time, and nothing else ever refuses.
+    fn check_refusal(&mut self, host: usize, refusal: &Refusal) {
+        if self.plan.profile != Profile::Calm {
+            return;
+        }
+        let Refusal::InUse { .. } = refusal else {
+            return self.violate(host, format!("refused without a reason: {refusal:?}"));
+        };
+        let claim_since = self.hosts[host].claim_since;
+        let holder = (0..self.hosts.len()).find(|&other| {
+            self.hosts[other].using && self.hosts[other].using_since + SECOND / 10 < claim_since
+        });
+        if let (Some(holder), None) = (holder, self.plan.hosts[host].patience_s) {
+            let interval = match self.plan.hosts[holder].kind {
+                Kind::Ours => self.plan.hosts[holder].interval,
+                Kind::Kernel => Duration::from_secs(self.kernel_interval_s()),
+            };
+            let took = Duration::from_nanos(self.now - claim_since);
+            if took > timing::refusal(interval) {
+                self.violate(host, format!("refused only after {took:?}"));
+            }
+        }
+    }
 }
 
 pub(crate) fn is_clean(image: &Image) -> bool {

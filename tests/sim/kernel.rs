@@ -160,7 +160,7 @@ impl World {
         }
     }
 
-    fn kernel_interval_s(&self) -> u64 {
+    pub(crate) fn kernel_interval_s(&self) -> u64 {
         timing::update_interval_s(self.plan.filesystem.update_interval_s).into()
     }
 

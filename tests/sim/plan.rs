@@ -114,8 +114,15 @@ impl Plan {
             before: if profile == Profile::Kernels { Before::Clean } else { before },
             hosts,
             rates: rates(profile, rng),
-            kernel_write_ns: pick(rng, &[5 * MILLISECOND, 50 * MILLISECOND, 3 * SECOND]),
-            calm_ns: if profile == Profile::Faults { rng.u64(60..=600) * SECOND } else { 0 },
+            kernel_write_ns: match profile {
+                Profile::Calm => 5 * MILLISECOND,
+                _ => pick(rng, &[5 * MILLISECOND, 50 * MILLISECOND, 3 * SECOND]),
+            },
+            calm_ns: match profile {
+                Profile::Faults => rng.u64(60..=600) * SECOND,
+                Profile::ShortStalls => 2000 * SECOND,
+                Profile::Calm | Profile::Kernels => 0,
+            },
         }
     }
 }
@@ -153,6 +160,10 @@ fn host(
 }
 
 fn rates(profile: Profile, rng: &mut Rng) -> Rates {
+    if profile == Profile::ShortStalls {
+        let (stall_before_check, stall_after_check) = (0.01, 0.01);
+        return Rates { stall_before_check, stall_after_check, stalls_per_s: 0.02, ..Rates::default() };
+    }
     if profile != Profile::Faults {
         return Rates { slow: if profile == Profile::Kernels { 0.5 } else { 0.0 }, ..Rates::default() };
     }

@@ -188,6 +188,9 @@ impl World {
             }
         }
         self.stats.simulated_ns = self.now;
+        if self.plan.profile == Profile::Calm && self.stats.held + self.stats.kernel_mounts == 0 {
+            self.violation.get_or_insert_with(|| "without a fault nobody got in".into());
+        }
         if self.plan.profile == Profile::Faults && !self.in_after_calm && self.violation.is_none() {
             if self.disk.decodes() {
                 self.violation = Some("nobody got in after the last fault".into());
@@ -215,7 +218,9 @@ impl World {
     }
 
     fn is_done(&self) -> bool {
-        self.plan.profile == Profile::Faults && self.in_after_calm && self.now > self.plan.calm_ns + 60 * SECOND
+        self.plan.profile == Profile::Faults
+            && self.in_after_calm
+            && self.now > self.plan.calm_ns + 60 * SECOND
     }
 
     fn step(&mut self, entry: Entry) {
@@ -240,11 +245,7 @@ impl World {
         match what {
             What::Crash => self.crash(host),
             What::Stall => {
-                // A kernel that sleeps longer is K4, and between its look and its write a stated assumption.
-                let kernel = self.plan.hosts[host].kind == Kind::Kernel;
-                let most = if kernel { 3 * SECOND } else { 60 * SECOND };
-                let span = log_uniform(&mut self.rng, SECOND / 10, most);
-                if !kernel || self.hosts[host].fault_until + 30 * SECOND < self.now {
+                if let Some(span) = self.stall_span(host, 60 * SECOND) {
                     self.stall(host, span);
                 }
                 self.plan_stall(host);
@@ -312,6 +313,32 @@ impl World {
         }
     }
 
+    /// How long a stall is to last; none if it must not strike here and now.
+    pub(crate) fn stall_span(&mut self, host: usize, most: u64) -> Option<u64> {
+        let plan = &self.plan.hosts[host];
+        let state = &self.hosts[host];
+        let most = if self.plan.profile == Profile::ShortStalls {
+            let c =
+                timing::holder_check_interval_s(plan.interval, plan.interval, plan.check_interval_floor_s);
+            let lease_ns = timing::lease_s(c) * SECOND;
+            let beat_ns = u64::try_from(plan.interval.as_nanos()).expect("at most a minute") * 11 / 10;
+            // The next one may come when the last one is forgotten.
+            if host != 0 || !state.using || state.fault_until + 2 * lease_ns > self.now {
+                return None;
+            }
+            lease_ns - beat_ns - SECOND / 10
+        } else if plan.kind == Kind::Kernel {
+            // A kernel that sleeps longer is K4, and between its look and its write a stated assumption.
+            if state.fault_until + 30 * SECOND > self.now {
+                return None;
+            }
+            most.min(3 * SECOND)
+        } else {
+            most
+        };
+        Some(log_uniform(&mut self.rng, SECOND / 10, most))
+    }
+
     /// The host runs nothing for so long; its clock runs on.
     pub(crate) fn stall(&mut self, host: usize, span: u64) {
         let until = self.now + span;
@@ -376,8 +403,9 @@ impl World {
     }
 
     fn other_user(&self, host: usize) -> Option<usize> {
-        (0..self.hosts.len())
-            .find(|&other| other != host && self.hosts[other].using && self.hosts[other].stalled_until <= self.now)
+        (0..self.hosts.len()).find(|&other| {
+            other != host && self.hosts[other].using && self.hosts[other].stalled_until <= self.now
+        })
     }
 
     /// Never two users at once. A host that runs nothing uses nothing: it is looked at when it resumes.
@@ -413,8 +441,15 @@ impl World {
     fn note_plan(&mut self, seed: u64) {
         if self.timeline.is_some() {
             let mut lines = vec![format!("seed {seed}: {:?}, {:?}", self.plan.profile, self.plan.filesystem)];
-            lines.push(format!("{:?}, calm after {} s, {:?}", self.plan.before, self.plan.calm_ns / SECOND, self.plan.rates));
-            lines.extend(self.plan.hosts.iter().enumerate().map(|(number, host)| format!("host {number}: {host:?}")));
+            lines.push(format!(
+                "{:?}, calm after {} s, {:?}",
+                self.plan.before,
+                self.plan.calm_ns / SECOND,
+                self.plan.rates
+            ));
+            lines.extend(
+                self.plan.hosts.iter().enumerate().map(|(number, host)| format!("host {number}: {host:?}")),
+            );
             self.timeline = Some(lines);
         }
     }
