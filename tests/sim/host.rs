@@ -479,7 +479,8 @@ impl World {
 
     /// Without faults a live holder refuses a claimer within the stated time, and nothing else ever refuses.
     fn check_refusal(&mut self, host: usize, refusal: &Refusal) {
-        if self.plan.profile != Profile::Calm {
+        // Two kernels that beat over each other refuse nobody in time, and it is not ours to say when.
+        if self.plan.profile != Profile::Calm || self.stats.apart.two_kernels > 0 {
             return;
         }
         let Refusal::InUse { .. } = refusal else {
