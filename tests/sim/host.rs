@@ -46,6 +46,9 @@ pub(crate) struct Host {
     keeper_at: u64,
     release_wanted: bool,
     claim_since: u64,
+    slow_last: bool,
+    /// By the host's own clock.
+    look_began: Mono,
     pub(crate) kernel: super::kernel::Kernel,
 }
 
@@ -170,7 +173,7 @@ impl World {
         if from_acknowledgement {
             end = match state.cell {
                 Some(cell) if !acknowledged => cell,
-                _ => now.mono + timing::lease(5),
+                _ => end + now.mono.since(state.look_began),
             };
         }
         if state.cell != Some(end) {
@@ -233,7 +236,7 @@ impl World {
         if guard.is_over() {
             let state = &mut self.hosts[host];
             (state.guard, state.io) = (None, None);
-            let pause = log_uniform(&mut self.rng, SECOND / 2, 30 * SECOND);
+            let pause = log_uniform(&mut self.rng, SECOND / 20, self.plan.longest_pause_ns);
             self.after(pause, host, What::Start);
         } else {
             let deadline = guard.deadline();
@@ -255,7 +258,10 @@ impl World {
     }
 
     fn latency(&mut self, host: usize) -> u64 {
-        let slow = self.strikes(self.plan.rates.slow);
+        // Trouble comes in rows.
+        let again = self.hosts[host].slow_last && self.faults_strike() && self.rng.bool();
+        let slow = again || self.strikes(host, self.plan.rates.slow);
+        self.hosts[host].slow_last = slow;
         let (least, most) = match slow {
             true if self.rng.f64() < 0.1 => (LONGEST_LATENCY_NS, LONGEST_HANG_NS),
             true => (10 * MILLISECOND, LONGEST_LATENCY_NS),
@@ -283,8 +289,9 @@ impl World {
 
     fn begin_read(&mut self, host: usize, job: Job) {
         let number = self.begin_io(host, job);
+        self.hosts[host].look_began = self.clock(host).mono;
         let latency = self.latency(host);
-        if self.strikes(self.plan.rates.error) {
+        if self.strikes(host, self.plan.rates.error) {
             self.hosts[host].io.as_mut().expect("just begun").failed = true;
             self.fault_until(host, self.now + latency);
         }
@@ -294,7 +301,7 @@ impl World {
     }
 
     fn plan_answer(&mut self, host: usize, number: u64, latency: u64) {
-        if self.strikes(self.plan.rates.late_handling) {
+        if self.strikes(host, self.plan.rates.late_handling) {
             let late = log_uniform(&mut self.rng, MILLISECOND, 15 * SECOND);
             self.fault_until(host, self.now + latency + late);
             self.after(latency + late, host, What::Answer(number));
@@ -306,7 +313,7 @@ impl World {
 
     fn plan_write(&mut self, host: usize, write: Write) {
         let number = self.begin_io(host, Job::Write(write));
-        if self.strikes(self.plan.rates.stall_before_check) {
+        if self.strikes(host, self.plan.rates.stall_before_check) {
             if let Some(span) = self.stall_span(host, 60 * SECOND) {
                 self.stall(host, span);
             }
@@ -332,7 +339,10 @@ impl World {
             self.hosts[host].io = None;
             return self.feed(host, Feed::Plain(Input::NotWritten));
         }
-        if self.strikes(self.plan.rates.stall_after_check) {
+        if self.hosts[host].cell.is_some_and(|end| end < self.clock(host).mono) {
+            self.violate(host, "writes after its lease".into());
+        }
+        if self.strikes(host, self.plan.rates.stall_after_check) {
             // A clean mark that a host writes long after its last look lands on whoever came: see `Apart::late_clean`.
             let clean = is_clean(&write.image);
             let most = if clean { 5 * SECOND } else { 60 * SECOND };
@@ -349,7 +359,7 @@ impl World {
         let Some(write) = self.write_under_way(host, number) else { return };
         self.largest_c = self.largest_c.max(self.disk_c(&write.image));
         let latency = self.latency(host);
-        let fails = self.strikes(self.plan.rates.error);
+        let fails = self.strikes(host, self.plan.rates.error);
         let failed_but_landed = self.plan.rates.failed_but_landed;
         let lands = !fails || self.rng.f64() < failed_but_landed;
         self.note(host, || {
@@ -361,8 +371,7 @@ impl World {
             self.hosts[host].io.as_mut().expect("under way").failed = true;
         }
         if lands {
-            let early = self.breakage.acknowledges_early;
-            let most = if fails || early { LANDING_BOUND_NS } else { latency.min(LANDING_BOUND_NS) };
+            let most = if fails { LANDING_BOUND_NS } else { latency.min(LANDING_BOUND_NS) };
             let landing = self.now + self.rng.u64(0..=most);
             self.land(host, Rc::new(write.image), landing, self.now + most);
         }
@@ -371,7 +380,7 @@ impl World {
 
     /// Both sectors at once, or one a little after the other, or one never.
     fn land(&mut self, host: usize, image: Rc<Image>, at: u64, bound: u64) {
-        let torn = self.strikes(self.plan.rates.torn);
+        let torn = self.strikes(host, self.plan.rates.torn);
         let failed = self.hosts[host].io.as_ref().is_some_and(|io| io.failed);
         let first = usize::from(torn && self.rng.bool());
         self.at(at, host, What::Land(Rc::clone(&image), first));

@@ -17,6 +17,9 @@ pub(crate) enum Profile {
     Faults,
     /// No fault at all: the stated times are checked.
     Calm,
+    /// A holder whose I/O hangs again and again, its fence as slow as it may be, and patient claimers without a fault:
+    /// takeovers at the very edge of a lease.
+    Hangs,
     /// Claimers against a holder of ours that stalls, each time for less than its lease less a beat.
     ShortStalls,
     /// Kernels alone, with slow writes: they must be found out.
@@ -61,6 +64,8 @@ pub(crate) struct HostPlan {
     pub(crate) fence_ns: u64,
     /// As the ring driver does; the thread driver is stuck in its I/O.
     pub(crate) ticks_during_io: bool,
+    /// Faults strike it.
+    pub(crate) faulty: bool,
     /// The user stops by himself after about so long, in seconds.
     pub(crate) use_s: Option<u64>,
     pub(crate) start_ns: u64,
@@ -75,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) rates: Rates,
     /// The longest latency of a kernel's write.
     pub(crate) kernel_write_ns: u64,
+    /// Until a refused claimer comes again.
+    pub(crate) longest_pause_ns: u64,
     /// No new fault begins after this.
     pub(crate) calm_ns: u64,
 }
@@ -82,7 +89,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(profile: Profile, rng: &mut Rng) -> Self {
         let update_interval_s = pick(rng, &[1, 1, 1, 5, 5, 0, 30]);
-        let kernels_here = profile != Profile::ShortStalls && rng.f64() < 0.4;
+        let kernels_here = matches!(profile, Profile::Faults | Profile::Calm) && rng.f64() < 0.4;
         let count = rng.usize(2..=4);
         let race = rng.f64() < 0.6;
         let common_node = rng.f64() < 0.05;
@@ -100,6 +107,13 @@ impl Plan {
                 rival.start_ns += 400 * SECOND;
             }
         }
+        if profile == Profile::Hangs {
+            for (number, host) in hosts.iter_mut().enumerate() {
+                (host.use_s, host.patience_s) = (None, Some(1000));
+                (host.faulty, host.start_ns) = (number == 0, host.start_ns + number as u64 * 100 * SECOND);
+                host.fence_ns = host.longest_fence_ns();
+            }
+        }
         let before = match rng.u32(0..3) {
             0 => Before::Dead(pick(rng, &[5, 5, 10, 30, 60])),
             _ => Before::Clean,
@@ -114,13 +128,14 @@ impl Plan {
             before: if profile == Profile::Kernels { Before::Clean } else { before },
             hosts,
             rates: rates(profile, rng),
+            longest_pause_ns: pick(rng, &[SECOND / 10, SECOND, 30 * SECOND]),
             kernel_write_ns: match profile {
                 Profile::Calm => 5 * MILLISECOND,
                 _ => pick(rng, &[5 * MILLISECOND, 50 * MILLISECOND, 3 * SECOND]),
             },
             calm_ns: match profile {
                 Profile::Faults => rng.u64(60..=600) * SECOND,
-                Profile::ShortStalls => 2000 * SECOND,
+                Profile::ShortStalls | Profile::Hangs => 2000 * SECOND,
                 Profile::Calm | Profile::Kernels => 0,
             },
         }
@@ -137,29 +152,46 @@ fn host(
 ) -> HostPlan {
     let interval = pick(rng, &[SECOND, SECOND, SECOND, 100 * MILLISECOND, 5 * SECOND, 30 * SECOND]).nanos();
     let check_interval_floor_s = pick(rng, &[0, 0, 0, 0, 10, 30]);
-    let smallest_c = timing::holder_check_interval_s(interval, interval, check_interval_floor_s);
-    // DESIGN: a fence that is not done by the end of the lease and one wait, less 2 s, becomes a reboot.
-    let longest_fence = timing::wait(smallest_c).as_secs() - 2;
-    let some_fence = rng.u64(0..=longest_fence) * SECOND;
-    HostPlan {
+    let fence = rng.u32(0..5);
+    let mut host = HostPlan {
         kind: if kernel || profile == Profile::Kernels { Kind::Kernel } else { Kind::Ours },
         node: if common_node { "twin".into() } else { format!("host-{}", (b'a' + rng.u8(0..26)) as char) },
         interval,
         check_interval_floor_s,
-        patience_s: (rng.f64() < 0.4).then(|| rng.u64(1..=300)),
+        patience_s: rng.bool().then(|| pick(rng, &[5, 60, 600])),
         clock_offset_ns: rng.u64(0..1_000_000) * SECOND + rng.u64(0..SECOND),
         wall_skew_s: match (number, rng.u32(0..10)) {
             (_, 0) => pick(rng, &[-3600, -60, 60, 3600]),
             _ => rng.i64(-2..=2),
         },
-        fence_ns: pick(rng, &[0, 0, SECOND, longest_fence * SECOND, some_fence]),
+        fence_ns: 0,
         ticks_during_io: rng.bool(),
+        faulty: rng.f64() < 0.8,
         use_s: (rng.f64() < 0.8).then(|| pick(rng, &[1, 10, 60, 200])),
         start_ns: if race { rng.u64(0..50 * MILLISECOND) } else { rng.u64(0..90 * SECOND) },
+    };
+    host.fence_ns = match fence {
+        0 | 1 => 0,
+        2 => SECOND,
+        3 => host.longest_fence_ns(),
+        _ => rng.u64(0..=host.longest_fence_ns()),
+    };
+    host
+}
+
+impl HostPlan {
+    /// DESIGN: a fence that is not done by the end of the lease and one wait, less 2 s, becomes a reboot.
+    fn longest_fence_ns(&self) -> u64 {
+        let smallest_c =
+            timing::holder_check_interval_s(self.interval, self.interval, self.check_interval_floor_s);
+        (timing::wait_s(smallest_c) - 2) * SECOND
     }
 }
 
 fn rates(profile: Profile, rng: &mut Rng) -> Rates {
+    if profile == Profile::Hangs {
+        return Rates { slow: pick(rng, &[0.01, 0.05, 0.2]), late_handling: 0.02, ..Rates::default() };
+    }
     if profile == Profile::ShortStalls {
         let (stall_before_check, stall_after_check) = (0.01, 0.01);
         return Rates { stall_before_check, stall_after_check, stalls_per_s: 0.02, ..Rates::default() };

@@ -26,12 +26,13 @@ pub(crate) struct Report {
     pub(crate) failures: Vec<(u64, Failure)>,
 }
 
-/// Runs `seeds` on all cores, at most for `budget_s` seconds, until `most_failures` are found.
+/// Runs `seeds` on all cores, at most for `budget_s` seconds, until `most_failures` with that `symptom` are found.
 pub(crate) fn run_range(
     profile: Profile,
     seeds: std::ops::Range<u64>,
     breakage: Breakage,
     budget_s: u64,
+    symptom: &str,
     most_failures: usize,
 ) -> Report {
     let began = clock::mono();
@@ -50,6 +51,7 @@ pub(crate) fn run_range(
                     count += 1;
                     match run(profile, seed, breakage) {
                         Ok(stats) => total.add(&stats),
+                        Err(failure) if !failure.what.contains(symptom) => {}
                         Err(failure) => {
                             let mut found = found.lock().expect("no panic under the lock");
                             found.1.push((seed, failure));

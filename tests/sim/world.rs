@@ -24,8 +24,6 @@ pub(crate) struct Breakage {
     pub(crate) no_keeper: bool,
     /// Time does not pass for a stalled host, as on CLOCK_MONOTONIC in a suspend.
     pub(crate) clock_stops: bool,
-    /// Writes are acknowledged at once, whenever they land.
-    pub(crate) acknowledges_early: bool,
 }
 
 /// What happened that DESIGN says cannot be promised, by name. Zero unless a profile asks for it.
@@ -213,6 +211,7 @@ impl World {
             Profile::Faults => self.plan.calm_ns + 6 * 1200 * SECOND,
             Profile::ShortStalls => 2000 * SECOND,
             Profile::Calm => 900 * SECOND,
+            Profile::Hangs => 1000 * SECOND,
             Profile::Kernels => 120 * SECOND,
         }
     }
@@ -289,8 +288,8 @@ impl World {
         self.now < self.plan.calm_ns
     }
 
-    pub(crate) fn strikes(&mut self, rate: f64) -> bool {
-        rate > 0.0 && self.faults_strike() && self.rng.f64() < rate
+    pub(crate) fn strikes(&mut self, host: usize, rate: f64) -> bool {
+        rate > 0.0 && self.plan.hosts[host].faulty && self.faults_strike() && self.rng.f64() < rate
     }
 
     fn plan_stall(&mut self, host: usize) {
@@ -304,7 +303,7 @@ impl World {
     }
 
     fn plan_fault(&mut self, rate: f64, host: usize, what: What) {
-        if rate > 0.0 {
+        if rate > 0.0 && self.plan.hosts[host].faulty {
             let wait_s = -self.rng.f64().max(1e-9).ln() / rate;
             let at = self.now + (wait_s * 1e9) as u64;
             if at < self.plan.calm_ns {
