@@ -110,8 +110,12 @@ impl Foreign {
             return lose(LoserRule::LowerName);
         }
         let span: Duration = timing::foreign_look(longest(block.check_interval_s, context));
-        let contest =
-            *self.contest.get_or_insert(Contest { until: now.mono + span, half: now.mono + span / 2 });
+        let contest = match self.contest {
+            // One that is long over is another story.
+            Some(contest) if now.mono < contest.until + span => contest,
+            _ => Contest { until: now.mono + span, half: now.mono + span / 2 },
+        };
+        self.contest = Some(contest);
         if now.mono >= contest.half { lose(LoserRule::OtherDidNotStop) } else { Ruling::LookOn }
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Hold {
     /// What we wrote after that, if its fate is not known: a failed write may land all the same.
     unacknowledged: Option<Image>,
     lease: Lease,
+    /// The sequence of the last beat submitted.
+    seq: u32,
     /// Beats submitted, counting one by one, since the last jump.
     beats: u64,
     next_beat: Mono,
@@ -117,6 +119,7 @@ impl Hold {
             acknowledged: taken.image,
             unacknowledged: None,
             lease: Lease { acknowledged_end: lease_end, unacknowledged_end: Mono::FAR },
+            seq: MmpBlock::fields(&taken.image).seq,
             beats: 0,
             next_beat,
             last_look_started: taken.look_started,
@@ -195,6 +198,10 @@ impl Hold {
             self.last_good_look = now.mono;
             self.foreign.gone();
             self.unreadable = 0;
+            if self.clean_submitted() && Some(*image) == self.unacknowledged {
+                // Its acknowledgement was lost, but it landed: a second one might hit a successor.
+                return released(context);
+            }
             if self.releasing || now.mono >= self.next_beat {
                 self.write(now, started, image, cycle, context);
             } else {
@@ -216,12 +223,18 @@ impl Hold {
         let check_interval =
             Duration::from_secs(MmpBlock::fields(&self.acknowledged).check_interval_s.into());
         let known = Knowledge {
-            our_seq: MmpBlock::fields(self.unacknowledged.as_ref().unwrap_or(&self.acknowledged)).seq,
+            our_seq: self.seq,
             our_beats: self.beats,
             predecessor: self.predecessor.filter(|_| now.mono < self.watchful_until),
             seen_lately: now.mono.since(self.last_good_look) <= check_interval,
         };
         match context.medium.judge(image, now, known) {
+            // Our mark landed and somebody came, or he came over our last beat and will get in: either is a release.
+            Verdict::Unclear(_) | Verdict::Fsck(_) | Verdict::ClearedOurs(_) | Verdict::ForeignClean(_)
+                if self.clean_submitted() =>
+            {
+                return released(context);
+            }
             Verdict::OursOlder => {
                 self.last_good_look = now.mono;
                 self.write(now, started, image, cycle, context);
@@ -288,12 +301,15 @@ impl Hold {
         } else {
             let cycle = cycle.max(now.mono.since(started));
             let floor = context.options.check_interval_floor_s;
-            (sequence::next(last.seq), timing::holder_check_interval_s(interval, cycle, floor))
+            (sequence::next(self.seq), timing::holder_check_interval_s(interval, cycle, floor))
         };
         let image = context.medium.compose(base, seq, now.wall, check_interval_s);
         let end = started + timing::lease(check_interval_s);
         self.lease.submit(end);
-        self.beats += 1;
+        if !clean {
+            self.seq = seq;
+            self.beats += 1;
+        }
         self.unacknowledged = Some(image);
         self.step = Step::Writing { started, clean, end };
         context.write(Write { image, durable: clean, not_after: self.lease.end() });
@@ -305,8 +321,7 @@ impl Hold {
             return self.trouble(now, failure, context);
         }
         if clean {
-            context.event(Event::Released);
-            return Flow::Break(());
+            return released(context);
         }
         self.acknowledged = self.unacknowledged.take().expect("set when the write was submitted");
         self.lease.acknowledge(end);
@@ -317,6 +332,11 @@ impl Hold {
         self.next_beat = started + timing::jittered(context.options.interval, &mut context.rng);
         self.rest(now, context);
         Flow::Continue(())
+    }
+
+    /// The clean mark is on its way and its fate is not known.
+    fn clean_submitted(&self) -> bool {
+        self.unacknowledged.is_some_and(|image| MmpBlock::fields(&image).seq == sequence::SEQ_CLEAN)
     }
 
     /// Sleeps until the next beat, or only until the next look while something is to be expected.
@@ -339,6 +359,11 @@ impl Hold {
         self.step = Step::Idle { until: now.mono + RETRY_PAUSE };
         Flow::Continue(())
     }
+}
+
+fn released(context: &mut Context) -> Flow {
+    context.event(Event::Released);
+    Flow::Break(())
 }
 
 fn lose(now: Now, loss: Loss, context: &mut Context) -> Flow {

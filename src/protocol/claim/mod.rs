@@ -41,6 +41,8 @@ pub(super) struct Claim {
     minimum_watch: Duration,
     /// Our write may stand in the block.
     written: bool,
+    /// Start of the look before the write that stands in the silence of step 4.
+    standing_since: Mono,
     /// Who used it before, if he did not leave cleanly.
     predecessor: Option<Owner>,
     /// For whom patience was announced last.
@@ -111,6 +113,7 @@ impl Claim {
             ),
             minimum_watch: Duration::ZERO,
             written: false,
+            standing_since: now.mono,
             predecessor: None,
             waiting_for: None,
         };
@@ -129,7 +132,7 @@ impl Claim {
         match (input, self.wait) {
             (Input::Tick, Wait::Until(at)) if now.mono >= at => self.look(now, context),
             (Input::Tick, _) => {}
-            (Input::Withdraw | Input::Release, _) => {
+            (Input::Withdraw | Input::Release | Input::CellLost, _) => {
                 return refuse(Refusal::Withdrawn { claim_left_standing: self.written }, context);
             }
             (Input::Read(answer), Wait::Answer) => return self.read(now, answer, context),
@@ -137,9 +140,6 @@ impl Claim {
             (Input::Written(answer), Wait::Answer) => return self.wrote(now, Some(answer), context),
             (Input::NotWritten, Wait::Answer) => return self.wrote(now, None, context),
             (answer, Wait::Until(_)) => unreachable!("an answer that nobody asked for: {answer:?}"),
-            (Input::CellLost, _) => {
-                return refuse(Refusal::Withdrawn { claim_left_standing: self.written }, context);
-            }
         }
         Progress::Going
     }
@@ -247,17 +247,27 @@ impl Claim {
         context: &mut Context,
     ) -> Progress {
         let check_interval_s = self.check_interval_s(block.check_interval_s, context);
-        let wait = match doubtful_clean {
-            true => timing::doubtful_clean_watch(check_interval_s),
-            false => timing::wait(check_interval_s),
+        let need = match doubtful_clean {
+            true => self.watch_of(timing::doubtful_clean_watch(check_interval_s)),
+            false => self.watch_of_live(check_interval_s, context),
         };
-        let need = wait.max(self.minimum_watch) + timing::NATIVE_MARGIN + self.worst_io;
         if Sequence::from(block.seq) != Sequence::Fsck {
             context.event(Event::Watching { of: Peer::from(block), until: now.mono + need, total: need });
         }
         self.step = Step::Watch(Watch { base, since: now.mono, need, began });
         self.look_at(now.mono + timing::look_period(context.options.interval));
         Progress::Going
+    }
+
+    /// How long a block that is not clean must stand still. The device is used no sooner than two of *its* waits after
+    /// its last write: its holder needs the second one to stop what he protects. Our claim stands for a wait of our
+    /// own C only, which may be the shorter one; what is missing is watched before.
+    fn watch_of_live(&self, check_interval_s: u16, context: &Context) -> Duration {
+        self.watch_of(timing::wait(check_interval_s) * 2 - self.standing_wait(context))
+    }
+
+    fn watch_of(&self, wait: Duration) -> Duration {
+        wait.max(self.minimum_watch) + timing::NATIVE_MARGIN + self.worst_io
     }
 
     /// Somebody is there: the end, unless patience was asked for; then the watch begins anew on these bytes.
@@ -277,8 +287,8 @@ impl Claim {
                     self.waiting_for = Some(Owner::of(block));
                     context.event(Event::Waiting { of: by, patience_until });
                 }
-                let wait = timing::wait(self.check_interval_s(block.check_interval_s, context));
-                let need = wait.max(self.minimum_watch) + timing::NATIVE_MARGIN + self.worst_io;
+                let check_interval_s = self.check_interval_s(block.check_interval_s, context);
+                let need = self.watch_of_live(check_interval_s, context);
                 let began = now.mono - after;
                 self.step = Step::Watch(Watch { base: image, since: now.mono, need, began });
                 self.look_at(now.mono + timing::look_period(context.options.interval));

@@ -76,8 +76,13 @@ impl Claim {
     }
 
     /// The wait of this claim, once our own block stands: nobody's C but ours and the superblock's counts.
-    fn standing_wait(&self, context: &Context) -> Duration {
+    pub(super) fn standing_wait(&self, context: &Context) -> Duration {
         timing::wait(self.check_interval_s(0, context))
+    }
+
+    /// How long a write of ours may stand before the last one follows: the shortest wait of any peer.
+    fn longest_silence(&self, context: &Context) -> Duration {
+        timing::lease(self.check_interval_s(0, context))
     }
 
     /// By our own C, which the first lease comes from: so the last write is acknowledged well within that lease.
@@ -101,7 +106,11 @@ impl Claim {
             return self.too_slow(now, took, limit, context);
         }
         let half = self.standing_wait(context) / 2;
+        // If what stood before stood still for longer than any peer waits, a rival may be claiming by right: his write
+        // may follow ours, and he would be in one wait after it instead of two.
+        let (stood, longest) = (now.mono.since(self.standing_since), self.longest_silence(context));
         match stage {
+            Stage::Last if stood > longest => return self.too_slow(now, stood, longest, context),
             Stage::Last => {
                 let taken = Taken {
                     look_started: self.look_started,
@@ -114,6 +123,7 @@ impl Claim {
             Stage::Claim => context.event(Event::Claiming { until: now.mono + half * 2, total: half * 2 }),
             Stage::Middle => {}
         }
+        self.standing_since = self.look_started;
         self.step = Step::Silent { image, since: now.mono, stage };
         self.look_at(now.mono + timing::look_period(context.options.interval));
         Progress::Going
