@@ -4,8 +4,9 @@
 //! Protects a live holder from being stopped by claimers, however many and however often, and stops one of two
 //! holders. Does not undo what both wrote before they found each other.
 //!
-//! Why a look may last: a claimer who stands still waits at least half a wait before his next write, and we beat
-//! before three quarters of our own lease are over, counted from before he came: so he sees us in time.
+//! Why a look may last: a claimer writes three times, half a wait apart, and needs the second half in silence. We look
+//! oftener than that (`timing::MAX_HOLD_LOOK`) and beat over his second jump at once, whatever his check interval and
+//! ours; and before three quarters of our own lease are over in any case.
 
 use std::time::Duration;
 
@@ -71,11 +72,17 @@ impl Foreign {
         let block = context.medium.decode(image).ok();
         let changed = self.current.as_ref().is_none_or(|sight| sight.image != *image);
         if changed {
+            let before = self.current.as_ref().and_then(|sight| context.medium.decode(&sight.image).ok());
             let counts = block.zip(self.last).is_some_and(|(new, last)| counted(&last, &new));
             self.current = Some(Box::new(Sight { image: *image, since: now.mono }));
             self.last = block.or(self.last);
             if let (true, Some(block)) = (counts, block) {
                 return self.contest(now, &block, slept, context);
+            }
+            if let (Some(_), Some(block)) = (before, block) {
+                // A second jump: a claimer's middle beat, or another claimer. Half a wait later he would be in.
+                self.current = None;
+                return Ruling::BeatOver(Some(Peer::from(&block)));
             }
         }
         let since = self.current.as_ref().map_or(now.mono, |sight| sight.since);

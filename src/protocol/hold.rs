@@ -346,7 +346,7 @@ impl Hold {
         } else if now.mono < self.watchful_until {
             self.next_beat.min(now.mono + timing::look_period(context.options.interval))
         } else {
-            self.next_beat
+            self.next_beat.min(now.mono + timing::MAX_HOLD_LOOK)
         };
         self.step = Step::Idle { until };
     }

@@ -31,17 +31,21 @@
 //! 1. *Look.* Unknown, damaged (also when read again): refuse. Fsck's mark: refuse. Clean: to 3, but only if the
 //!    superblock, read from the disk after it, was unmounted cleanly; a doubtful clean is watched for
 //!    [`timing::doubtful_clean_watch`]. Live: to 2.
-//! 2. *Watch* for W, plus a margin for peers who check late and the worst I/O seen. From the **end** of the first look
-//!    to the **start** of the last: any change refuses, at once. A change to *clean* goes to 1.
+//! 2. *Watch* for W, plus a margin for peers who check late and the worst I/O seen; where the C in the block is larger
+//!    than ours, for so much longer that the device is used no sooner than two waits of *that* C after the last write.
+//!    From the **end** of the first look to the **start** of the last: any change refuses, at once. A change to *clean*
+//!    goes to 1.
 //! 3. *Claim.* Look, read the superblock again (is the block still where it was?), write a random sequence under our
 //!    name. From the start of the look to the handled acknowledgement at most [`timing::limit`] = W/4, or the write
 //!    counts for nothing and everything starts at 1, with C doubled.
 //! 4. *Silence* of W/2, looking all the while; one **middle beat**, within the limit of its look; silence of W/2.
 //!    Any change is a lost race: leave the block alone, back off for a random time, start at 1.
-//! 5. *Last beat*, within the limit of its look. Held.
+//! 5. *Last beat*, within the limit of its look, and only if what stood before it did not stand for as long as any
+//!    peer watches (looks that hang): else start at 1. Held.
 //!
 //! # The hold
-//! Every interval, jittered: look, compare all 1024 bytes with what we wrote last, write the next. The lease of a write
+//! Every interval, jittered: look, compare all 1024 bytes with what we wrote last, write the next; between beats that
+//! are far apart, look at least every [`timing::MAX_HOLD_LOOK`]. The lease of a write
 //! ends `lease(C in it)` after the **start of the look before it**; the holder's lease is the earliest end among his
 //! last acknowledged write and every later one whose fate he does not know. Whatever is handled at or after that end
 //! means *lost*: nothing is written any more, also not by a write that was decided before it (`not_after`).
@@ -53,7 +57,8 @@
 //! been seen, or after l, and then s + W > l >= p + W contradicts p >= s. So at l the holder's lease has ended:
 //! s + lease(C) <= s + W <= p + W <= l. The taker uses the device no sooner than l + W (steps 4 and 5): a whole wait
 //! is left for the fence. With a kernel or e2fsprogs as taker the same, since they wait W on what they read.
-//! *Falls without*: stamps at the far ends of looks (`claim`, `still`), the lease from the look (`hold`, `write`).
+//! *Falls without*: stamps at the far ends of looks (`claim`, `still`), the lease from the look (`hold`, `write`), two
+//! waits of the dead holder's own C (simulator, families Faults and Hangs).
 //!
 //! **S2. One winner among claimers of ours.** Let the claims (step 3) of A and B both count, and land at a < b. B's last
 //! look did not see A's claim, so it began before a (A1), and b < a + W/4 by the limit. A is then in its first
@@ -69,9 +74,13 @@
 //!
 //! **S4. A claimer does not stop a live holder.** A counted claim cannot land on a holder of the same C: the claimer's
 //! look saw clean, or a sequence that stood for W, at most W/4 before. What does land on a holder is a write that came
-//! late, or a claimer whose C is larger. He sees a live block that is not his. It stands still: he beats over it,
-//! before three quarters of his lease have passed since a look that came before that write. The claimer is in his
+//! late, a claimer whose C is larger, or one who found a clean mark that was forced onto the live block. The holder sees
+//! a live block that is not his. It stands still, for two of the longest intervals: he beats over it. It jumps again: he
+//! beats over it at once, for that was the middle beat, and half a wait of silence is still ahead. In any case he
+//! beats before three quarters of his lease have passed since a look that came before that write. The claimer is in his
 //! silence, or has been told that his write was late, and watches: he sees it.
+//! *Falls without*: the second jump's being answered at once, and looks every [`timing::MAX_HOLD_LOOK`] (simulator, family
+//! LateClean).
 //!
 //! **S5. A write that comes late.** A claimer learns that his write came late when it is acknowledged. Whoever holds
 //! under it needed as long to get in as the write was late, at least; so the claimer watches for that long, at least,
@@ -101,6 +110,8 @@ pub mod guard;
 mod hold;
 pub mod medium;
 pub mod sequence;
+#[cfg(test)]
+mod tests;
 pub mod timing;
 
 pub use event::{Event, LoserRule, Loss, Peer, Quiet, Refusal};

@@ -31,6 +31,9 @@ pub const NATIVE_MARGIN: Duration = Duration::from_millis(1500);
 pub const DOUBTFUL_CLEAN_WATCH: Duration = Duration::from_secs(45);
 /// A look is taken at least so often while watching.
 const MAX_LOOK_PERIOD: Duration = Duration::from_millis(250);
+/// A holder looks at least so often, however seldom it beats: a claimer over its block is silent for half of the
+/// smallest wait, and has to be found within that.
+pub const MAX_HOLD_LOOK: Duration = Duration::from_millis(2500);
 /// What a cluster manager should allow on top of the longest honest wait.
 const START_RESERVE_S: u64 = 10;
 
@@ -205,6 +208,7 @@ const fn max3(a: u16, b: u16, c: u16) -> u16 {
 }
 
 // What the safety argument (`protocol`) rests on, for every C that a holder may write.
+#[allow(clippy::cast_possible_truncation)]
 const _: () = {
     let mut c = MIN_CHECK_INTERVAL_S;
     while c <= MAX_CHECK_INTERVAL_S {
@@ -218,10 +222,10 @@ const _: () = {
     assert!(wait_s(MIN_CHECK_INTERVAL_S) == 11 && lease_s(MIN_CHECK_INTERVAL_S) == 11);
     // Silence of half a wait exceeds the longest (jittered) beat, at both ends of our intervals.
     let longest = MAX_INTERVAL.as_secs();
-    #[allow(clippy::cast_possible_truncation)]
     let c = (2 * longest) as u16;
     assert!(wait_s(c) * 1000 / 2 > longest * 1100);
     assert!(wait_s(MIN_CHECK_INTERVAL_S) * 1000 / 2 > 2500 * 11 / 10);
+    assert!(wait_s(MIN_CHECK_INTERVAL_S) * 1000 / 4 > MAX_HOLD_LOOK.as_millis() as u64);
 };
 
 #[cfg(test)]

@@ -80,7 +80,8 @@ impl World {
             }
             What::Answer(number) if self.hosts[host].kernel.number == number => self.kernel_answered(host),
             What::Answer(_) => {}
-            What::KernelWake => match self.hosts[host].kernel.step {
+            What::KernelWake(number) if self.hosts[host].kernel.number != number => {}
+            What::KernelWake(_) => match self.hosts[host].kernel.step {
                 Step::Wait => self.kernel_reads(host, Step::LookAgain),
                 Step::WaitAgain => self.kernel_reads(host, Step::LookLast),
                 Step::Sleep => self.kernel_woke(host),
@@ -142,12 +143,14 @@ impl World {
             Step::Claim => {
                 kernel.step = Step::WaitAgain;
                 let wait_ns = kernel.wait_ns;
-                self.after(wait_ns, host, What::KernelWake);
+                let number = kernel.number;
+                self.after(wait_ns, host, What::KernelWake(number));
             }
             Step::Beat => {
                 kernel.step = Step::Sleep;
-                let due = kernel.beat_at + self.kernel_interval_s() * SECOND;
-                self.at(due, host, What::KernelWake);
+                let (beat_at, number) = (kernel.beat_at, kernel.number);
+                let due = beat_at + self.kernel_interval_s() * SECOND;
+                self.at(due, host, What::KernelWake(number));
             }
             // The buffer now holds what was read: compared with itself, and with the other's names in it.
             Step::Recheck => self.kernel_goes_on(host),
@@ -176,7 +179,8 @@ impl World {
                 kernel.wait_ns = (2 * c + 1).min(c + 60) * SECOND;
                 kernel.step = Step::Wait;
                 let wait_ns = kernel.wait_ns;
-                self.after(wait_ns, host, What::KernelWake);
+                let number = kernel.number;
+                self.after(wait_ns, host, What::KernelWake(number));
             }
             _ => self.kernel_refused(host),
         }

@@ -22,42 +22,60 @@
 //!
 //! # Counted apart (`Apart`), because it cannot be promised
 //! What a host could write when it wakes after its lease, before its keeper runs (it counts as stopped then); two
-//! kernels that mount at once; a block left torn by a write that failed half-way. *Not injected*: a stall of more than
-//! 5 s between the check of the clock and a **clean mark** (it lands on a successor, who stops); a kernel holder that
+//! kernels that mount at once; a stale write with a smaller check interval that a host began long after its check of the
+//! clock, over a holder who stalls at that time too; a block left torn by a write that failed half-way. *Not injected*: a stall of more than
+//! 5 s between the check of the clock and a **clean mark** (it lands on a successor, who stops; `Profile::LateClean`
+//! injects it among hosts of ours); a kernel holder that
 //! sleeps longer than 3 s (K4); writes that land later than a wait; a clock that stands still (`Breakage` only).
 //!
 //! # Use
 //! `MMPGUARD_SEED=n [MMPGUARD_PROFILE=Calm] cargo test --test sim replay -- --nocapture` replays one seed with its
 //! timeline if it fails; `MMPGUARD_SEEDS=a..b` runs a range on all cores and prints the figures.
 
+// Probabilities and logarithms are floating point, and a fate may be large.
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#![allow(clippy::large_enum_variant, clippy::result_large_err)]
+
+mod checks;
 mod disk;
+mod faults;
 mod host;
+mod io;
 mod kernel;
+mod outcome;
 mod plan;
 mod run;
 mod world;
 
+use outcome::Breakage;
 use plan::Profile;
 use run::{Report, run, run_range, shown};
-use world::Breakage;
 
 /// Seeds that failed once, and why.
-const FAILED_ONCE: [(Profile, u64, &str); 7] = [
+const FAILED_ONCE: [(Profile, u64, &str); 10] = [
     (
         Profile::Faults,
-        165,
+        73,
         "a taker with a smaller C than the dead holder's was in before two of the holder's waits",
     ),
-    (Profile::Faults, 635, "the same, C = 10 against 5"),
-    (Profile::Faults, 1705, "the same, with an interval of 30 s"),
+    (Profile::Faults, 947, "the same"),
+    (Profile::Faults, 1705, "the same"),
+    (Profile::Hangs, 6, "the same"),
+    // An earlier form of the plan showed it at Faults 13547; `protocol::tests::claim` has it as a timeline.
     (
         Profile::Faults,
         13_547,
-        "a middle beat stood for 77 s, a rival claimed by right just after the last write",
+        "a middle beat stood for 77 s, and a rival claimed by right just after the last write",
     ),
-    (Profile::Faults, 109_014, "the same"),
+    (
+        Profile::LateClean,
+        386,
+        "a claimer over a live block was silent for less than the holder looked at him",
+    ),
+    (Profile::LateClean, 2543, "the same"),
+    (Profile::LateClean, 3217, "the same"),
+    (Profile::LateClean, 3691, "the same"),
     (Profile::Calm, 21, "one with a larger C overtakes: the stated time runs from the last start then"),
-    (Profile::Calm, 744, "two kernels that mounted at once beat over each other: they refuse nobody in time"),
 ];
 
 #[test]
@@ -71,10 +89,9 @@ fn seeds_that_failed_once() {
 
 #[test]
 fn never_two_users_under_faults() {
-    let report = checked(Profile::Faults, 12);
+    let report = checked(Profile::Faults, 6000);
     let total = &report.total;
     // What is checked must have happened.
-    assert!(report.seeds > 500, "too few to mean anything: {}", report.figures());
     for count in
         [total.held, total.kernel_mounts, total.lost, total.released, total.lost_races, total.too_slow]
     {
@@ -84,25 +101,32 @@ fn never_two_users_under_faults() {
 
 #[test]
 fn stated_times_hold_without_faults() {
-    let report = checked(Profile::Calm, 6);
+    let report = checked(Profile::Calm, 700);
     assert!(report.total.held > 500 && report.total.refused > 1000, "{}", report.figures());
     assert_eq!((report.total.lost, report.total.too_slow), (0, 0), "{}", report.figures());
 }
 
 #[test]
 fn a_stall_shorter_than_the_lease_stops_nobody() {
-    let report = checked(Profile::ShortStalls, 5);
+    let report = checked(Profile::ShortStalls, 500);
     assert!(report.total.stalls > 1000 && report.total.refused > 1000, "{}", report.figures());
 }
 
 #[test]
 fn never_two_users_at_the_edge_of_a_lease() {
-    let report = checked(Profile::Hangs, 5);
+    let report = checked(Profile::Hangs, 3000);
     assert!(report.total.lost > 500, "{}", report.figures());
 }
 
-fn checked(profile: Profile, budget_s: u64) -> Report {
-    let report = run_range(profile, 0..u64::MAX, Breakage::default(), budget_s, "", 1);
+/// It may stop a holder, which cannot be helped, but it never lets two in.
+#[test]
+fn a_late_clean_mark_never_lets_two_in() {
+    let report = checked(Profile::LateClean, 300);
+    assert!(report.total.apart.late_clean > 0, "{}", report.figures());
+}
+
+fn checked(profile: Profile, seeds: u64) -> Report {
+    let report = run_range(profile, 0..seeds, Breakage::default(), "", 1);
     println!("{}", report.figures());
     report.expect_none();
     report
@@ -142,7 +166,7 @@ const TWO_USERS: &str = "use the device at once";
 
 /// Must be found, as `symptom`; tells how many seeds it took.
 fn teeth(what: &str, profile: Profile, breakage: Breakage, symptom: &str) {
-    let report = run_range(profile, 0..40_000, breakage, 20, symptom, 1);
+    let report = run_range(profile, 0..40_000, breakage, symptom, 1);
     let Some((seed, failure)) = report.failures.first() else {
         panic!("{what}: not found in {} seeds", report.seeds);
     };
@@ -155,9 +179,12 @@ fn replay() {
         Err(_) | Ok("Faults") => Profile::Faults,
         Ok("Calm") => Profile::Calm,
         Ok("Hangs") => Profile::Hangs,
+        Ok("LateClean") => Profile::LateClean,
         Ok("ShortStalls") => Profile::ShortStalls,
         Ok("Kernels") => Profile::Kernels,
-        Ok(other) => panic!("MMPGUARD_PROFILE={other}: Faults, Calm, Hangs, ShortStalls or Kernels"),
+        Ok(other) => {
+            panic!("MMPGUARD_PROFILE={other}: Faults, Calm, Hangs, LateClean, ShortStalls or Kernels")
+        }
     };
     if let Ok(seed) = std::env::var("MMPGUARD_SEED") {
         let seed = seed.parse().expect("MMPGUARD_SEED is a number");
@@ -169,7 +196,7 @@ fn replay() {
     if let Ok(range) = std::env::var("MMPGUARD_SEEDS") {
         let (from, to) = range.split_once("..").expect("MMPGUARD_SEEDS is a range, as 0..1000");
         let range = from.parse().expect("a number")..to.parse().expect("a number");
-        let report = run_range(profile, range, Breakage::default(), u64::MAX, "", 20);
+        let report = run_range(profile, range, Breakage::default(), "", 20);
         println!("{}", report.figures());
         for (seed, failure) in &report.failures {
             println!("seed {seed}: {}", failure.what);

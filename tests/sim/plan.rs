@@ -22,6 +22,8 @@ pub(crate) enum Profile {
     Hangs,
     /// Claimers against a holder of ours that stalls, each time for less than its lease less a beat.
     ShortStalls,
+    /// Beyond what is promised: stalls between the check of the clock and a clean mark, of up to a minute.
+    LateClean,
     /// Kernels alone, with slow writes: they must be found out.
     Kernels,
 }
@@ -110,8 +112,14 @@ impl Plan {
         if profile == Profile::Hangs {
             for (number, host) in hosts.iter_mut().enumerate() {
                 (host.use_s, host.patience_s) = (None, Some(1000));
-                (host.faulty, host.start_ns) = (number == 0, host.start_ns + number as u64 * 100 * SECOND);
+                (host.faulty, host.start_ns) =
+                    (number == 0 || host.faulty, host.start_ns + number as u64 * 100 * SECOND);
                 host.fence_ns = host.longest_fence_ns();
+            }
+        }
+        if profile == Profile::LateClean {
+            for host in &mut hosts {
+                (host.use_s, host.patience_s, host.faulty) = (Some(20), Some(1000), true);
             }
         }
         let before = match rng.u32(0..3) {
@@ -135,7 +143,7 @@ impl Plan {
             },
             calm_ns: match profile {
                 Profile::Faults => rng.u64(60..=600) * SECOND,
-                Profile::ShortStalls | Profile::Hangs => 2000 * SECOND,
+                Profile::ShortStalls | Profile::Hangs | Profile::LateClean => 2000 * SECOND,
                 Profile::Calm | Profile::Kernels => 0,
             },
         }
@@ -191,6 +199,9 @@ impl HostPlan {
 fn rates(profile: Profile, rng: &mut Rng) -> Rates {
     if profile == Profile::Hangs {
         return Rates { slow: pick(rng, &[0.01, 0.05, 0.2]), late_handling: 0.02, ..Rates::default() };
+    }
+    if profile == Profile::LateClean {
+        return Rates { stall_after_check: 0.5, ..Rates::default() };
     }
     if profile == Profile::ShortStalls {
         let (stall_before_check, stall_after_check) = (0.01, 0.01);

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use mmpguard::clock;
 
+use super::outcome::{Breakage, Failure, Stats};
 use super::plan::{Profile, SECOND};
-use super::world::{Breakage, Failure, Stats, World};
+use super::world::World;
 
 /// One seed. It is run again with the timeline on if it fails.
 pub(crate) fn run(profile: Profile, seed: u64, breakage: Breakage) -> Result<Stats, Failure> {
@@ -26,12 +27,11 @@ pub(crate) struct Report {
     pub(crate) failures: Vec<(u64, Failure)>,
 }
 
-/// Runs `seeds` on all cores, at most for `budget_s` seconds, until `most_failures` with that `symptom` are found.
+/// Runs `seeds` on all cores, until `most_failures` with that `symptom` are found.
 pub(crate) fn run_range(
     profile: Profile,
     seeds: std::ops::Range<u64>,
     breakage: Breakage,
-    budget_s: u64,
     symptom: &str,
     most_failures: usize,
 ) -> Report {
@@ -45,7 +45,7 @@ pub(crate) fn run_range(
                 let (mut total, mut count) = (Stats::default(), 0);
                 loop {
                     let seed = next.fetch_add(1, Relaxed);
-                    if seed >= seeds.end || clock::mono().since(began).as_secs() >= budget_s {
+                    if seed >= seeds.end {
                         break;
                     }
                     count += 1;

@@ -11,83 +11,8 @@ use mmpguard::protocol::timing;
 
 use super::disk::Disk;
 use super::host::Host;
+use super::outcome::{Breakage, Failure, Stats};
 use super::plan::{Kind, Plan, Profile, SECOND, log_uniform};
-
-/// What is broken on purpose, to see whether it is found.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Breakage {
-    /// The driver writes whatever the clock says.
-    pub(crate) ignores_not_after: bool,
-    /// The cell is extended from the acknowledgement, not from the look.
-    pub(crate) lease_from_acknowledgement: bool,
-    /// Nobody stops the user at the end of the lease.
-    pub(crate) no_keeper: bool,
-    /// Time does not pass for a stalled host, as on CLOCK_MONOTONIC in a suspend.
-    pub(crate) clock_stops: bool,
-}
-
-/// What happened that DESIGN says cannot be promised, by name. Zero unless a profile asks for it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Apart {
-    /// A host woke with its lease over while another used the device: it may write until its keeper runs.
-    pub(crate) woke_beside_user: u64,
-    /// Two kernels mounted at once (K1).
-    pub(crate) two_kernels: u64,
-    /// A clean mark of somebody who stalled or lost its fate landed on a holder.
-    pub(crate) late_clean: u64,
-    /// The block stood torn after the last fault: native damaged is refused, as the kernel does.
-    pub(crate) left_damaged: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Stats {
-    pub(crate) simulated_ns: u64,
-    pub(crate) steps: u64,
-    pub(crate) held: u64,
-    pub(crate) kernel_mounts: u64,
-    pub(crate) refused: u64,
-    pub(crate) lost: u64,
-    pub(crate) released: u64,
-    pub(crate) lost_races: u64,
-    pub(crate) too_slow: u64,
-    pub(crate) intruders: u64,
-    pub(crate) crashes: u64,
-    pub(crate) stalls: u64,
-    pub(crate) apart: Apart,
-}
-
-impl Stats {
-    pub(crate) fn add(&mut self, other: &Stats) {
-        let pairs = [
-            (&mut self.simulated_ns, other.simulated_ns),
-            (&mut self.steps, other.steps),
-            (&mut self.held, other.held),
-            (&mut self.kernel_mounts, other.kernel_mounts),
-            (&mut self.refused, other.refused),
-            (&mut self.lost, other.lost),
-            (&mut self.released, other.released),
-            (&mut self.lost_races, other.lost_races),
-            (&mut self.too_slow, other.too_slow),
-            (&mut self.intruders, other.intruders),
-            (&mut self.crashes, other.crashes),
-            (&mut self.stalls, other.stalls),
-            (&mut self.apart.woke_beside_user, other.apart.woke_beside_user),
-            (&mut self.apart.two_kernels, other.apart.two_kernels),
-            (&mut self.apart.late_clean, other.apart.late_clean),
-            (&mut self.apart.left_damaged, other.apart.left_damaged),
-        ];
-        for (sum, part) in pairs {
-            *sum += part;
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) what: String,
-    pub(crate) stats: Stats,
-    pub(crate) timeline: Vec<String>,
-}
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum What {
@@ -110,17 +35,17 @@ pub(crate) enum What {
     Crash,
     Stall,
     /// The kernel's sleep is over.
-    KernelWake,
+    KernelWake(u64),
     Land(Rc<Image>, usize),
 }
 
-struct Entry {
-    at: u64,
-    tie: u64,
-    host: usize,
+pub(crate) struct Entry {
+    pub(crate) at: u64,
+    pub(crate) tie: u64,
+    pub(crate) host: usize,
     /// The incarnation that it is for.
-    epoch: u32,
-    what: What,
+    pub(crate) epoch: u32,
+    pub(crate) what: What,
 }
 
 pub(crate) struct World {
@@ -134,6 +59,8 @@ pub(crate) struct World {
     pub(crate) violation: Option<String>,
     /// The largest check interval that anybody wrote.
     pub(crate) largest_c: u16,
+    /// When a write that its host began late, after a stall, covered the block of a user with a larger check interval.
+    pub(crate) late_write_at: Option<u64>,
     /// Somebody uses the device after the last fault.
     pub(crate) in_after_calm: bool,
     queue: BinaryHeap<Reverse<Entry>>,
@@ -156,6 +83,7 @@ impl World {
             stats: Stats::default(),
             violation: None,
             largest_c,
+            late_write_at: None,
             in_after_calm: false,
             queue: BinaryHeap::new(),
             timeline: trace.then(Vec::new),
@@ -205,24 +133,24 @@ impl World {
     }
 
     /// When the simulation ends at the latest.
-    fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         match self.plan.profile {
             // Several claims, each with the longest watch there is.
             Profile::Faults => self.plan.calm_ns + 6 * 1200 * SECOND,
             Profile::ShortStalls => 2000 * SECOND,
             Profile::Calm => 900 * SECOND,
-            Profile::Hangs => 1000 * SECOND,
+            Profile::Hangs | Profile::LateClean => 1000 * SECOND,
             Profile::Kernels => 120 * SECOND,
         }
     }
 
-    fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.plan.profile == Profile::Faults
             && self.in_after_calm
             && self.now > self.plan.calm_ns + 60 * SECOND
     }
 
-    fn step(&mut self, entry: Entry) {
+    pub(crate) fn step(&mut self, entry: Entry) {
         let Entry { host, epoch, what, .. } = entry;
         if let What::Land(image, sector) = &what {
             self.disk.land(image, *sector);
@@ -266,6 +194,12 @@ impl World {
         self.queue.push(Reverse(Entry { at: at.max(self.now), tie, host, epoch, what }));
     }
 
+    /// Before everything else that happens at that time.
+    pub(crate) fn first_at(&mut self, at: u64, host: usize, what: What) {
+        let epoch = self.hosts[host].epoch;
+        self.queue.push(Reverse(Entry { at, tie: 0, host, epoch, what }));
+    }
+
     pub(crate) fn after(&mut self, span: u64, host: usize, what: What) {
         self.at(self.now.saturating_add(span), host, what);
     }
@@ -282,103 +216,6 @@ impl World {
     pub(crate) fn when(&self, host: usize, at: Mono) -> u64 {
         let behind = self.hosts[host].clock_behind_ns;
         at.0.saturating_add(behind).saturating_sub(self.plan.hosts[host].clock_offset_ns)
-    }
-
-    pub(crate) fn faults_strike(&self) -> bool {
-        self.now < self.plan.calm_ns
-    }
-
-    pub(crate) fn strikes(&mut self, host: usize, rate: f64) -> bool {
-        rate > 0.0 && self.plan.hosts[host].faulty && self.faults_strike() && self.rng.f64() < rate
-    }
-
-    fn plan_stall(&mut self, host: usize) {
-        let rate = self.plan.rates.stalls_per_s;
-        self.plan_fault(rate, host, What::Stall);
-    }
-
-    pub(crate) fn plan_crash(&mut self, host: usize) {
-        let rate = self.plan.rates.crashes_per_s;
-        self.plan_fault(rate, host, What::Crash);
-    }
-
-    fn plan_fault(&mut self, rate: f64, host: usize, what: What) {
-        if rate > 0.0 && self.plan.hosts[host].faulty {
-            let wait_s = -self.rng.f64().max(1e-9).ln() / rate;
-            let at = self.now + (wait_s * 1e9) as u64;
-            if at < self.plan.calm_ns {
-                self.at(at, host, what);
-            }
-        }
-    }
-
-    /// How long a stall is to last; none if it must not strike here and now.
-    pub(crate) fn stall_span(&mut self, host: usize, most: u64) -> Option<u64> {
-        let plan = &self.plan.hosts[host];
-        let state = &self.hosts[host];
-        let most = if self.plan.profile == Profile::ShortStalls {
-            let c =
-                timing::holder_check_interval_s(plan.interval, plan.interval, plan.check_interval_floor_s);
-            let lease_ns = timing::lease_s(c) * SECOND;
-            let beat_ns = u64::try_from(plan.interval.as_nanos()).expect("at most a minute") * 11 / 10;
-            // The next one may come when the last one is forgotten.
-            if host != 0 || !state.using || state.fault_until + 2 * lease_ns > self.now {
-                return None;
-            }
-            lease_ns - beat_ns - SECOND / 10
-        } else if plan.kind == Kind::Kernel {
-            // A kernel that sleeps longer is K4, and between its look and its write a stated assumption.
-            if state.fault_until + 30 * SECOND > self.now {
-                return None;
-            }
-            most.min(3 * SECOND)
-        } else {
-            most
-        };
-        Some(log_uniform(&mut self.rng, SECOND / 10, most))
-    }
-
-    /// The host runs nothing for so long; its clock runs on.
-    pub(crate) fn stall(&mut self, host: usize, span: u64) {
-        let until = self.now + span;
-        self.stats.stalls += 1;
-        self.note(host, || format!("STALLS for {:.3} s", span as f64 / 1e9));
-        if self.breakage.clock_stops {
-            let already = self.hosts[host].stalled_until.max(self.now);
-            self.hosts[host].clock_behind_ns += until.saturating_sub(already);
-        }
-        let state = &mut self.hosts[host];
-        state.stalled_until = state.stalled_until.max(until);
-        state.fault_until = state.fault_until.max(until);
-        let epoch = state.epoch;
-        self.queue.push(Reverse(Entry { at: until, tie: 0, host, epoch, what: What::Resume }));
-    }
-
-    /// Its keeper runs first: what it could write before that is a documented non-promise, counted apart.
-    fn resume(&mut self, host: usize) {
-        if self.hosts[host].stalled_until > self.now {
-            return;
-        }
-        self.note(host, || "resumes".into());
-        self.keeper(host);
-        if self.hosts[host].using_until.is_some_and(|until| until <= self.now) {
-            if self.other_user(host).is_some() {
-                self.stats.apart.woke_beside_user += 1;
-            }
-            self.stop_using(host, "the user has stopped, at once after the stall");
-        }
-        self.check_exclusion(host);
-    }
-
-    fn crash(&mut self, host: usize) {
-        self.stats.crashes += 1;
-        self.note(host, || "CRASHES".into());
-        let crashed = self.hosts[host].crashed(self.now);
-        self.hosts[host] = crashed;
-        let pause = log_uniform(&mut self.rng, SECOND / 2, 60 * SECOND);
-        self.after(pause, host, What::Start);
-        self.plan_stall(host);
-        self.plan_crash(host);
     }
 
     pub(crate) fn start_using(&mut self, host: usize) {
@@ -401,18 +238,22 @@ impl World {
         }
     }
 
-    fn other_user(&self, host: usize) -> Option<usize> {
+    pub(crate) fn other_user(&self, host: usize) -> Option<usize> {
         (0..self.hosts.len()).find(|&other| {
             other != host && self.hosts[other].using && self.hosts[other].stalled_until <= self.now
         })
     }
 
     /// Never two users at once. A host that runs nothing uses nothing: it is looked at when it resumes.
-    fn check_exclusion(&mut self, host: usize) {
+    pub(crate) fn check_exclusion(&mut self, host: usize) {
         if !self.hosts[host].using {
             return;
         }
         let Some(other) = self.other_user(host) else { return };
+        if self.late_write_at.is_some_and(|at| self.now < at + 2 * self.longest_wait_ns()) {
+            self.stats.apart.late_write += 1;
+            return;
+        }
         let kernels = [host, other].iter().all(|&one| self.plan.hosts[one].kind == Kind::Kernel);
         if kernels && self.plan.profile != Profile::Kernels {
             self.stats.apart.two_kernels += 1;
@@ -437,7 +278,7 @@ impl World {
         }
     }
 
-    fn note_plan(&mut self, seed: u64) {
+    pub(crate) fn note_plan(&mut self, seed: u64) {
         if self.timeline.is_some() {
             let mut lines = vec![format!("seed {seed}: {:?}, {:?}", self.plan.profile, self.plan.filesystem)];
             lines.push(format!(

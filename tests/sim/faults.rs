@@ -1,0 +1,104 @@
+//! Stalls, crashes and what strikes by chance.
+
+use mmpguard::protocol::timing;
+
+use super::plan::{Kind, Profile, SECOND, log_uniform};
+use super::world::{What, World};
+
+impl World {
+    pub(crate) fn faults_strike(&self) -> bool {
+        self.now < self.plan.calm_ns
+    }
+
+    pub(crate) fn strikes(&mut self, host: usize, rate: f64) -> bool {
+        rate > 0.0 && self.plan.hosts[host].faulty && self.faults_strike() && self.rng.f64() < rate
+    }
+
+    pub(crate) fn plan_stall(&mut self, host: usize) {
+        let rate = self.plan.rates.stalls_per_s;
+        self.plan_fault(rate, host, What::Stall);
+    }
+
+    pub(crate) fn plan_crash(&mut self, host: usize) {
+        let rate = self.plan.rates.crashes_per_s;
+        self.plan_fault(rate, host, What::Crash);
+    }
+
+    pub(crate) fn plan_fault(&mut self, rate: f64, host: usize, what: What) {
+        if rate > 0.0 && self.plan.hosts[host].faulty {
+            let wait_s = -self.rng.f64().max(1e-9).ln() / rate;
+            let at = self.now + (wait_s * 1e9) as u64;
+            if at < self.plan.calm_ns {
+                self.at(at, host, what);
+            }
+        }
+    }
+
+    /// How long a stall is to last; none if it must not strike here and now.
+    pub(crate) fn stall_span(&mut self, host: usize, most: u64) -> Option<u64> {
+        let plan = &self.plan.hosts[host];
+        let state = &self.hosts[host];
+        let most = if self.plan.profile == Profile::ShortStalls {
+            let c =
+                timing::holder_check_interval_s(plan.interval, plan.interval, plan.check_interval_floor_s);
+            let lease_ns = timing::lease_s(c) * SECOND;
+            let beat_ns = u64::try_from(plan.interval.as_nanos()).expect("at most a minute") * 11 / 10;
+            // The next one may come when the last one is forgotten.
+            if host != 0 || !state.using || state.fault_until + 2 * lease_ns > self.now {
+                return None;
+            }
+            lease_ns - beat_ns - SECOND / 10
+        } else if plan.kind == Kind::Kernel {
+            // A kernel that sleeps longer is K4, and between its look and its write a stated assumption.
+            if state.fault_until + 30 * SECOND > self.now {
+                return None;
+            }
+            most.min(3 * SECOND)
+        } else {
+            most
+        };
+        Some(log_uniform(&mut self.rng, SECOND / 10, most))
+    }
+
+    /// The host runs nothing for so long; its clock runs on.
+    pub(crate) fn stall(&mut self, host: usize, span: u64) {
+        let until = self.now + span;
+        self.stats.stalls += 1;
+        self.note(host, || format!("STALLS for {:.3} s", span as f64 / 1e9));
+        if self.breakage.clock_stops {
+            let already = self.hosts[host].stalled_until.max(self.now);
+            self.hosts[host].clock_behind_ns += until.saturating_sub(already);
+        }
+        let state = &mut self.hosts[host];
+        state.stalled_until = state.stalled_until.max(until);
+        state.fault_until = state.fault_until.max(until);
+        self.first_at(until, host, What::Resume);
+    }
+
+    /// Its keeper runs first: what it could write before that is a documented non-promise, counted apart.
+    pub(crate) fn resume(&mut self, host: usize) {
+        if self.hosts[host].stalled_until > self.now {
+            return;
+        }
+        self.note(host, || "resumes".into());
+        self.keeper(host);
+        if self.hosts[host].using_until.is_some_and(|until| until <= self.now) {
+            if self.other_user(host).is_some() {
+                self.stats.apart.woke_beside_user += 1;
+            }
+            self.stop_using(host, "the user has stopped, at once after the stall");
+        }
+        self.check_exclusion(host);
+    }
+
+    pub(crate) fn crash(&mut self, host: usize) {
+        self.stats.crashes += 1;
+        self.note(host, || "CRASHES".into());
+        let crashed = self.hosts[host].crashed(self.now);
+        self.hosts[host] = crashed;
+        let pause = log_uniform(&mut self.rng, SECOND / 2, 60 * SECOND);
+        self.after(pause, host, What::Start);
+        self.plan_stall(host);
+        self.plan_crash(host);
+    }
+}

@@ -1,0 +1,81 @@
+//! What a run came to, and what is broken on purpose in it.
+
+/// What is broken on purpose, to see whether it is found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Breakage {
+    /// The driver writes whatever the clock says.
+    pub(crate) ignores_not_after: bool,
+    /// The cell is extended from the acknowledgement, not from the look.
+    pub(crate) lease_from_acknowledgement: bool,
+    /// Nobody stops the user at the end of the lease.
+    pub(crate) no_keeper: bool,
+    /// Time does not pass for a stalled host, as on CLOCK_MONOTONIC in a suspend.
+    pub(crate) clock_stops: bool,
+}
+
+/// What happened that DESIGN says cannot be promised, by name. Zero unless a profile asks for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Apart {
+    /// A host woke with its lease over while another used the device: it may write until its keeper runs.
+    pub(crate) woke_beside_user: u64,
+    /// Two kernels mounted at once (K1).
+    pub(crate) two_kernels: u64,
+    /// A clean mark of somebody who stalled or lost its fate landed on a holder.
+    pub(crate) late_clean: u64,
+    /// A host stalled between the check of the clock and a write. Its stale block, with a smaller check interval, covered
+    /// a holder who stalled at that time too: takers waited for less than his lease and fence.
+    pub(crate) late_write: u64,
+    /// The block stood torn after the last fault: native damaged is refused, as the kernel does.
+    pub(crate) left_damaged: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stats {
+    pub(crate) simulated_ns: u64,
+    pub(crate) steps: u64,
+    pub(crate) held: u64,
+    pub(crate) kernel_mounts: u64,
+    pub(crate) refused: u64,
+    pub(crate) lost: u64,
+    pub(crate) released: u64,
+    pub(crate) lost_races: u64,
+    pub(crate) too_slow: u64,
+    pub(crate) intruders: u64,
+    pub(crate) crashes: u64,
+    pub(crate) stalls: u64,
+    pub(crate) apart: Apart,
+}
+
+impl Stats {
+    pub(crate) fn add(&mut self, other: &Stats) {
+        let pairs = [
+            (&mut self.simulated_ns, other.simulated_ns),
+            (&mut self.steps, other.steps),
+            (&mut self.held, other.held),
+            (&mut self.kernel_mounts, other.kernel_mounts),
+            (&mut self.refused, other.refused),
+            (&mut self.lost, other.lost),
+            (&mut self.released, other.released),
+            (&mut self.lost_races, other.lost_races),
+            (&mut self.too_slow, other.too_slow),
+            (&mut self.intruders, other.intruders),
+            (&mut self.crashes, other.crashes),
+            (&mut self.stalls, other.stalls),
+            (&mut self.apart.woke_beside_user, other.apart.woke_beside_user),
+            (&mut self.apart.two_kernels, other.apart.two_kernels),
+            (&mut self.apart.late_clean, other.apart.late_clean),
+            (&mut self.apart.late_write, other.apart.late_write),
+            (&mut self.apart.left_damaged, other.apart.left_damaged),
+        ];
+        for (sum, part) in pairs {
+            *sum += part;
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) what: String,
+    pub(crate) stats: Stats,
+    pub(crate) timeline: Vec<String>,
+}
