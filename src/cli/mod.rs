@@ -25,12 +25,20 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    log();
     match &cli.verb {
         Verb::Show(arguments) => show::run(arguments),
         Verb::Check(arguments) => check::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Generate(arguments) => generate::run(arguments),
+    }
+}
+
+/// Debugging output, for whoever asks for it with `MMP_LOG=debug`. Never from the thread that beats.
+fn log() {
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("MMP_LOG") {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
 }
 

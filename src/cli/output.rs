@@ -48,7 +48,7 @@ pub(super) fn failure(error: &Error, as_json: bool) -> ExitCode {
     exit::code(error)
 }
 
-/// Says `line` on standard error. Nothing can be done if that is closed.
+/// Says `line` on standard error. A closed one, or a terminal that is gone, must not end a holder.
 pub(super) fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "mmp: {line}");
 }

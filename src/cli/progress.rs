@@ -1,32 +1,32 @@
 //! What is waited for, for how long and who is in the way: a countdown on a terminal, plain lines otherwise.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
-use super::render;
+use super::{output, render};
 use crate::clock::{self, Mono};
 use crate::protocol::{Event, describe};
 
 /// Tells on standard error.
 pub(super) struct Progress {
     quiet: bool,
-    bar: Option<ProgressBar>,
-    until: Option<(Mono, Duration)>,
+    on_terminal: bool,
+    bar: Option<Bar>,
+}
+
+/// A countdown being drawn.
+struct Bar {
+    drawn: ProgressBar,
+    until: Mono,
+    total: Duration,
 }
 
 impl Progress {
     pub(super) fn new(quiet: bool) -> Self {
-        let on_terminal = !quiet && std::io::stderr().is_terminal();
-        let bar = on_terminal.then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{msg} {bar:24} {prefix}");
-            bar.set_style(style.expect("a fixed template"));
-            bar
-        });
-        Progress { quiet, bar, until: None }
+        Progress { quiet, on_terminal: !quiet && std::io::stderr().is_terminal(), bar: None }
     }
 
     /// Says `line`, above the countdown if there is one.
@@ -35,9 +35,8 @@ impl Progress {
             return;
         }
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("mmp: {line}")),
-            // A closed standard error must not end a holder.
-            None => drop(writeln!(std::io::stderr(), "mmp: {line}")),
+            Some(bar) => bar.drawn.suspend(|| output::complain(line)),
+            None => output::complain(line),
         }
     }
 
@@ -48,40 +47,43 @@ impl Progress {
 
     /// As [`Progress::event`], for one that comes from another process.
     pub(super) fn show(&mut self, told: &Told) {
-        match &told.countdown {
-            Some(countdown) => {
-                self.until = Some((Mono(countdown.until_ns), countdown.total));
-                if let Some(bar) = &self.bar {
-                    bar.set_length(millis(countdown.total));
-                    bar.set_message(countdown.message.clone());
-                    self.tick();
-                    return;
-                }
+        self.clear();
+        match (&told.countdown, &told.line) {
+            (Some(countdown), _) if self.on_terminal => {
+                self.bar = Some(Bar::begin(countdown));
+                self.tick();
             }
-            None => self.clear(),
-        }
-        if let Some(line) = &told.line {
-            self.line(line);
+            (_, Some(line)) => self.line(line),
+            (_, None) => {}
         }
     }
 
     /// Redraws the countdown.
     pub(super) fn tick(&self) {
-        if let (Some(bar), Some((until, total))) = (&self.bar, self.until) {
-            let left = until.since(clock::mono());
-            bar.set_position(millis(total.saturating_sub(left)));
-            bar.set_prefix(format!("{:.0} s left", left.as_secs_f64().ceil()));
-            bar.tick();
+        if let Some(bar) = &self.bar {
+            let left = bar.until.since(clock::mono());
+            bar.drawn.set_position(millis(bar.total.saturating_sub(left)));
+            bar.drawn.set_prefix(format!("{:.0} s left", left.as_secs_f64().ceil()));
+            bar.drawn.tick();
         }
     }
 
     /// Takes the countdown away.
     pub(super) fn clear(&mut self) {
-        self.until = None;
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-            bar.reset();
+        if let Some(bar) = self.bar.take() {
+            bar.drawn.finish_and_clear();
         }
+    }
+}
+
+impl Bar {
+    fn begin(countdown: &Countdown) -> Self {
+        let drawn =
+            ProgressBar::with_draw_target(Some(millis(countdown.total)), ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template("mmp: {msg} {bar:24} {prefix}");
+        drawn.set_style(style.expect("a fixed template"));
+        drawn.set_message(countdown.message.clone());
+        Bar { drawn, until: Mono(countdown.until_ns), total: countdown.total }
     }
 }
 

@@ -4,15 +4,17 @@
 //! 0x000  mmp_magic           u32   0x004D4D50
 //! 0x004  mmp_seq             u32
 //! 0x008  mmp_time            u64   seconds since 1970
-//! 0x010  mmp_nodename        [64]  NUL-padded, not always NUL-terminated
-//! 0x050  mmp_bdevname        [32]  NUL-padded, not always NUL-terminated
+//! 0x010  mmp_nodename        [64]  up to the first NUL, or all of it
+//! 0x050  mmp_bdevname        [32]  up to the first NUL, or all of it
 //! 0x070  mmp_check_interval  u16   seconds
 //! 0x072  mmp_pad1            u16
 //! 0x074  mmp_pad2            [226] u32
 //! 0x3FC  mmp_checksum        u32   crc32c over 0..0x3FC, only with metadata_csum
 //! ```
 //!
-//! Encoding changes the named fields in place: what stands in the padding stays, as with the kernel.
+//! Encoding changes the named fields in place: what stands in the padding stays, as with the kernel. What follows the
+//! NUL of a name is not empty either: the kernel writes `loop0` over a longer name and leaves its end standing, and
+//! e2fsprogs does so with host names.
 
 use byteorder::{ByteOrder, LittleEndian};
 

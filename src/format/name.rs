@@ -6,7 +6,8 @@
 
 use std::fmt::{self, Write as _};
 
-/// A NUL-padded name of at most `N` bytes. Compares and hashes by the bytes before the first NUL.
+/// A name of at most `N` bytes, ended by a NUL where it is shorter. Compares by the bytes before the first NUL; the
+/// whole field is kept, since what follows the NUL is covered by the checksum.
 #[derive(Clone, Copy)]
 pub struct Name<const N: usize>([u8; N]);
 
@@ -89,8 +90,12 @@ impl<const N: usize> serde::Serialize for Name<N> {
     }
 }
 
-/// Makes untrusted bytes harmless to show: printable ASCII, letters and digits of any script stay; a backslash
-/// is doubled; other characters become `\u{..}` and bytes that are no UTF-8 become `\x..`.
+/// The letters that Unicode wants drawn as nothing: the Hangul fillers.
+const INVISIBLE_LETTERS: [char; 4] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
+
+/// Makes untrusted bytes harmless to show: printable ASCII, visible letters and digits of any script stay; a backslash
+/// is doubled; other characters become `\u{..}`, and ASCII controls and bytes that are no UTF-8 become `\x..`.
+/// Different bytes are shown differently.
 #[must_use]
 pub fn escape(bytes: &[u8]) -> String {
     let mut shown = String::with_capacity(bytes.len());
@@ -99,7 +104,9 @@ pub fn escape(bytes: &[u8]) -> String {
             match character {
                 '\\' => shown.push_str("\\\\"),
                 ' '..='~' => shown.push(character),
-                _ if character.is_alphanumeric() => shown.push(character),
+                _ if character.is_alphanumeric() && !INVISIBLE_LETTERS.contains(&character) => {
+                    shown.push(character)
+                }
                 _ if character.is_ascii() => {
                     push(&mut shown, format_args!("\\x{:02x}", u32::from(character)))
                 }
@@ -134,6 +141,11 @@ mod tests {
             serde_json::to_string(&name).unwrap(),
             "\"\\\\x1b[2J\\\\x07evil\\\\\\\\\\\\xff\\\\u{202e}\""
         );
+    }
+
+    #[test]
+    fn letters_stay_where_they_can_be_seen() {
+        assert_eq!(escape("größe-Ж٣\u{3164}\u{301}".as_bytes()), "größe-Ж٣\\u{3164}\\u{301}");
     }
 
     #[test]

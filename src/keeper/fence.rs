@@ -25,7 +25,7 @@ const NAMED_AT_MOST: usize = 64;
 pub struct FenceReport {
     /// The last rung that ran.
     pub rung: String,
-    /// How many processes were killed, by all rungs together.
+    /// At least so many processes were killed, by all rungs together.
     pub killed: usize,
     /// What is still there, at most 64 of them.
     pub still_there: Vec<Left>,

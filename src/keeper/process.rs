@@ -338,6 +338,9 @@ impl<'a> Keeper<'a> {
         }
         let _ = self.driver.signal(libc::SIGKILL); // after the tree: until then it holds the device for it
         let code = if report.is_done() { EXIT_FENCED } else { EXIT_NOT_FENCED };
+        if let Some(cgroup) = &self.cgroup {
+            let _ = cgroup.remove(); // whoever hears of the fence may end this process at once
+        }
         self.tell(&FromKeeper::Fenced { why, report });
         self.finish(code)
     }

@@ -216,7 +216,7 @@ pub enum Event {
         /// What that showed.
         verdict: Quiet,
     },
-    /// The clean mark is on the disk. Always the last event.
+    /// The clean mark is on the disk, or was and somebody claims over it already. Always the last event.
     Released,
 }
 

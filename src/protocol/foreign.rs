@@ -31,7 +31,7 @@ pub(super) enum Ruling {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Foreign {
     /// The block under our eyes, while there is one.
-    current: Option<Sight>,
+    current: Option<Box<Sight>>,
     /// The last one of whom we knew more than a single block: a slow beater is known by it when he comes again.
     last: Option<MmpBlock>,
     /// He counts, we are both awake and ours is the higher name: he has until then to stop.
@@ -69,16 +69,16 @@ impl Foreign {
         context: &Context,
     ) -> Ruling {
         let block = context.medium.decode(image).ok();
-        let changed = self.current.is_none_or(|sight| sight.image != *image);
+        let changed = self.current.as_ref().is_none_or(|sight| sight.image != *image);
         if changed {
             let counts = block.zip(self.last).is_some_and(|(new, last)| counted(&last, &new));
-            self.current = Some(Sight { image: *image, since: now.mono });
+            self.current = Some(Box::new(Sight { image: *image, since: now.mono }));
             self.last = block.or(self.last);
             if let (true, Some(block)) = (counts, block) {
                 return self.contest(now, &block, slept, context);
             }
         }
-        let since = self.current.map_or(now.mono, |sight| sight.since);
+        let since = self.current.as_ref().map_or(now.mono, |sight| sight.since);
         let peer_check_interval_s = block.map_or(0, |block| block.check_interval_s);
         let window = timing::foreign_look(longest(peer_check_interval_s, context));
         let still_for = started.since(since);
@@ -110,8 +110,12 @@ impl Foreign {
             return lose(LoserRule::LowerName);
         }
         let span: Duration = timing::foreign_look(longest(block.check_interval_s, context));
-        let contest =
-            *self.contest.get_or_insert(Contest { until: now.mono + span, half: now.mono + span / 2 });
+        let contest = match self.contest {
+            // One that is long over is another story.
+            Some(contest) if now.mono < contest.until + span => contest,
+            _ => Contest { until: now.mono + span, half: now.mono + span / 2 },
+        };
+        self.contest = Some(contest);
         if now.mono >= contest.half { lose(LoserRule::OtherDidNotStop) } else { Ruling::LookOn }
     }
 }

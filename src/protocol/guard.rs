@@ -79,6 +79,7 @@ pub struct Write {
 
 /// What comes out.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // a box would be an allocation per beat
 pub enum Output {
     /// Read the struct.
     Read,
@@ -103,10 +104,22 @@ pub(super) struct Context {
     pub(super) medium: Medium,
     pub(super) options: GuardOptions,
     pub(super) rng: fastrand::Rng,
-    outputs: VecDeque<Output>,
+    /// What to do, in order.
+    outputs: VecDeque<Queued>,
+    /// The write among them: there is never more than one.
+    write: Option<Write>,
 }
 
 #[derive(Clone, Debug)]
+enum Queued {
+    Read,
+    Superblock,
+    Write,
+    Event(Event),
+}
+
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one a device; almost all of them hold
 enum Phase {
     Claim(Claim),
     Hold(Hold),
@@ -115,6 +128,9 @@ enum Phase {
 
 impl Guard {
     /// Begins a claim. `seed` must differ between hosts and between claims: it picks the sequences and the back-off.
+    ///
+    /// # Panics
+    /// If the interval is out of its range.
     #[must_use]
     pub fn new(medium: Medium, options: GuardOptions, seed: u64, now: Now) -> Self {
         assert!(
@@ -122,7 +138,7 @@ impl Guard {
             "the caller checks the interval"
         );
         let rng = fastrand::Rng::with_seed(seed);
-        let mut context = Context { medium, options, rng, outputs: VecDeque::with_capacity(8) };
+        let mut context = Context { medium, options, rng, outputs: VecDeque::with_capacity(4), write: None };
         let claim = Claim::new(now, &mut context);
         Guard { context, phase: Phase::Claim(claim) }
     }
@@ -146,7 +162,12 @@ impl Guard {
 
     /// The next thing to do, if there is one.
     pub fn poll(&mut self) -> Option<Output> {
-        self.context.outputs.pop_front()
+        Some(match self.context.outputs.pop_front()? {
+            Queued::Read => Output::Read,
+            Queued::Superblock => Output::Superblock,
+            Queued::Write => Output::Write(self.context.write.take()?),
+            Queued::Event(event) => Output::Event(event),
+        })
     }
 
     /// When [`Input::Tick`] is due. While holding never later than the end of the lease.
@@ -177,19 +198,20 @@ impl Guard {
 
 impl Context {
     pub(super) fn read(&mut self) {
-        self.outputs.push_back(Output::Read);
+        self.outputs.push_back(Queued::Read);
     }
 
     pub(super) fn superblock(&mut self) {
-        self.outputs.push_back(Output::Superblock);
+        self.outputs.push_back(Queued::Superblock);
     }
 
     pub(super) fn write(&mut self, write: Write) {
-        debug_assert!(!self.options.watch_only, "a watcher never writes");
-        self.outputs.push_back(Output::Write(write));
+        assert!(!self.options.watch_only, "a watcher never writes");
+        self.write = Some(write);
+        self.outputs.push_back(Queued::Write);
     }
 
     pub(super) fn event(&mut self, event: Event) {
-        self.outputs.push_back(Output::Event(event));
+        self.outputs.push_back(Queued::Event(event));
     }
 }

@@ -19,6 +19,9 @@ use crate::format::{Image, MmpBlock};
 /// A failed read or write is tried again after this.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
+/// So many looks in a row may find no MMP block before it is believed that there is none any more.
+const UNREADABLE_LOOKS: u32 = 5;
+
 /// What a claim hands over.
 pub(super) struct Taken {
     pub(super) look_started: Mono,
@@ -36,6 +39,8 @@ pub(super) struct Hold {
     /// What we wrote after that, if its fate is not known: a failed write may land all the same.
     unacknowledged: Option<Image>,
     lease: Lease,
+    /// The sequence of the last beat submitted.
+    seq: u32,
     /// Beats submitted, counting one by one, since the last jump.
     beats: u64,
     next_beat: Mono,
@@ -47,6 +52,8 @@ pub(super) struct Hold {
     predecessor: Option<Owner>,
     /// Until then looks are taken at a watcher's pace, and a losing predecessor's clean mark is expected.
     watchful_until: Mono,
+    /// Looks in a row at something that is no MMP block.
+    unreadable: u32,
     releasing: bool,
     trouble_told: bool,
 }
@@ -68,9 +75,9 @@ enum Step {
     Looking {
         started: Mono,
     },
+    /// What is on its way stands in `unacknowledged`.
     Writing {
         started: Mono,
-        image: Image,
         clean: bool,
         end: Mono,
     },
@@ -112,6 +119,7 @@ impl Hold {
             acknowledged: taken.image,
             unacknowledged: None,
             lease: Lease { acknowledged_end: lease_end, unacknowledged_end: Mono::FAR },
+            seq: MmpBlock::fields(&taken.image).seq,
             beats: 0,
             next_beat,
             last_look_started: taken.look_started,
@@ -120,6 +128,7 @@ impl Hold {
             foreign: Foreign::default(),
             predecessor: taken.predecessor,
             watchful_until: now.mono + watchful,
+            unreadable: 0,
             releasing: false,
             trouble_told: false,
         };
@@ -188,6 +197,11 @@ impl Hold {
         if *image == self.acknowledged || Some(*image) == self.unacknowledged {
             self.last_good_look = now.mono;
             self.foreign.gone();
+            self.unreadable = 0;
+            if self.clean_submitted() && Some(*image) == self.unacknowledged {
+                // Its acknowledgement was lost, but it landed: a second one might hit a successor.
+                return released(context);
+            }
             if self.releasing || now.mono >= self.next_beat {
                 self.write(now, started, image, cycle, context);
             } else {
@@ -209,12 +223,18 @@ impl Hold {
         let check_interval =
             Duration::from_secs(MmpBlock::fields(&self.acknowledged).check_interval_s.into());
         let known = Knowledge {
-            our_seq: MmpBlock::fields(self.unacknowledged.as_ref().unwrap_or(&self.acknowledged)).seq,
+            our_seq: self.seq,
             our_beats: self.beats,
             predecessor: self.predecessor.filter(|_| now.mono < self.watchful_until),
             seen_lately: now.mono.since(self.last_good_look) <= check_interval,
         };
         match context.medium.judge(image, now, known) {
+            // Our mark landed and somebody came, or he came over our last beat and will get in: either is a release.
+            Verdict::Unclear(_) | Verdict::Fsck(_) | Verdict::ClearedOurs(_) | Verdict::ForeignClean(_)
+                if self.clean_submitted() =>
+            {
+                return released(context);
+            }
             Verdict::OursOlder => {
                 self.last_good_look = now.mono;
                 self.write(now, started, image, cycle, context);
@@ -223,7 +243,14 @@ impl Hold {
             Verdict::ForeignClean(block) => {
                 return lose(now, Loss::ForeignClean { by: Peer::from(&block) }, context);
             }
-            Verdict::Unreadable => return lose(now, Loss::Unreadable, context),
+            Verdict::Unreadable if self.unreadable >= UNREADABLE_LOOKS => {
+                return lose(now, Loss::Unreadable, context);
+            }
+            Verdict::Unreadable => {
+                self.unreadable += 1;
+                self.step = Step::Idle { until: now.mono + timing::look_period(context.options.interval) };
+                return Flow::Continue(());
+            }
             Verdict::ClearedOurs(block) => {
                 context.event(Event::Cleared { by: Peer::from(&block) });
                 self.write(now, started, image, cycle, context);
@@ -274,30 +301,29 @@ impl Hold {
         } else {
             let cycle = cycle.max(now.mono.since(started));
             let floor = context.options.check_interval_floor_s;
-            (sequence::next(last.seq), timing::holder_check_interval_s(interval, cycle, floor))
+            (sequence::next(self.seq), timing::holder_check_interval_s(interval, cycle, floor))
         };
         let image = context.medium.compose(base, seq, now.wall, check_interval_s);
         let end = started + timing::lease(check_interval_s);
         self.lease.submit(end);
-        self.beats += 1;
+        if !clean {
+            self.seq = seq;
+            self.beats += 1;
+        }
         self.unacknowledged = Some(image);
-        self.step = Step::Writing { started, image, clean, end };
+        self.step = Step::Writing { started, clean, end };
         context.write(Write { image, durable: clean, not_after: self.lease.end() });
     }
 
     fn wrote(&mut self, now: Now, answer: Result<(), Failure<'_>>, context: &mut Context) -> Flow {
-        let Step::Writing { started, image, clean, end } = self.step else {
-            unreachable!("no write was asked for")
-        };
+        let Step::Writing { started, clean, end } = self.step else { unreachable!("no write was asked for") };
         if let Err(failure) = answer {
             return self.trouble(now, failure, context);
         }
         if clean {
-            context.event(Event::Released);
-            return Flow::Break(());
+            return released(context);
         }
-        self.acknowledged = image;
-        self.unacknowledged = None;
+        self.acknowledged = self.unacknowledged.take().expect("set when the write was submitted");
         self.lease.acknowledge(end);
         if now.mono >= self.lease.end() {
             return lose(now, Loss::LeaseExpired, context);
@@ -306,6 +332,11 @@ impl Hold {
         self.next_beat = started + timing::jittered(context.options.interval, &mut context.rng);
         self.rest(now, context);
         Flow::Continue(())
+    }
+
+    /// The clean mark is on its way and its fate is not known.
+    fn clean_submitted(&self) -> bool {
+        self.unacknowledged.is_some_and(|image| MmpBlock::fields(&image).seq == sequence::SEQ_CLEAN)
     }
 
     /// Sleeps until the next beat, or only until the next look while something is to be expected.
@@ -328,6 +359,11 @@ impl Hold {
         self.step = Step::Idle { until: now.mono + RETRY_PAUSE };
         Flow::Continue(())
     }
+}
+
+fn released(context: &mut Context) -> Flow {
+    context.event(Event::Released);
+    Flow::Break(())
 }
 
 fn lose(now: Now, loss: Loss, context: &mut Context) -> Flow {

@@ -23,10 +23,15 @@ impl Cgroup {
     /// Makes `mmp-run-<pid>` below the cgroup this process is in; `None` if there is no cgroup v2 for us.
     #[must_use]
     pub fn create() -> Option<Cgroup> {
-        let mountinfo = fs::read("/proc/self/mountinfo").ok()?;
-        let membership = fs::read("/proc/self/cgroup").ok()?;
-        let own = own_directory(&mountinfo, &membership)?;
-        Self::create_in(&own, &format!("mmp-run-{}", Pid::this()))
+        let own = this_directory()?;
+        sweep(&own);
+        Self::create_in(&own, &name_for(Pid::this()))
+    }
+
+    /// The one that process `maker`, which did not live to remove it, made below the cgroup this process is in.
+    #[must_use]
+    pub fn left_by(maker: Pid) -> Option<Cgroup> {
+        Self::open(this_directory()?.join(name_for(maker)))
     }
 
     fn create_in(parent: &Path, name: &str) -> Option<Cgroup> {
@@ -34,14 +39,16 @@ impl Cgroup {
         // One left behind by an earlier process with our pid goes, unless something still runs in it.
         let _ = remove_directories(&path);
         fs::create_dir(&path).ok()?;
-        let open = |file| OpenOptions::new().write(true).open(path.join(file));
-        match (open("cgroup.procs"), open("cgroup.kill")) {
-            (Ok(procs), Ok(kill)) => Some(Cgroup { path, procs, kill }),
-            _ => {
-                let _ = fs::remove_dir(&path);
-                None
-            }
+        let made = Self::open(path.clone());
+        if made.is_none() {
+            let _ = fs::remove_dir(&path);
         }
+        made
+    }
+
+    fn open(path: PathBuf) -> Option<Cgroup> {
+        let open = |file| OpenOptions::new().write(true).open(path.join(file)).ok();
+        Some(Cgroup { procs: open("cgroup.procs")?, kill: open("cgroup.kill")?, path })
     }
 
     /// Puts the calling process into it. For a child between fork and exec.
@@ -79,6 +86,29 @@ impl Cgroup {
             other => other,
         }
     }
+}
+
+const PREFIX: &str = "mmp-run-";
+
+fn name_for(maker: Pid) -> String {
+    format!("{PREFIX}{maker}")
+}
+
+/// Removes what keepers left that were killed, or that ended before a process in uninterruptible sleep did. One with
+/// something in it cannot be removed, so this harms nobody.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let maker = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
+        if maker.is_some_and(|maker| !Path::new("/proc").join(maker.to_string()).exists()) {
+            let _ = remove_directories(&entry.path());
+        }
+    }
+}
+
+fn this_directory() -> Option<PathBuf> {
+    let mountinfo = fs::read("/proc/self/mountinfo").ok()?;
+    own_directory(&mountinfo, &fs::read("/proc/self/cgroup").ok()?)
 }
 
 /// Removes directories, deepest first. The files of a cgroup vanish with it and cannot be unlinked.
@@ -139,6 +169,22 @@ mod tests {
         assert_eq!(directory("/pod/../up"), None);
         assert_eq!(own_directory(MOUNTS, b"4:memory:/x\n"), None);
         assert_eq!(own_directory(b"24 1 0:22 / /proc rw - proc proc rw\n", b"0::/\n"), None);
+    }
+
+    #[test]
+    fn a_sweep_takes_what_dead_keepers_left_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let live = name_for(Pid::this());
+        for name in ["mmp-run-4194399/below", &live, "mmp-run-x", "other"] {
+            fs::create_dir_all(directory.path().join(name)).unwrap();
+        }
+        sweep(directory.path());
+        let mut left: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        let mut expected: Vec<std::ffi::OsString> = vec![live.into(), "mmp-run-x".into(), "other".into()];
+        expected.sort();
+        assert_eq!(left, expected);
     }
 
     #[test]

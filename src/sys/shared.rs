@@ -69,6 +69,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "word 1 of 1")]
     fn a_word_beyond_the_end_is_refused() {
-        SharedWords::new(1).unwrap().word(1);
+        let _ = SharedWords::new(1).unwrap().word(1);
     }
 }

@@ -4,13 +4,15 @@
 //! Protects: nothing of a live holder's is overwritten but by a write that was already on its way when he came, and
 //! of several claimers one gets in. Does not protect against writes that become visible later than a wait.
 
+mod standing;
+
 use std::time::Duration;
 
-use super::event::{Event, Peer, Quiet, Refusal};
-use super::guard::{Context, Failure, Input, Write};
-use super::hold::{Hold, Taken};
+use super::event::{Event, Peer, Refusal};
+use super::guard::{Context, Failure, Input};
+use super::hold::Hold;
 use super::medium::Owner;
-use super::sequence::{self, Sequence};
+use super::sequence::Sequence;
 use super::timing;
 use crate::clock::{Mono, Now};
 use crate::format::{BlockDamage, Image, MmpBlock};
@@ -39,6 +41,8 @@ pub(super) struct Claim {
     minimum_watch: Duration,
     /// Our write may stand in the block.
     written: bool,
+    /// Start of the look before the write that stands in the silence of step 4.
+    standing_since: Mono,
     /// Who used it before, if he did not leave cleanly.
     predecessor: Option<Owner>,
     /// For whom patience was announced last.
@@ -46,6 +50,7 @@ pub(super) struct Claim {
 }
 
 /// How the claim goes on after an input.
+#[allow(clippy::large_enum_variant)] // moved once in the life of a guard
 pub(super) enum Progress {
     Going,
     Held(Hold),
@@ -108,6 +113,7 @@ impl Claim {
             ),
             minimum_watch: Duration::ZERO,
             written: false,
+            standing_since: now.mono,
             predecessor: None,
             waiting_for: None,
         };
@@ -126,7 +132,7 @@ impl Claim {
         match (input, self.wait) {
             (Input::Tick, Wait::Until(at)) if now.mono >= at => self.look(now, context),
             (Input::Tick, _) => {}
-            (Input::Withdraw | Input::Release, _) => {
+            (Input::Withdraw | Input::Release | Input::CellLost, _) => {
                 return refuse(Refusal::Withdrawn { claim_left_standing: self.written }, context);
             }
             (Input::Read(answer), Wait::Answer) => return self.read(now, answer, context),
@@ -134,9 +140,6 @@ impl Claim {
             (Input::Written(answer), Wait::Answer) => return self.wrote(now, Some(answer), context),
             (Input::NotWritten, Wait::Answer) => return self.wrote(now, None, context),
             (answer, Wait::Until(_)) => unreachable!("an answer that nobody asked for: {answer:?}"),
-            (Input::CellLost, _) => {
-                return refuse(Refusal::Withdrawn { claim_left_standing: self.written }, context);
-            }
         }
         Progress::Going
     }
@@ -195,7 +198,7 @@ impl Claim {
             Sequence::Clean => self.probe(image, None, context),
             Sequence::Live(_) => self.watch(now, image, &block, false, now.mono, context),
             Sequence::Fsck => self.refuse_or_wait(now, image, &block, Duration::ZERO, context),
-            Sequence::Unknown(seq) => return refuse(Refusal::UnknownSequence { seq }, context),
+            Sequence::Unknown(seq) => refuse(Refusal::UnknownSequence { seq }, context),
         }
     }
 
@@ -244,17 +247,27 @@ impl Claim {
         context: &mut Context,
     ) -> Progress {
         let check_interval_s = self.check_interval_s(block.check_interval_s, context);
-        let wait = match doubtful_clean {
-            true => timing::doubtful_clean_watch(check_interval_s),
-            false => timing::wait(check_interval_s),
+        let need = match doubtful_clean {
+            true => self.watch_of(timing::doubtful_clean_watch(check_interval_s)),
+            false => self.watch_of_live(check_interval_s, context),
         };
-        let need = wait.max(self.minimum_watch) + timing::NATIVE_MARGIN + self.worst_io;
         if Sequence::from(block.seq) != Sequence::Fsck {
             context.event(Event::Watching { of: Peer::from(block), until: now.mono + need, total: need });
         }
         self.step = Step::Watch(Watch { base, since: now.mono, need, began });
         self.look_at(now.mono + timing::look_period(context.options.interval));
         Progress::Going
+    }
+
+    /// How long a block that is not clean must stand still. The device is used no sooner than two of *its* waits after
+    /// its last write: its holder needs the second one to stop what he protects. Our claim stands for a wait of our
+    /// own C only, which may be the shorter one; what is missing is watched before.
+    fn watch_of_live(&self, check_interval_s: u16, context: &Context) -> Duration {
+        self.watch_of(timing::wait(check_interval_s) * 2 - self.standing_wait(context))
+    }
+
+    fn watch_of(&self, wait: Duration) -> Duration {
+        wait.max(self.minimum_watch) + timing::NATIVE_MARGIN + self.worst_io
     }
 
     /// Somebody is there: the end, unless patience was asked for; then the watch begins anew on these bytes.
@@ -274,8 +287,8 @@ impl Claim {
                     self.waiting_for = Some(Owner::of(block));
                     context.event(Event::Waiting { of: by, patience_until });
                 }
-                let wait = timing::wait(self.check_interval_s(block.check_interval_s, context));
-                let need = wait.max(self.minimum_watch) + timing::NATIVE_MARGIN + self.worst_io;
+                let check_interval_s = self.check_interval_s(block.check_interval_s, context);
+                let need = self.watch_of_live(check_interval_s, context);
                 let began = now.mono - after;
                 self.step = Step::Watch(Watch { base: image, since: now.mono, need, began });
                 self.look_at(now.mono + timing::look_period(context.options.interval));
@@ -291,163 +304,9 @@ impl Claim {
         timing::taker_check_interval_s(context.medium.update_interval_s(), on_disk_s)
             .max(self.own_check_interval_s)
     }
-
-    fn probe(&mut self, base: Image, watched: Option<Duration>, context: &mut Context) -> Progress {
-        self.step = Step::Probe { base, watched };
-        self.wait = Wait::Answer;
-        context.superblock();
-        Progress::Going
-    }
-
-    fn probed(
-        &mut self,
-        now: Now,
-        answer: Result<&[u8; 1024], Failure<'_>>,
-        context: &mut Context,
-    ) -> Progress {
-        let Step::Probe { base, watched } = self.step else { unreachable!("no superblock was asked for") };
-        let believable = match answer {
-            Err(failure) => return refuse(Refusal::Io { what: failure.0.to_owned() }, context),
-            Ok(bytes) => match context.medium.clean_is_believable(bytes) {
-                Ok(believable) => believable,
-                Err(what) => return refuse(Refusal::Changed { what }, context),
-            },
-        };
-        let block = MmpBlock::fields(&base);
-        let clean = Sequence::from(block.seq) == Sequence::Clean;
-        if clean && watched.is_none() && !believable {
-            return self.watch(now, base, &block, true, now.mono, context);
-        }
-        if context.options.watch_only {
-            let by = Peer::from(&block);
-            let verdict = match watched {
-                Some(unchanged) if !clean => Quiet::Dead { was: by, unchanged },
-                _ => Quiet::Clean { by },
-            };
-            context.event(Event::Watched { verdict });
-            return Progress::Over;
-        }
-        // After a write that did not count it is our own claim that stands there: remember who was before it.
-        if Owner::of(&block) != context.medium.owner() {
-            self.predecessor = (!clean || !believable).then(|| Owner::of(&block));
-        }
-        self.write(now, &base, Stage::Claim, context)
-    }
-
-    /// (3), (4), (5): each write is a jump, so that nobody takes a claimer for a holder who counts.
-    fn write(&mut self, now: Now, base: &Image, stage: Stage, context: &mut Context) -> Progress {
-        let seq = sequence::jump(&mut context.rng, MmpBlock::fields(base).seq);
-        let image = context.medium.compose(base, seq, now.wall, self.own_check_interval_s);
-        let not_after = self.look_started + self.limit();
-        self.step = Step::Writing { image, stage };
-        self.wait = Wait::Answer;
-        self.written = true;
-        context.write(Write { image, durable: true, not_after });
-        Progress::Going
-    }
-
-    /// The wait of this claim, once our own block stands: nobody's C but ours and the superblock's counts.
-    fn standing_wait(&self, context: &Context) -> Duration {
-        timing::wait(self.check_interval_s(0, context))
-    }
-
-    /// By our own C, which the first lease comes from: so the last write is acknowledged well within that lease.
-    fn limit(&self) -> Duration {
-        timing::limit(self.own_check_interval_s)
-    }
-
-    fn wrote(
-        &mut self,
-        now: Now,
-        answer: Option<Result<(), Failure<'_>>>,
-        context: &mut Context,
-    ) -> Progress {
-        let Step::Writing { image, stage } = self.step else { unreachable!("no write was asked for") };
-        let took = now.mono.since(self.look_started);
-        if let Some(Err(failure)) = answer {
-            return refuse(Refusal::Io { what: failure.0.to_owned() }, context);
-        }
-        let limit = self.limit();
-        if answer.is_none() || took > limit {
-            return self.too_slow(now, took, limit, context);
-        }
-        let half = self.standing_wait(context) / 2;
-        match stage {
-            Stage::Last => {
-                let taken = Taken {
-                    look_started: self.look_started,
-                    image,
-                    predecessor: self.predecessor,
-                    check_interval_s: self.own_check_interval_s,
-                };
-                return Progress::Held(Hold::begin(now, taken, context));
-            }
-            Stage::Claim => context.event(Event::Claiming { until: now.mono + half * 2, total: half * 2 }),
-            Stage::Middle => {}
-        }
-        self.step = Step::Silent { image, since: now.mono, stage };
-        self.look_at(now.mono + timing::look_period(context.options.interval));
-        Progress::Going
-    }
-
-    /// A write that took longer than the limit counts for nothing: a rival may have come, looked and claimed under
-    /// it. Everything starts again, with C doubled so that a slow device ends, and with a watch at least as long as
-    /// the write was late: whoever holds under it needed that long to get in, so he beats within it.
-    fn too_slow(&mut self, now: Now, took: Duration, limit: Duration, context: &mut Context) -> Progress {
-        if self.own_check_interval_s >= timing::MAX_CHECK_INTERVAL_S {
-            let what = format!(
-                "the device is too slow to be protected: a write took {:.1} s, at most {:.1} s can count",
-                took.as_secs_f64(),
-                limit.as_secs_f64()
-            );
-            return refuse(Refusal::Io { what }, context);
-        }
-        self.own_check_interval_s = (self.own_check_interval_s * 2).min(timing::MAX_CHECK_INTERVAL_S);
-        self.minimum_watch = self.minimum_watch.max(took);
-        context.event(Event::TooSlow { took, limit, check_interval_s: self.own_check_interval_s });
-        self.step = Step::Look;
-        self.look(now, context);
-        Progress::Going
-    }
-
-    /// (4) Our write still stands.
-    fn silent(&mut self, now: Now, context: &mut Context) -> Progress {
-        let Step::Silent { image, since, stage } = self.step else { unreachable!("asked for while silent") };
-        let half = self.standing_wait(context) / 2;
-        if self.look_started.since(since) >= half {
-            let stage = if stage == Stage::Claim { Stage::Middle } else { Stage::Last };
-            return self.write(now, &image, stage, context);
-        }
-        self.look_at((now.mono + timing::look_period(context.options.interval)).min(since + half));
-        Progress::Going
-    }
-
-    /// (4) Another claimer wrote over us, or a holder did: leave the block alone.
-    fn lost_race(&mut self, now: Now, block: MmpBlock, context: &mut Context) -> Progress {
-        let by = Peer::from(&block);
-        match Sequence::from(block.seq) {
-            Sequence::Fsck if context.options.patience_until.is_none() => {
-                return refuse(Refusal::Fsck { by }, context);
-            }
-            Sequence::Unknown(seq) => return refuse(Refusal::UnknownSequence { seq }, context),
-            Sequence::Live(_) | Sequence::Clean | Sequence::Fsck => {}
-        }
-        let least = context.options.interval;
-        let most = (self.standing_wait(context) / 2).max(least);
-        let span = Duration::from_nanos(context.rng.u64(0..=nanos(most - least))) + least;
-        self.written = false;
-        self.step = Step::BackOff;
-        self.look_at(now.mono + span);
-        context.event(Event::LostRace { to: by, retry_at: now.mono + span });
-        Progress::Going
-    }
 }
 
 fn refuse(refusal: Refusal, context: &mut Context) -> Progress {
     context.event(Event::Refused { refusal });
     Progress::Over
-}
-
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

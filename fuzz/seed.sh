@@ -1,0 +1,20 @@
+#!/bin/sh
+# Fills fuzz/corpus/ from the golden images: a fuzzer that begins with zeroes does not find its way past the magics.
+set -eu
+cd "$(dirname "$0")"
+mkdir -p corpus/superblock corpus/mmp_block corpus/image
+for packed in ../testimages/*.img.gz; do
+    name=$(basename "$packed" .img.gz)
+    gzip -dc "$packed" >corpus/whole
+    dd if=corpus/whole of="corpus/superblock/$name" bs=1024 skip=1 count=1 status=none
+    block=$(sed -n 's/^MMP block number: *//p' "../testimages/$name.dumpe2fs.txt")
+    size=$(sed -n 's/^Block size: *//p' "../testimages/$name.dumpe2fs.txt")
+    [ -n "$block" ] || continue
+    # The first byte says "as it is, and once more with the right checksum".
+    { printf '\002\001\002\003\004'; dd if=corpus/whole bs="$size" skip="$block" count=1 status=none | head -c 1024; } \
+        >"corpus/mmp_block/$name"
+    end=$((block * size + 1024))
+    # Longer ones only slow the fuzzer down.
+    [ "$end" -gt 65536 ] || head -c "$end" corpus/whole >"corpus/image/$name"
+done
+rm corpus/whole

@@ -1,0 +1,297 @@
+//! Claiming: from a path to a device held.
+//!
+//! Protects: everything that can be refused without a claim is refused before it. The claim itself is `protocol`'s.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::cell::LeaseCell;
+use super::place::Place;
+use super::thread::{self, COMMAND_WITHDRAW, Driver, Shared};
+use super::{Held, WakeKeeper};
+use crate::clock::{self, Mono};
+use crate::error::Error;
+use crate::io;
+use crate::protocol::{Event, Guard, GuardOptions, Quiet, Refusal, timing};
+use crate::sys::users;
+
+/// Events that may wait for a listener.
+const EVENT_BACKLOG: usize = 256;
+/// How often an observer is asked when nothing happens.
+const OBSERVE_PERIOD: Duration = Duration::from_millis(100);
+/// How often the users on this host are looked for while waiting for them.
+const USERS_PERIOD: Duration = Duration::from_millis(250);
+/// The driver's stack: its frames hold a few images of 1 KiB.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// How to claim a device.
+#[must_use = "options do nothing until `acquire`"]
+pub struct Options {
+    path: PathBuf,
+    node: Option<String>,
+    interval: Duration,
+    tolerate: Option<Duration>,
+    wait: Duration,
+    cell: Option<LeaseCell>,
+    realtime: bool,
+    wake_keeper: Option<WakeKeeper>,
+    another_host: bool,
+}
+
+impl Options {
+    /// Claims `path`: a block device or an image file with an ext4 (ldiskfs) filesystem that has MMP enabled.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Options {
+            path: path.as_ref().to_owned(),
+            node: None,
+            interval: timing::DEFAULT_INTERVAL,
+            tolerate: None,
+            wait: Duration::ZERO,
+            cell: None,
+            realtime: false,
+            wake_keeper: None,
+            another_host: false,
+        }
+    }
+
+    /// The node name to write; by default this host's. Cut at 64 bytes.
+    pub fn node(mut self, node: impl Into<String>) -> Self {
+        self.node = Some(node.into());
+        self
+    }
+
+    /// How often to beat; by default every second.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// The storage outage to survive. Longer means that others wait longer before they may take over.
+    pub fn tolerate(mut self, outage: Duration) -> Self {
+        self.tolerate = Some(outage);
+        self
+    }
+
+    /// How long to wait for somebody who uses the device to leave; by default not at all.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Shares the lease through `cell`, so that another process can watch it; by default a cell of its own.
+    pub fn cell(mut self, cell: LeaseCell) -> Self {
+        self.cell = Some(cell);
+        self
+    }
+
+    /// Pretends that this process runs on a host of its own: what else on this host uses the device is not looked for,
+    /// neither before the claim nor before the release. For demonstrations with several holders of one image file.
+    #[doc(hidden)]
+    pub fn pretend_another_host(mut self, another_host: bool) -> Self {
+        self.another_host = another_host;
+        self
+    }
+
+    /// Runs the guarding thread with real-time scheduling, if the system allows it.
+    pub fn realtime(mut self, realtime: bool) -> Self {
+        self.realtime = realtime;
+        self
+    }
+
+    /// Called from the guarding thread when the lease was lost or shortened; must not block. Dropped when that thread
+    /// ends.
+    pub fn wake_keeper(mut self, wake: impl Fn() + Send + 'static) -> Self {
+        self.wake_keeper = Some(Box::new(wake));
+        self
+    }
+
+    /// Claims the device; blocks until it is held. Returns with an error, and nothing of anybody's touched, if it is
+    /// used on this host, live elsewhere, marked by e2fsck, damaged, or not enabled.
+    ///
+    /// # Errors
+    /// [`Error`], whose [`kind`](Error::kind) tells these apart.
+    pub fn acquire(self) -> Result<Held, Error> {
+        self.acquire_with(|_| ControlFlow::Continue(()))
+    }
+
+    /// As [`Options::acquire`]; `observe` hears what happens on the way, from the calling thread, and is called
+    /// several times a second without an event. When it breaks, the claim is withdrawn.
+    ///
+    /// # Errors
+    /// As [`Options::acquire`]; a withdrawn claim is [`Error::Refused`] of kind `Interrupted`.
+    pub fn acquire_with(
+        self,
+        mut observe: impl FnMut(Option<&Event>) -> ControlFlow<()>,
+    ) -> Result<Held, Error> {
+        let place = Place::find(&self.path, self.node.as_deref())?;
+        place.check_writable()?;
+        let options = self.guard_options()?;
+        let patience_until = options.patience_until.unwrap_or_default();
+        if self.wait_for_users_here(&place, patience_until, &mut observe)?.is_break() {
+            let refusal = Refusal::Withdrawn { claim_left_standing: false };
+            return Err(Error::Refused { path: self.path, refusal });
+        }
+        let cell = match self.cell {
+            Some(cell) => cell,
+            None => LeaseCell::new()
+                .map_err(|source| Error::io("share memory for the lease of", &self.path, source))?,
+        };
+        let mut held = start(place, options, cell, self.realtime, self.wake_keeper)?;
+        held.another_host = self.another_host;
+        while !held.over {
+            let event = held.next_event(OBSERVE_PERIOD);
+            if observe(event.as_ref()).is_break() {
+                held.command(COMMAND_WITHDRAW);
+            }
+            match event {
+                Some(Event::Held { .. }) => {
+                    // What another host wrote is not in our page cache; what is in it is stale.
+                    io::drop_cache(held.place.device().canonical())?;
+                    return Ok(held);
+                }
+                Some(Event::Refused { refusal }) => return Err(Error::Refused { path: self.path, refusal }),
+                Some(Event::Lost { loss, .. }) => return Err(Error::Lost { path: self.path, loss }),
+                _ => {}
+            }
+        }
+        Err(Error::Interrupted)
+    }
+
+    /// Step 0: nothing is claimed that this host uses already.
+    fn wait_for_users_here(
+        &self,
+        place: &Place,
+        patience_until: Mono,
+        observe: &mut impl FnMut(Option<&Event>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
+        if self.another_host {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let mut told = Vec::new();
+        loop {
+            let used = users::users_before_claim(place.target(), &[])?;
+            let users: Vec<_> = used.iter().map(ToString::to_string).collect();
+            if users.is_empty() {
+                return Ok(ControlFlow::Continue(()));
+            }
+            if clock::mono() >= patience_until {
+                return Err(Error::UsedHere { path: self.path.clone(), users });
+            }
+            let event = (users != told).then(|| Event::WaitingHere { users: users.clone(), patience_until });
+            told = users;
+            if observe(event.as_ref()).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            clock::sleep(USERS_PERIOD.min(patience_until.since(clock::mono())));
+        }
+    }
+
+    fn guard_options(&self) -> Result<GuardOptions, Error> {
+        let range = timing::MIN_INTERVAL..=timing::MAX_INTERVAL;
+        if !range.contains(&self.interval) {
+            return Err(Error::Argument(format!(
+                "an interval of {:?} cannot be used; between {:?} and {:?} can",
+                self.interval,
+                range.start(),
+                range.end()
+            )));
+        }
+        let check_interval_floor_s = match self.tolerate {
+            None => 0,
+            Some(outage) => timing::check_interval_for(outage).map_err(|longest| {
+                Error::Argument(format!(
+                    "an outage of {outage:?} cannot be tolerated; at most {longest:?} can"
+                ))
+            })?,
+        };
+        let patience_until = (self.wait > Duration::ZERO).then(|| clock::mono() + self.wait);
+        Ok(GuardOptions {
+            interval: self.interval,
+            check_interval_floor_s,
+            patience_until,
+            watch_only: false,
+        })
+    }
+}
+
+/// Watches a device without ever opening it for writing, until it is known whether somebody uses it.
+///
+/// # Errors
+/// As [`Options::acquire`]: [`Error::Refused`] if it is in use.
+pub fn watch(
+    path: &Path,
+    mut observe: impl FnMut(Option<&Event>) -> ControlFlow<()>,
+) -> Result<Quiet, Error> {
+    let place = Place::find(path, None)?;
+    let cell = LeaseCell::new().map_err(|source| Error::io("share memory to watch", path, source))?;
+    let options = GuardOptions { watch_only: true, ..GuardOptions::default() };
+    let mut watcher = start(place, options, cell, false, None)?;
+    while !watcher.over {
+        let event = watcher.next_event(OBSERVE_PERIOD);
+        if observe(event.as_ref()).is_break() {
+            break;
+        }
+        match event {
+            Some(Event::Watched { verdict }) => return Ok(verdict),
+            Some(Event::Refused { refusal }) => {
+                return Err(Error::Refused { path: path.to_owned(), refusal });
+            }
+            _ => {}
+        }
+    }
+    Err(Error::Interrupted)
+}
+
+fn start(
+    place: Place,
+    options: GuardOptions,
+    cell: LeaseCell,
+    realtime: bool,
+    wake_keeper: Option<WakeKeeper>,
+) -> Result<Held, Error> {
+    let path = place.device().path().to_owned();
+    let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+        .map_err(|source| Error::io("make an event descriptor for", &path, source))?;
+    let timer =
+        thread::timer().map_err(|source| Error::io("make a CLOCK_BOOTTIME timer for", &path, source))?;
+    let shared = Arc::new(Shared {
+        cell,
+        wake,
+        command: AtomicU64::new(0),
+        last_beat: AtomicU64::new(0),
+        beats: AtomicU64::new(0),
+        worst_lateness_ns: AtomicU64::new(0),
+        events_lost: AtomicU64::new(0),
+    });
+    let (sender, events) = sync_channel(EVENT_BACKLOG);
+    let store = place.store()?;
+    let guard = Guard::new(place.medium().clone(), options, fastrand::u64(..), clock::now());
+    let driver = Driver {
+        guard,
+        store,
+        shared: Arc::clone(&shared),
+        events: sender,
+        wake_keeper,
+        timer,
+        cell_end: None,
+    };
+    // Detached: a thread that hangs in a dead device's I/O is waited for by nobody.
+    std::thread::Builder::new()
+        .name("mmp-beat".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            if realtime {
+                // Best effort; without it beats are only less punctual under load.
+                let _ = crate::sys::realtime::schedule_this_thread();
+            }
+            driver.run();
+        })
+        .map_err(|source| Error::io("start the guarding thread for", &path, source))?;
+    Ok(Held { place, shared, events, over: false, another_host: false })
+}

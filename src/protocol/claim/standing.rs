@@ -1,0 +1,187 @@
+//! The second half of a claim: from the last look before the first write to *held*. Steps 3 to 5.
+//!
+//! Protects: no write counts that was not acknowledged within the limit of its look; our claim stands alone and
+//! silent for half a wait twice. A change under it is a lost race, and the block is left alone.
+
+use std::time::Duration;
+
+use super::super::event::{Event, Peer, Quiet, Refusal};
+use super::super::guard::{Context, Failure, Write};
+use super::super::hold::{Hold, Taken};
+use super::super::medium::Owner;
+use super::super::sequence::{self, Sequence};
+use super::super::timing;
+use super::{Claim, Progress, Stage, Step, Wait, refuse};
+use crate::clock::Now;
+use crate::format::{Image, MmpBlock};
+
+impl Claim {
+    pub(super) fn probe(
+        &mut self,
+        base: Image,
+        watched: Option<Duration>,
+        context: &mut Context,
+    ) -> Progress {
+        self.step = Step::Probe { base, watched };
+        self.wait = Wait::Answer;
+        context.superblock();
+        Progress::Going
+    }
+
+    pub(super) fn probed(
+        &mut self,
+        now: Now,
+        answer: Result<&[u8; 1024], Failure<'_>>,
+        context: &mut Context,
+    ) -> Progress {
+        let Step::Probe { base, watched } = self.step else { unreachable!("no superblock was asked for") };
+        let believable = match answer {
+            Err(failure) => return refuse(Refusal::Io { what: failure.0.to_owned() }, context),
+            Ok(bytes) => match context.medium.clean_is_believable(bytes) {
+                Ok(believable) => believable,
+                Err(what) => return refuse(Refusal::Changed { what }, context),
+            },
+        };
+        let block = MmpBlock::fields(&base);
+        let clean = Sequence::from(block.seq) == Sequence::Clean;
+        if clean && watched.is_none() && !believable {
+            return self.watch(now, base, &block, true, now.mono, context);
+        }
+        if context.options.watch_only {
+            let by = Peer::from(&block);
+            let verdict = match watched {
+                Some(unchanged) if !clean => Quiet::Dead { was: by, unchanged },
+                _ => Quiet::Clean { by },
+            };
+            context.event(Event::Watched { verdict });
+            return Progress::Over;
+        }
+        // After a write that did not count it is our own claim that stands there: remember who was before it.
+        if Owner::of(&block) != context.medium.owner() {
+            self.predecessor = (!clean || !believable).then(|| Owner::of(&block));
+        }
+        self.write(now, &base, Stage::Claim, context)
+    }
+
+    /// (3), (4), (5): each write is a jump, so that nobody takes a claimer for a holder who counts.
+    fn write(&mut self, now: Now, base: &Image, stage: Stage, context: &mut Context) -> Progress {
+        let seq = sequence::jump(&mut context.rng, MmpBlock::fields(base).seq);
+        let image = context.medium.compose(base, seq, now.wall, self.own_check_interval_s);
+        let not_after = self.look_started + self.limit();
+        self.step = Step::Writing { image, stage };
+        self.wait = Wait::Answer;
+        self.written = true;
+        context.write(Write { image, durable: true, not_after });
+        Progress::Going
+    }
+
+    /// The wait of this claim, once our own block stands: nobody's C but ours and the superblock's counts.
+    pub(super) fn standing_wait(&self, context: &Context) -> Duration {
+        timing::wait(self.check_interval_s(0, context))
+    }
+
+    /// How long a write of ours may stand before the last one follows: the shortest wait of any peer.
+    fn longest_silence(&self, context: &Context) -> Duration {
+        timing::lease(self.check_interval_s(0, context))
+    }
+
+    /// By our own C, which the first lease comes from: so the last write is acknowledged well within that lease.
+    fn limit(&self) -> Duration {
+        timing::limit(self.own_check_interval_s)
+    }
+
+    pub(super) fn wrote(
+        &mut self,
+        now: Now,
+        answer: Option<Result<(), Failure<'_>>>,
+        context: &mut Context,
+    ) -> Progress {
+        let Step::Writing { image, stage } = self.step else { unreachable!("no write was asked for") };
+        let took = now.mono.since(self.look_started);
+        if let Some(Err(failure)) = answer {
+            return refuse(Refusal::Io { what: failure.0.to_owned() }, context);
+        }
+        let limit = self.limit();
+        if answer.is_none() || took > limit {
+            return self.too_slow(now, took, limit, context);
+        }
+        let half = self.standing_wait(context) / 2;
+        // If what stood before stood still for longer than any peer waits, a rival may be claiming by right: his write
+        // may follow ours, and he would be in one wait after it instead of two.
+        let (stood, longest) = (now.mono.since(self.standing_since), self.longest_silence(context));
+        match stage {
+            Stage::Last if stood > longest => return self.too_slow(now, stood, longest, context),
+            Stage::Last => {
+                let taken = Taken {
+                    look_started: self.look_started,
+                    image,
+                    predecessor: self.predecessor,
+                    check_interval_s: self.own_check_interval_s,
+                };
+                return Progress::Held(Hold::begin(now, taken, context));
+            }
+            Stage::Claim => context.event(Event::Claiming { until: now.mono + half * 2, total: half * 2 }),
+            Stage::Middle => {}
+        }
+        self.standing_since = self.look_started;
+        self.step = Step::Silent { image, since: now.mono, stage };
+        self.look_at(now.mono + timing::look_period(context.options.interval));
+        Progress::Going
+    }
+
+    /// A write that took longer than the limit counts for nothing: a rival may have come, looked and claimed under
+    /// it. Everything starts again, with C doubled so that a slow device ends, and with a watch at least as long as
+    /// the write was late: whoever holds under it needed that long to get in, so he beats within it.
+    fn too_slow(&mut self, now: Now, took: Duration, limit: Duration, context: &mut Context) -> Progress {
+        if self.own_check_interval_s >= timing::MAX_CHECK_INTERVAL_S {
+            let what = format!(
+                "the device is too slow to be protected: a write took {:.1} s, at most {:.1} s can count",
+                took.as_secs_f64(),
+                limit.as_secs_f64()
+            );
+            return refuse(Refusal::Io { what }, context);
+        }
+        self.own_check_interval_s = (self.own_check_interval_s * 2).min(timing::MAX_CHECK_INTERVAL_S);
+        self.minimum_watch = self.minimum_watch.max(took);
+        context.event(Event::TooSlow { took, limit, check_interval_s: self.own_check_interval_s });
+        self.step = Step::Look;
+        self.look(now, context);
+        Progress::Going
+    }
+
+    /// (4) Our write still stands.
+    pub(super) fn silent(&mut self, now: Now, context: &mut Context) -> Progress {
+        let Step::Silent { image, since, stage } = self.step else { unreachable!("asked for while silent") };
+        let half = self.standing_wait(context) / 2;
+        if self.look_started.since(since) >= half {
+            let stage = if stage == Stage::Claim { Stage::Middle } else { Stage::Last };
+            return self.write(now, &image, stage, context);
+        }
+        self.look_at((now.mono + timing::look_period(context.options.interval)).min(since + half));
+        Progress::Going
+    }
+
+    /// (4) Another claimer wrote over us, or a holder did: leave the block alone.
+    pub(super) fn lost_race(&mut self, now: Now, block: MmpBlock, context: &mut Context) -> Progress {
+        let by = Peer::from(&block);
+        match Sequence::from(block.seq) {
+            Sequence::Fsck if context.options.patience_until.is_none() => {
+                return refuse(Refusal::Fsck { by }, context);
+            }
+            Sequence::Unknown(seq) => return refuse(Refusal::UnknownSequence { seq }, context),
+            Sequence::Live(_) | Sequence::Clean | Sequence::Fsck => {}
+        }
+        let least = context.options.interval;
+        let most = (self.standing_wait(context) / 2).max(least);
+        let span = Duration::from_nanos(context.rng.u64(0..=nanos(most - least))) + least;
+        self.written = false;
+        self.step = Step::BackOff;
+        self.look_at(now.mono + span);
+        context.event(Event::LostRace { to: by, retry_at: now.mono + span });
+        Progress::Going
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}

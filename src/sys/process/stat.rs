@@ -1,0 +1,163 @@
+//! Who there is, and who descends from whom: `/proc/PID/stat`.
+//!
+//! A listing is taken process by process, so it is never the state of one instant: good for finding, no proof of absence.
+
+use std::collections::HashSet;
+use std::io;
+
+use nix::unistd::Pid;
+
+/// One line of `/proc/PID/stat`, as far as it matters here (proc_pid_stat(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Field 1.
+    pub pid: i32,
+    /// Field 2, without its parentheses; at most 15 bytes, anything but NUL. Invalid UTF-8 is replaced.
+    pub comm: String,
+    /// Field 3: R, S, D, Z, T, t, X, I ...
+    pub state: char,
+    /// Field 4.
+    pub parent: i32,
+    /// Field 5.
+    pub group: i32,
+    /// Field 20. A zombie with more than one is a process whose *first* thread ended: it runs on.
+    pub threads: u64,
+    /// Field 22, clock ticks since boot: with the pid it names a process once and for all.
+    pub start_time: u64,
+}
+
+impl Stat {
+    /// Reads the line. The name may hold spaces, newlines and parentheses: it ends at the *last* parenthesis.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Stat> {
+        let open = line.iter().position(|&byte| byte == b'(')?;
+        let close = line.iter().rposition(|&byte| byte == b')').filter(|&close| close > open)?;
+        let rest = std::str::from_utf8(&line[close + 1..]).ok()?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        Some(Stat {
+            pid: std::str::from_utf8(&line[..open]).ok()?.trim().parse().ok()?,
+            comm: String::from_utf8_lossy(&line[open + 1..close]).into_owned(),
+            state: fields.first()?.chars().next()?,
+            parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
+            threads: fields.get(17)?.parse().ok()?,
+            start_time: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    /// Reads it for `pid`; `None` if there is no such process.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Stat> {
+        Stat::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Nothing of it can run any more: it only waits to be reaped.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x') && self.threads <= 1
+    }
+}
+
+/// All processes, zombies too, in the order of `/proc`.
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn processes() -> io::Result<Vec<Stat>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let pid = name.to_str().and_then(|name| name.parse().ok());
+        found.extend(pid.and_then(Stat::of)); // one that ended since the listing is no error
+    }
+    Ok(found)
+}
+
+/// Who waits for this process: its parent, that one's parent and so on, without pid 1.
+#[must_use]
+pub fn ancestors() -> Vec<i32> {
+    let parent = |pid: &i32| Stat::of(*pid).map(|stat| stat.parent).filter(|&parent| parent > 1);
+    // No line of ancestors is longer than this; a list read while processes end may hold a circle.
+    std::iter::successors(parent(&Pid::this().as_raw()), parent).take(1000).collect()
+}
+
+/// The descendants of `root` at about this moment, zombies too, without `root` itself, and without `spare` and
+/// what descends from those.
+///
+/// # Errors
+/// As [`processes`].
+pub fn descendants(root: Pid, spare: &[Pid]) -> io::Result<Vec<Stat>> {
+    Ok(closure(processes()?, root, spare))
+}
+
+fn closure(mut candidates: Vec<Stat>, root: Pid, spare: &[Pid]) -> Vec<Stat> {
+    candidates.retain(|stat| !spare.contains(&Pid::from_raw(stat.pid)));
+    let mut family = HashSet::from([root.as_raw()]);
+    let mut found = Vec::new();
+    loop {
+        let (in_it, outside) = candidates
+            .into_iter()
+            .partition::<Vec<_>, _>(|stat| family.contains(&stat.parent) && stat.pid != root.as_raw());
+        if in_it.is_empty() {
+            return found;
+        }
+        family.extend(in_it.iter().map(|stat| stat.pid));
+        found.extend(in_it);
+        candidates = outside;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(pid: i32, parent: i32) -> Stat {
+        let line = format!("{pid} (x) S {parent} {parent} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 0 9 0");
+        Stat::parse(line.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_hostile_name_does_not_shift_the_fields() {
+        for comm in ["x", "a b", ") Z 1 1 (", "(((", ")", "(sd-pam)", "a\nb", "\u{1b}[2J", " ) D 7 "] {
+            let line = format!(
+                "42 ({comm}) S 7 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 12345 1024 99 18446744073709551615\n"
+            );
+            let stat = Stat::parse(line.as_bytes()).unwrap();
+            let seen = (stat.pid, stat.comm.as_str(), stat.state, stat.parent, stat.group);
+            assert_eq!(seen, (42, comm, 'S', 7, 8));
+            assert_eq!((stat.threads, stat.start_time), (3, 12345));
+        }
+        assert!(Stat::parse(b"42 (\xff\xfe) S 7 8 9 0 -1 0 1 2 3 4 5 6 7 8 20 0 3 0 5").is_some());
+    }
+
+    #[test]
+    fn what_is_cut_off_or_nonsense_is_no_process() {
+        let line = b"42 (x) S 7 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 12345";
+        assert!(Stat::parse(line).is_some());
+        for end in 0..line.len() - 5 {
+            assert_eq!(Stat::parse(&line[..end]), None, "{end}");
+        }
+        assert_eq!(Stat::parse(b") 1 (x S"), None);
+    }
+
+    #[test]
+    fn a_zombie_with_threads_runs_on() {
+        let mut zombie = stat(5, 1);
+        zombie.state = 'Z';
+        assert!(zombie.is_over());
+        zombie.threads = 2;
+        assert!(!zombie.is_over());
+    }
+
+    #[test]
+    fn the_closure_takes_generations_in_any_order_and_spares_whole_branches() {
+        let all = [(9, 8), (1, 0), (8, 5), (5, 1), (6, 5), (7, 6), (2, 1), (20, 9)].map(|(p, q)| stat(p, q));
+        let pids = |spare: &[Pid]| {
+            let mut pids: Vec<i32> =
+                closure(all.to_vec(), Pid::from_raw(5), spare).iter().map(|s| s.pid).collect();
+            pids.sort_unstable();
+            pids
+        };
+        assert_eq!(pids(&[]), [6, 7, 8, 9, 20]);
+        assert_eq!(pids(&[Pid::from_raw(8)]), [6, 7]);
+    }
+}

@@ -1,0 +1,100 @@
+//! What the fuzz targets do with their bytes (`fuzz/fuzz_targets`), and `tests/mutated.rs` does with changed golden images. Each
+//! panics where a promise of the format module is broken.
+
+#![allow(dead_code)] // each fuzz target calls one of them
+
+use mmpguard::format::name::escape;
+use mmpguard::format::superblock::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};
+use mmpguard::format::{ChecksumSeed, Image, MMP_STRUCT_BYTES, MmpBlock, Superblock, SuperblockError};
+
+/// A superblock: the first 1024 bytes, zeroes where there are fewer.
+pub(crate) fn superblock(bytes: &[u8]) {
+    let mut image = [0; SUPERBLOCK_BYTES];
+    let len = bytes.len().min(SUPERBLOCK_BYTES);
+    image[..len].copy_from_slice(&bytes[..len]);
+    if let Some(superblock) = sealed(image) {
+        check_superblock(&superblock);
+    }
+}
+
+/// Decodes, and once more with the right checksum if that is all that is wrong: no fuzzer guesses one.
+fn sealed(mut image: [u8; SUPERBLOCK_BYTES]) -> Option<Superblock> {
+    let mut decoded = Superblock::decode(&image);
+    if let Err(SuperblockError::Checksum { computed, .. }) = decoded {
+        image[0x3FC..].copy_from_slice(&computed.to_le_bytes());
+        decoded = Superblock::decode(&image);
+    }
+    decoded.inspect_err(|error| assert!(safe(&error.to_string()), "{error}")).ok()
+}
+
+/// An MMP block: a byte that chooses whether there is a checksum, four for its seed, then the block.
+pub(crate) fn mmp_block(bytes: &[u8]) {
+    let Some((head, rest)) = bytes.split_at_checked(5) else { return };
+    let mut image = [0; MMP_STRUCT_BYTES];
+    let len = rest.len().min(MMP_STRUCT_BYTES);
+    image[..len].copy_from_slice(&rest[..len]);
+    let seed = ChecksumSeed(u32::from_le_bytes([head[1], head[2], head[3], head[4]]));
+    check_block(&image, (head[0] & 1 == 1).then_some(seed));
+    if head[0] & 2 == 2 {
+        // No fuzzer guesses a checksum: give it the right one.
+        let checksum = seed.checksum(&image[..0x3FC]);
+        image[0x3FC..].copy_from_slice(&checksum.to_le_bytes());
+        check_block(&image, Some(seed));
+    }
+}
+
+/// A whole small device: finds the superblock, then the block.
+pub(crate) fn image(bytes: &[u8]) {
+    let at = usize::try_from(SUPERBLOCK_OFFSET_BYTES).unwrap();
+    let Some(found) = bytes.get(at..).and_then(|rest| rest.first_chunk::<SUPERBLOCK_BYTES>()) else { return };
+    let Some(superblock) = sealed(*found) else { return };
+    check_superblock(&superblock);
+    let Ok(offset) = superblock.mmp_offset_bytes() else { return };
+    let block =
+        usize::try_from(offset).ok().and_then(|at| bytes.get(at..)?.first_chunk::<MMP_STRUCT_BYTES>());
+    if let Some(block) = block {
+        check_block(block, superblock.checksum_seed);
+    }
+}
+
+fn check_superblock(superblock: &Superblock) {
+    assert!((1024..=65536).contains(&superblock.block_bytes) && superblock.block_bytes.is_power_of_two());
+    let _ = superblock.in_use_or_unclean();
+    assert!(safe(&superblock.volume_name.to_string()));
+    match superblock.mmp_offset_bytes() {
+        Ok(offset) => {
+            let end = offset + u64::from(superblock.block_bytes);
+            assert!(i64::try_from(end).is_ok());
+            assert!(offset >= SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_BYTES as u64, "on the superblock");
+            assert!(superblock.mmp_block < superblock.blocks_count);
+        }
+        Err(error) => assert!(safe(&error.to_string())),
+    }
+}
+
+fn check_block(image: &Image, seed: Option<ChecksumSeed>) {
+    let shown = MmpBlock::fields(image);
+    for bytes in [shown.node.bytes(), shown.device.bytes()] {
+        assert!(safe(&escape(bytes)));
+    }
+    let Ok(block) = MmpBlock::decode(image, seed) else { return };
+    assert_eq!(block, shown);
+    // Writing the fields over what is left of the block without them gives the same bytes.
+    let mut again = *image;
+    again[..0x72].fill(0xA5);
+    if seed.is_some() {
+        again[0x3FC..].fill(0xA5);
+    }
+    block.encode_into(&mut again, seed);
+    assert_eq!(&again, image);
+}
+
+/// True if a terminal, a log or a JSON string shows `text` as it is: no control, no bidirectional override, nothing
+/// invisible.
+pub(crate) fn safe(text: &str) -> bool {
+    text.chars().all(|character| match character {
+        ' '..='~' => true,
+        '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' => false,
+        _ => character.is_alphanumeric(),
+    })
+}

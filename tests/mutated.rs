@@ -1,0 +1,89 @@
+//! The fuzz targets' bodies over the golden images and over changed copies of them, for a few seconds: what a
+//! machine without a fuzzer can do. The changes are drawn from a fixed seed, so a failure comes back.
+
+mod bodies;
+mod images;
+
+use mmpguard::format::superblock::SUPERBLOCK_BYTES;
+use mmpguard::format::{MMP_STRUCT_BYTES, Superblock};
+
+const CHANGED_COPIES: usize = 20_000;
+
+/// The part of an image the bodies look at: everything up to the end of the MMP block.
+fn head(name: &str) -> Vec<u8> {
+    let mut bytes = images::load(name);
+    let superblock = Superblock::decode(bytes[1024..].first_chunk::<SUPERBLOCK_BYTES>().unwrap());
+    if let Ok(offset) = superblock.and_then(|superblock| superblock.mmp_offset_bytes()) {
+        bytes.truncate(usize::try_from(offset).unwrap() + MMP_STRUCT_BYTES);
+    }
+    bytes
+}
+
+/// Offset and length of the superblock fields that lead to the block.
+const LEADING_FIELDS: [(usize, usize); 7] =
+    [(0x04, 4), (0x14, 4), (0x18, 4), (0x60, 4), (0x64, 4), (0x150, 4), (0x168, 8)];
+
+/// Gives one of the leading fields a value at an edge.
+fn change_field(superblock: &mut [u8], random: &mut fastrand::Rng) {
+    let (at, len) = LEADING_FIELDS[random.usize(..LEADING_FIELDS.len())];
+    let value = match random.u8(..4) {
+        0 => random.u64(..4),
+        1 => u64::MAX - random.u64(..4),
+        2 => 1 << random.u8(..64),
+        _ => i64::MAX as u64 >> random.u8(..20),
+    };
+    superblock[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
+}
+
+/// Changes one to eight places among the bytes that are read: the superblock, and the 1 KiB at the end.
+fn change(bytes: &mut [u8], random: &mut fastrand::Rng) {
+    for _ in 0..random.usize(1..=8) {
+        let at = if random.bool() {
+            1024 + random.usize(..SUPERBLOCK_BYTES)
+        } else {
+            bytes.len() - MMP_STRUCT_BYTES + random.usize(..MMP_STRUCT_BYTES)
+        };
+        match random.u8(..5) {
+            0 => bytes[at] ^= 1 << random.u8(..8),
+            1 => bytes[at] = random.u8(..),
+            2 => bytes[at] = 0xFF,
+            3 => bytes[at] = 0,
+            _ => change_field(&mut bytes[1024..2048], random),
+        }
+    }
+}
+
+#[test]
+fn the_bodies_hold_on_golden_images_and_changed_copies_of_them() {
+    let mut random = fastrand::Rng::with_seed(0x004D_4D50);
+    for name in images::names() {
+        let golden = head(&name);
+        bodies::image(&golden);
+        let mut changed = golden.clone();
+        let tail = golden.len() - MMP_STRUCT_BYTES;
+        for _ in 0..CHANGED_COPIES {
+            change(&mut changed, &mut random);
+            bodies::image(&changed);
+            bodies::superblock(&changed[1024..2048]);
+            let mut block = vec![random.u8(..), 1, 2, 3, 4];
+            block.extend_from_slice(&changed[tail..]);
+            bodies::mmp_block(&block);
+            changed[1024..2048].copy_from_slice(&golden[1024..2048]);
+            changed[tail..].copy_from_slice(&golden[tail..]);
+        }
+    }
+}
+
+#[test]
+fn the_bodies_hold_on_random_and_on_short_bytes() {
+    let mut random = fastrand::Rng::with_seed(0xEF53);
+    for len in (0..64).chain([1023, 1024, 1025, 2047, 2048, 4096]) {
+        for _ in 0..32 {
+            let mut bytes = vec![0; len];
+            random.fill(&mut bytes);
+            bodies::superblock(&bytes);
+            bodies::mmp_block(&bytes);
+            bodies::image(&bytes);
+        }
+    }
+}
