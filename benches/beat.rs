@@ -140,7 +140,7 @@ impl Holder {
                     let durability = if write.durable { Durability::Durable } else { Durability::Beat };
                     let written =
                         self.store.write(&write.image, durability).map_err(|error| error.to_string());
-                    let input = written.as_ref().map(|()| ()).map_err(|text| Failure(text));
+                    let input = written.as_ref().copied().map_err(|text| Failure(text));
                     self.step(start, ahead, Input::Written(input));
                 }
                 Output::Event(Event::Held { .. }) => self.held = true,

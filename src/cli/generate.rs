@@ -102,6 +102,7 @@ fn rest(name: &str, verb: &str, names: &[String]) -> String {
             "MMP_NODE_NAME",
             "The node name to write into the block, unless --node names another.",
         );
+        item(&mut text, "MMP_LOG", "What to tell for debugging on standard error, such as debug.");
         paragraph(&mut text, "The command that run starts finds in its environment:");
         item(&mut text, "MMP_DEVICE", "The device that is held, with symbolic links resolved.");
         item(&mut text, "MMP_NODE", "The node name in the block.");

@@ -14,7 +14,8 @@ use tempfile::TempDir;
 
 /// An ext4 filesystem of 64 KiB with MMP, update interval 1 s, left clean by a node called "golden".
 const DEMO: &[u8] = include_bytes!("../../testimages/demo.img");
-const SUPERBLOCK: usize = SUPERBLOCK_OFFSET_BYTES as usize;
+const SUPERBLOCK: usize = 1024;
+const _: () = assert!(SUPERBLOCK as u64 == SUPERBLOCK_OFFSET_BYTES);
 const CHECKSUM: usize = 0x3FC;
 
 /// An image file in a directory of its own, on a real disk, reachable by every user.
