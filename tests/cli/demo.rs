@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mmpguard::clock;
+use mmpguard::sys::process::Stat;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -58,7 +59,7 @@ fn an_interrupted_demo_leaves_nothing_behind() {
     let demo =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
     clock::sleep(Duration::from_secs(13)); // alpha holds it by now, its command runs
-    let running = processes_in(there.path());
+    let running = processes_in(there.path()).len();
     assert!(running >= 3, "front, driver and keeper should run, not {running}");
     kill(Pid::from_raw(i32::try_from(demo.id()).expect("is a pid")), Signal::SIGINT).expect("signals");
     let ran = finished(&demo.wait_with_output().expect("ends"), clock::mono().since(start));
@@ -67,7 +68,39 @@ fn an_interrupted_demo_leaves_nothing_behind() {
     assert!(ran.took < Duration::from_secs(18), "{ran:?}");
     let left: Vec<_> = there.path().read_dir().expect("lists").collect();
     assert!(left.is_empty(), "left behind: {left:?}");
-    assert_eq!(processes_in(there.path()), 0);
+    assert_eq!(processes_in(there.path()), [0; 0]);
+}
+
+/// A step that does not come out fails the demo: here alpha is killed before it holds anything.
+#[test]
+fn a_step_that_fails_fails_the_demo() {
+    let there = tempfile::tempdir_in("/var/tmp").expect("makes a directory");
+    let start = clock::mono();
+    let demo = Command::new(crate::support::MMP)
+        .arg("demo")
+        .env("TMPDIR", there.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let front = loop {
+        clock::sleep(Duration::from_millis(200));
+        let parent = |pid| Stat::of(pid).map(|stat| stat.parent.unsigned_abs());
+        if let Some(front) =
+            processes_in(there.path()).into_iter().find(|&pid| parent(pid) == Some(demo.id()))
+        {
+            break front;
+        }
+    };
+    clock::sleep(Duration::from_secs(2));
+    kill(Pid::from_raw(front), Signal::SIGKILL).expect("signals");
+    let ran = finished(&demo.wait_with_output().expect("ends"), clock::mono().since(start));
+    assert_eq!(ran.code, Some(11), "{ran:?}");
+    assert!(ran.err.contains("the demo failed: alpha ended"), "{ran:?}");
+    assert!(!ran.out.contains("alpha holds it"), "{ran:?}");
+    let left: Vec<_> = there.path().read_dir().expect("lists").collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
 }
 
 #[test]
@@ -81,12 +114,15 @@ fn the_demo_writes_over_nothing() {
 }
 
 /// Processes with a path in `directory` on their command line.
-fn processes_in(directory: &std::path::Path) -> usize {
+fn processes_in(directory: &std::path::Path) -> Vec<i32> {
     let needle = directory.to_str().expect("is UTF-8");
     let entries = std::fs::read_dir("/proc").expect("lists");
     entries
         .flatten()
-        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-        .filter(|line| String::from_utf8_lossy(line).contains(needle))
-        .count()
+        .filter(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(needle)
+        })
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }

@@ -54,7 +54,7 @@ fn a_damaged_superblock() {
 fn the_block_out_of_range() {
     for block in [0, 1, layout().superblock.blocks_count, u64::MAX] {
         let scratch = Scratch::with(|bytes| patch_superblock(bytes, 0x168, &block.to_le_bytes()));
-        refused(&scratch.image, DAMAGED, &format!("MMP block {block} lies outside the filesystem"));
+        refused(&scratch.image, DAMAGED, &format!("MMP block {block} is none that the filesystem can have"));
     }
 }
 

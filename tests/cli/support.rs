@@ -147,9 +147,14 @@ pub(crate) fn finished(output: &Output, took: Duration) -> Ran {
 pub(crate) fn has(tool: &str) -> bool {
     let found = Command::new(tool).arg("--version").stdin(Stdio::null()).output().is_ok();
     if !found {
+        assert!(!must_run(), "no {tool} here, and MMPGUARD_REQUIRE_ROOT=1 says that everything must run");
         eprintln!("SKIPPED in part: no {tool} here");
     }
     found
+}
+
+fn must_run() -> bool {
+    std::env::var_os("MMPGUARD_REQUIRE_ROOT").is_some_and(|value| value == "1")
 }
 
 /// Whether a test that needs root can run.
@@ -157,10 +162,7 @@ pub(crate) fn is_root(test: &str) -> bool {
     if nix::unistd::geteuid().is_root() {
         return true;
     }
-    assert!(
-        std::env::var_os("MMPGUARD_REQUIRE_ROOT").is_none_or(|value| value != "1"),
-        "{test} needs root, and MMPGUARD_REQUIRE_ROOT=1 says that it must run"
-    );
+    assert!(!must_run(), "{test} needs root, and MMPGUARD_REQUIRE_ROOT=1 says that it must run");
     eprintln!("SKIPPED: {test} needs root");
     false
 }
