@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::super::args::Run;
@@ -23,6 +23,7 @@ use crate::clock::{self, Mono};
 use crate::format::name::escape;
 use crate::keeper::message::Socket;
 use crate::keeper::{FromKeeper, KeeperHandle, ToKeeper, Why};
+use crate::sys::cgroup::Cgroup;
 use crate::sys::process::{self, Left};
 use crate::sys::spawn::CommandEnd;
 use crate::sys::terminal::Terminal;
@@ -118,6 +119,7 @@ impl<'a> Front<'a> {
                 output::complain("the keeper did not report in time");
                 break self.keeper_is_gone();
             }
+            self.continue_keeper();
             self.progress.tick();
         };
         self.progress.clear();
@@ -327,10 +329,25 @@ impl<'a> Front<'a> {
         }
     }
 
-    /// The keeper's work, done by hand: its orphans fell to us.
+    /// A keeper that was stopped fences only when it is continued: nobody has a reason to stop it alone.
+    fn continue_keeper(&self) {
+        let stopped = waitpid(self.keeper.pid(), Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED));
+        if let Ok(WaitStatus::Stopped(keeper, _)) = stopped {
+            let _ = nix::sys::signal::kill(keeper, Signal::SIGCONT);
+        }
+    }
+
+    /// The keeper's work, done by hand: its orphans fell to us, and so did its cgroup.
     fn keeper_is_gone(&mut self) -> u8 {
+        let cgroup = Cgroup::left_by(self.keeper.pid());
+        if let Some(cgroup) = &cgroup {
+            let _ = cgroup.kill(); // the walk follows in any case
+        }
         let report = process::kill_tree(&[self.driver_pid], KILL_PATIENCE, &mut |_, _| {});
         let count = report.still_there.len();
+        if let Some(cgroup) = &cgroup {
+            let _ = cgroup.remove();
+        }
         if let Phase::Claiming { .. } = self.phase {
             return exit::RUN_OTHER;
         }
@@ -368,8 +385,8 @@ impl<'a> Front<'a> {
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Err(Errno::ECHILD) => return,
-                Ok(nix::sys::wait::WaitStatus::StillAlive) if clock::mono() >= until => return,
-                Ok(nix::sys::wait::WaitStatus::StillAlive) => clock::sleep(Duration::from_millis(5)),
+                Ok(WaitStatus::StillAlive) if clock::mono() >= until => return,
+                Ok(WaitStatus::StillAlive) => clock::sleep(Duration::from_millis(5)),
                 _ => {}
             }
         }
