@@ -1,5 +1,28 @@
 //! Multiple-mount protection (MMP) in userspace, byte-compatible with ext4, ldiskfs and e2fsprogs.
 //!
+//! # Example
+//! Hold an image file, use it, release it. On a device it is the same with `/dev/...`, and takes as long.
+//! ```
+//! use std::time::Duration;
+//! use mmpguard::{Options, watch, Quiet};
+//! # use std::ops::ControlFlow;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let image = dir.path().join("disk.img");
+//! // An ext4 filesystem of 64 KiB with the mmp feature.
+//! std::fs::write(&image, include_bytes!("../testimages/demo.img"))?;
+//!
+//! let mut held = Options::new(&image).node("alpha").acquire()?; // blocks for the safety interval, 11 s here
+//! assert!(held.is_held()); // ask again before each thing that must not happen twice
+//! assert!(held.status().lease_left > Duration::from_secs(5));
+//! held.release()?; // flushes, verifies, writes the clean mark
+//!
+//! let quiet = watch(&image, |_| ControlFlow::Continue(()))?; // never opens it for writing
+//! assert!(matches!(quiet, Quiet::Clean { by } if by.node.to_string() == "alpha"));
+//! # Ok(()) }
+//! ```
+//!
 //! # Code map
 //! Imports run downward only.
 //!
@@ -18,6 +41,11 @@
 //! 2. Whoever holds writes nothing once his lease ended, and hears of it before another may use the device.
 //! 3. Dropping is crashing: only an explicit release, verified, writes the clean mark.
 #![warn(missing_docs)]
+
+// The README's example is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub mod cli;
 pub mod clock;

@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 /// ext4 does: it rewrites one block every second, and whoever comes later watches that block before he touches
 /// anything. Kernels and e2fsprogs on other hosts see it, and it sees them.
 #[derive(Debug, Parser)]
-#[command(name = "mmp", version, max_term_width = 100, after_help = super::exit::HELP)]
+#[command(name = "mmp", version, max_term_width = 100, after_help = super::exit::help())]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) verb: Verb,
@@ -23,12 +23,33 @@ pub(super) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Show what the MMP block of a device says, and what follows from it. Never writes.
+    ///
+    /// One look, at once: who was last named in the block and when, and how long a refusal, a claim, a takeover after
+    /// a crash and a storage outage may take with the intervals found. It cannot tell whether a holder lives; `mmp
+    /// check` can.
     Show(Show),
     /// Find out whether anybody uses a device: free, in use, holder dead, marked by e2fsck, damaged. Never writes.
+    ///
+    /// A use on this host is told at once, a live holder on another one after about one of his beats. A holder who
+    /// seems dead takes a whole watch, 12.5 s with the usual intervals: less does not prove it.
     Check(Check),
     /// Hold a device while a command runs; the command dies when the protection does.
+    ///
+    /// Claims the device as a mount of ext4 would, waits until that is safe (11 s if it was left clean, 23.5 s after a
+    /// crash, with the usual intervals), then runs the command and rewrites the block every second. Kernels, e2fsprogs
+    /// and mmp on other hosts refuse the device meanwhile.
+    ///
+    /// If the device hangs for longer than the lease, or another host took it, or the guarding processes are killed,
+    /// the command and all its descendants are killed with SIGKILL. If the command ends while something else still uses
+    /// the device, it stays held until that ends. Signals are passed on to the command.
+    ///
+    /// The device itself is not made inaccessible to other processes on this host: what the command did not start is
+    /// not killed.
     Run(Run),
     /// See it work, without root and without a device: two holders, a refusal, a crash, a takeover.
+    ///
+    /// Takes about 40 s, on an image file that is removed again. Each step is checked; one that does not come out as
+    /// told ends the demo with exit code 11.
     Demo(Demo),
     /// Write man pages or completions, generated from this definition.
     #[command(hide = true)]

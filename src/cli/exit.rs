@@ -24,6 +24,8 @@ pub(super) const UNSUPPORTED: u8 = 7;
 pub(super) const HOLDER_DEAD: u8 = 8;
 /// e2fsck's mark.
 pub(super) const FSCK: u8 = 9;
+/// A step of `demo` did not come out as told.
+pub(super) const DEMO_FAILED: u8 = 11;
 
 /// `run`: none of the below.
 pub(super) const RUN_OTHER: u8 = 120;
@@ -37,13 +39,50 @@ pub(super) const RUN_DAMAGED: u8 = 123;
 pub(super) const RUN_IO: u8 = 124;
 /// `run`: protection was lost; the command was killed.
 pub(super) const RUN_LOST: u8 = 125;
+/// `run`: as env(1), the command cannot be executed.
+pub(super) const CANNOT_EXECUTE: u8 = 126;
+/// `run`: as env(1), there is no such command.
+pub(super) const NOT_FOUND: u8 = 127;
+
+/// Every code and what it means, for `--help` and the man pages.
+pub(super) const ALL: [(u8, &str); 11] = [
+    (DONE, "done, or free"),
+    (IN_USE, "in use, here or elsewhere"),
+    (USAGE, "the command line cannot be meant"),
+    (DAMAGED, "the MMP block or the superblock is damaged or unknown"),
+    (IO, "the system refused an operation"),
+    (LOST, "protection was lost"),
+    (INTERRUPTED, "interrupted by a signal"),
+    (UNSUPPORTED, "not supported here, or MMP is not enabled"),
+    (HOLDER_DEAD, "not clean, and the holder seems dead (check)"),
+    (FSCK, "marked by e2fsck"),
+    (DEMO_FAILED, "a step did not come out as told (demo)"),
+];
+
+/// What `run` says instead: its command's status, or one of these.
+pub(super) const RUN: [(u8, &str); 8] = [
+    (RUN_OTHER, "anything else, such as interrupted or MMP not enabled"),
+    (RUN_IN_USE, "in use, here or elsewhere, or marked by e2fsck"),
+    (RUN_USAGE, "the command line cannot be meant"),
+    (RUN_DAMAGED, "the MMP block or the superblock is damaged or unknown"),
+    (RUN_IO, "the system refused an operation"),
+    (RUN_LOST, "protection was lost, and the command was killed"),
+    (CANNOT_EXECUTE, "the command cannot be executed"),
+    (NOT_FOUND, "the command was not found"),
+];
 
 /// What `--help` says of them.
-pub(super) const HELP: &str = "\
-Exit codes: 0 done or free, 1 in use, 2 usage, 3 block damaged or unknown, 4 I/O, 5 protection lost, 6 interrupted, \
-7 not supported or not enabled, 8 unclean and the holder seems dead (check), 9 e2fsck's mark.
-`run` gives its command's status (126, 127 and 128 + signal as env(1)); its own: 121 in use or e2fsck's mark, \
-122 usage, 123 damaged, 124 I/O, 125 protection lost, 120 anything else.";
+pub(super) fn help() -> String {
+    format!(
+        "Exit codes:\n{}\nrun gives the status of its command, 128 + N if signal N ended it; its own:\n{}",
+        table(&ALL),
+        table(&RUN)
+    )
+}
+
+fn table(codes: &[(u8, &str)]) -> String {
+    codes.iter().map(|(code, meaning)| format!("  {code:>3}  {meaning}\n")).collect()
+}
 
 /// The exit code of an error, for every verb but `run`.
 pub(super) fn code(error: &Error) -> ExitCode {

@@ -2,7 +2,9 @@
 
 mod args;
 mod check;
+mod demo;
 mod exit;
+mod generate;
 mod interrupt;
 mod output;
 mod progress;
@@ -28,7 +30,8 @@ pub fn main() -> ExitCode {
         Verb::Show(arguments) => show::run(arguments),
         Verb::Check(arguments) => check::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
-        Verb::Demo(_) | Verb::Generate(_) => ExitCode::from(exit::RUN_OTHER),
+        Verb::Demo(arguments) => demo::run(arguments),
+        Verb::Generate(arguments) => generate::run(arguments),
     }
 }
 

@@ -41,7 +41,7 @@ use self::thread::{COMMAND_CRASH, COMMAND_RELEASE, Shared};
 use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::io;
-use crate::protocol::Event;
+use crate::protocol::{Event, Loss};
 use crate::sys::{process, users};
 
 /// Tells a keeper to look at the lease cell now. Must not block.
@@ -54,6 +54,8 @@ pub struct Held {
     shared: Arc<Shared>,
     events: Receiver<Event>,
     over: bool,
+    /// Why protection ended, once that was heard of.
+    lost: Option<Loss>,
     another_host: bool,
 }
 
@@ -110,6 +112,9 @@ impl Held {
         match self.events.recv_timeout(patience) {
             Ok(event) => {
                 tracing::debug!(device = %self.place.device().path().display(), ?event);
+                if let Event::Lost { loss, .. } = &event {
+                    self.lost = Some(loss.clone());
+                }
                 Some(event)
             }
             Err(RecvTimeoutError::Timeout) => None,
@@ -134,6 +139,9 @@ impl Held {
     /// [`Error::Io`] if the flush failed: it stays held. [`Error::Lost`] if protection had ended.
     pub fn release(&mut self) -> Result<(), Error> {
         let path = self.place.device().path().to_owned();
+        if let Some(loss) = self.lost.clone() {
+            return Err(Error::Lost { path, loss });
+        }
         let exclusive = if self.another_host {
             None
         } else {
@@ -147,7 +155,10 @@ impl Held {
         };
         // Our own descriptor suppresses the kernel's flush at last close: unflushed, these pages would be written
         // half a minute later, onto the next holder.
-        io::flush(self.place.device().canonical())?;
+        // Without a lease they must not be written at all: another host may use the device by now.
+        if self.is_held() {
+            io::flush(self.place.device().canonical())?;
+        }
         self.command(COMMAND_RELEASE);
         let outcome = loop {
             match self.events.recv() {

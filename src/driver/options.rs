@@ -293,5 +293,5 @@ fn start(
             driver.run();
         })
         .map_err(|source| Error::io("start the guarding thread for", &path, source))?;
-    Ok(Held { place, shared, events, over: false, another_host: false })
+    Ok(Held { place, shared, events, over: false, lost: None, another_host: false })
 }

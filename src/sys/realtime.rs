@@ -11,7 +11,8 @@
 use std::io;
 
 use nix::errno::Errno;
-use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
 /// prctl(2), Linux 5.6; not in the `libc` crate for every target.
@@ -69,12 +70,38 @@ pub fn protect(lock: Lock) -> Protection {
                 | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT)
         }
     };
-    done.locked = done.note("lock its memory", mlockall(flags).map_err(io::Error::from));
+    done.locked = done.note("lock its memory", lock_memory(flags));
     done.realtime =
         done.note("get real-time scheduling", set_policy(libc::SCHED_RR | SCHED_RESET_ON_FORK, PRIORITY));
     done.oom = done.note("be spared by the OOM killer", set_oom_score_adj("-1000"));
     done.io_flusher = done.note("keep memory reclaim from its I/O", set_io_flusher(true));
     done
+}
+
+/// Locks memory, unless `RLIMIT_MEMLOCK` applies: then whatever is mapped beyond it fails later on (mlockall(2)), a
+/// thread's stack or an allocation of the guard, and that is worse than a page that has to be read in.
+fn lock_memory(flags: MlockAllFlags) -> io::Result<()> {
+    mlockall(flags)?;
+    let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    match limit == RLIM_INFINITY || may_map_locked(usize::try_from(limit).unwrap_or(usize::MAX)) {
+        true => Ok(()),
+        false => {
+            munlockall()?;
+            let limit = format!("RLIMIT_MEMLOCK allows {limit} bytes, and later mappings would fail");
+            Err(io::Error::other(limit))
+        }
+    }
+}
+
+/// Whether this process, all of whose mappings are locked, may map so many bytes more. To ask the kernel is the only
+/// way to know: a capability that shows may belong to a user namespace and then does not count.
+fn may_map_locked(bytes: usize) -> bool {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a mapping of its own at an address of the kernel's choice, unmapped again before anybody knows of it.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), bytes.max(1), libc::PROT_NONE, flags, -1, 0);
+        at != libc::MAP_FAILED && libc::munmap(at, bytes.max(1)) == 0
+    }
 }
 
 /// Real-time scheduling for the calling thread alone, as [`protect`] gives it to a process's first thread.

@@ -1,0 +1,175 @@
+//! `mmp generate`: man pages and completions out of the command line's own definition, for `make install`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Command, CommandFactory as _};
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use super::args::{Cli, Generate, What};
+use super::{exit, output};
+use crate::error::Error;
+
+/// The shells there are completions for.
+const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Fish, Shell::Zsh];
+/// What the pages say where they come from.
+const MANUAL: &str = "Multiple-mount protection";
+
+pub(super) fn run(arguments: &Generate) -> ExitCode {
+    let written = fs::create_dir_all(&arguments.into).and_then(|()| match arguments.what {
+        What::Man => man_pages(&arguments.into),
+        What::Completions => completions(&arguments.into),
+    });
+    match written {
+        Ok(()) => ExitCode::from(exit::DONE),
+        Err(source) => output::failure(&Error::io("write", &arguments.into, source), false),
+    }
+}
+
+fn completions(into: &Path) -> io::Result<()> {
+    for shell in SHELLS {
+        clap_complete::generate_to(shell, &mut Cli::command(), "mmp", into)?;
+    }
+    Ok(())
+}
+
+/// `mmp.1`, and one page a verb.
+fn man_pages(into: &Path) -> io::Result<()> {
+    let mut mmp = Cli::command().disable_help_subcommand(true).after_help("");
+    mmp.build();
+    let verbs: Vec<Command> = mmp.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect();
+    let mut names: Vec<String> = verbs.iter().map(|verb| format!("mmp-{}", verb.get_name())).collect();
+    names.push("mmp".to_owned());
+    for verb in verbs {
+        let (verb_name, name) = (verb.get_name().to_owned(), format!("mmp-{}", verb.get_name()));
+        // The page's name has a hyphen, the synopsis a space, as git's pages have it.
+        let page = page(verb.display_name(name.clone()), &verb_name, &names)?;
+        fs::write(into.join(format!("{name}.1")), page)?;
+    }
+    fs::write(into.join("mmp.1"), page(mmp, "", &names)?)
+}
+
+fn page(mut command: Command, verb: &str, names: &[String]) -> io::Result<Vec<u8>> {
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
+    let is_mmp = command.has_subcommands();
+    let usage = command.render_usage().to_string();
+    let man = Man::new(command)
+        .title(name.to_uppercase())
+        .section("1")
+        .source(concat!("mmpguard ", env!("CARGO_PKG_VERSION")))
+        .manual(MANUAL);
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    // The library's own synopsis leaves out the values of options and the `--` before a command.
+    let mut synopsis = String::new();
+    section(&mut synopsis, "SYNOPSIS");
+    paragraph(&mut synopsis, usage.trim_start_matches("Usage: "));
+    page.extend(synopsis.into_bytes());
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if is_mmp {
+        man.render_subcommands_section(&mut page)?;
+    }
+    page.extend(rest(&name, verb, names).into_bytes());
+    Ok(page)
+}
+
+/// What the definition does not know.
+fn rest(name: &str, verb: &str, names: &[String]) -> String {
+    let mut text = String::new();
+    section(&mut text, "EXIT STATUS");
+    if verb == "run" {
+        paragraph(
+            &mut text,
+            "The status of the command; 128 + N if signal N ended it. Its own are these, so a command that gives one \
+             of them itself cannot be told apart:",
+        );
+        exit::RUN.iter().for_each(|(code, meaning)| item(&mut text, &code.to_string(), meaning));
+    } else {
+        exit::ALL.iter().for_each(|(code, meaning)| item(&mut text, &code.to_string(), meaning));
+    }
+    if verb.is_empty() {
+        paragraph(&mut text, "mmp run gives its command's status instead; see mmp-run(1).");
+    }
+    if matches!(verb, "" | "run") {
+        section(&mut text, "ENVIRONMENT");
+        item(
+            &mut text,
+            "MMP_NODE_NAME",
+            "The node name to write into the block, unless --node names another.",
+        );
+        item(&mut text, "MMP_LOG", "What to tell for debugging on standard error, such as debug.");
+        paragraph(&mut text, "The command that run starts finds in its environment:");
+        item(&mut text, "MMP_DEVICE", "The device that is held, with symbolic links resolved.");
+        item(&mut text, "MMP_NODE", "The node name in the block.");
+        item(&mut text, "MMP_BLOCK", "The number of the MMP block, counted in blocks of the filesystem.");
+    }
+    section(&mut text, "FILES");
+    item(
+        &mut text,
+        "DEV",
+        "A block device, or an image file, with ext4 (or ldiskfs) that has the mmp feature.",
+    );
+    item(&mut text, "/proc, /sys/dev/block", "Where the users of a device on this host are looked for.");
+    if matches!(verb, "" | "run") {
+        item(
+            &mut text,
+            "/sys/fs/cgroup/.../mmp-run-PID",
+            "A control group for the command, where one can be made: killing it takes one write.",
+        );
+    }
+    section(&mut text, "SEE ALSO");
+    let mut see: Vec<String> =
+        names.iter().filter(|other| *other != name).map(|other| format!("{other}(1)")).collect();
+    see.sort();
+    see.extend(["dumpe2fs(8)", "e2mmpstatus(8)", "ext4(5)", "tune2fs(8)"].map(str::to_owned));
+    paragraph(&mut text, &see.join(", "));
+    text
+}
+
+fn section(text: &mut String, title: &str) {
+    text.push_str(&format!(".SH \"{title}\"\n"));
+}
+
+fn paragraph(text: &mut String, words: &str) {
+    text.push_str(&format!(".PP\n{}\n", roff(words)));
+}
+
+fn item(text: &mut String, head: &str, words: &str) {
+    text.push_str(&format!(".TP\n\\fB{}\\fR\n{}\n", roff(head), roff(words)));
+}
+
+/// Hyphens are hyphens, backslashes are backslashes, and no line is a request.
+fn roff(words: &str) -> String {
+    let escaped = words.replace('\\', "\\e").replace('-', "\\-");
+    if escaped.starts_with(['.', '\'']) { format!("\\&{escaped}") } else { escaped }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_cannot_become_requests() {
+        assert_eq!(roff(".so /etc/passwd"), "\\&.so /etc/passwd");
+        assert_eq!(roff("a-b\\c"), "a\\-b\\ec");
+    }
+
+    #[test]
+    fn every_page_has_its_sections() {
+        let names = ["mmp".to_owned(), "mmp-run".to_owned()];
+        let mut mmp = Cli::command();
+        mmp.build();
+        let run = mmp.find_subcommand("run").expect("is a verb").clone();
+        let page = String::from_utf8(page(run, "run", &names).expect("renders")).expect("is text");
+        for wanted in
+            [".SH NAME", "SYNOPSIS", "EXIT STATUS", "ENVIRONMENT", "FILES", "SEE ALSO", "MMP_DEVICE", "125"]
+        {
+            assert!(page.contains(wanted), "{wanted} is missing in {page}");
+        }
+    }
+}

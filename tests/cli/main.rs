@@ -1,0 +1,11 @@
+//! The command line as its users meet it: exit codes, what is said, what is never written, and `run` around a command.
+//! No root is needed, but where a test says so; those skip loudly without, unless `MMPGUARD_REQUIRE_ROOT=1` makes
+//! that a failure.
+
+mod arguments;
+mod demo;
+mod refusals;
+mod reports;
+mod run;
+mod support;
+mod terminal;
