@@ -1,0 +1,100 @@
+//! `mmp` against the running kernel and e2fsprogs, on loop devices: two over one file are two hosts. Takes root.
+//!
+//! Shows what only a real kernel can show: who refuses whom, who dies when, what reaches the disk. Nearly all of the
+//! time is waiting for safety intervals, so the cases run side by side.
+
+mod crash;
+mod harness;
+mod hostile;
+mod kernel;
+mod outage;
+mod race;
+mod release;
+mod stopped;
+mod tools;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Conclusion, Trial};
+
+use crate::harness::cleanup;
+
+/// Cases that run at once, unless said otherwise: they sleep.
+const CASES_AT_ONCE: usize = 32;
+/// Everything that the cases call.
+const PROGRAMS: [&str; 13] = [
+    "losetup",
+    "mkfs.ext4",
+    "mount",
+    "umount",
+    "e2fsck",
+    "tune2fs",
+    "dumpe2fs",
+    "e2mmpstatus",
+    "debugfs",
+    "fsfreeze",
+    "script",
+    "flock",
+    "cc",
+];
+
+type Case = (&'static str, fn());
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(CASES_AT_ONCE);
+    let missing = missing();
+    if missing.is_none() && !arguments.list && !cleanup::is_supervised() {
+        return cleanup::supervise();
+    }
+    // The longest first.
+    let cases: Vec<Case> = [
+        race::CASES,
+        outage::CASES,
+        release::CASES,
+        crash::CASES,
+        stopped::CASES,
+        kernel::CASES,
+        tools::CASES,
+        hostile::CASES,
+    ]
+    .concat();
+    let required = std::env::var_os("MMPGUARD_REQUIRE_ROOT").is_some();
+    let trials = cases.into_iter().map(|(name, case)| trial(name, case, missing.clone(), required)).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if arguments.list {
+        return ExitCode::SUCCESS;
+    }
+    if let Some(missing) = &missing {
+        println!("ROOT TESTS NOT RUN: {missing} missing; {} of them ignored", conclusion.num_ignored);
+    }
+    println!("root tests run: {}", ran(&conclusion, missing.is_some()));
+    conclusion.exit_code()
+}
+
+fn trial(name: &'static str, case: fn(), missing: Option<String>, required: bool) -> Trial {
+    match missing {
+        None => Trial::test(name, move || {
+            case();
+            Ok(())
+        }),
+        Some(missing) if required => {
+            Trial::test(name, move || Err(format!("must run and needs {missing}").into()))
+        }
+        Some(_) => Trial::test(name, || Ok(())).with_ignored_flag(true),
+    }
+}
+
+fn ran(conclusion: &Conclusion, skipped: bool) -> u64 {
+    if skipped { 0 } else { conclusion.num_passed + conclusion.num_failed }
+}
+
+/// What keeps the cases from running here.
+fn missing() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("root".to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = |program: &str| std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    PROGRAMS.iter().find(|program| !found(program)).map(|program| (*program).to_owned())
+}
