@@ -32,6 +32,8 @@ use crate::sys::terminal::Terminal;
 const FENCE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long what was killed by our own hand is waited for.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
+/// The same after a loss: then the driver often hangs, and nobody should wait for the exit code.
+const HANGING_PATIENCE: Duration = Duration::from_millis(200);
 /// How often the countdown is redrawn.
 const TICK: u16 = 100;
 
@@ -127,7 +129,7 @@ impl<'a> Front<'a> {
         let _ = self.keeper.send(&ToKeeper::Finish);
         // A driver that hangs dies when its I/O ends; it never writes again.
         kill(self.driver_pid);
-        self.reap();
+        self.reap(if code == exit::RUN_LOST { HANGING_PATIENCE } else { KILL_PATIENCE });
         code
     }
 
@@ -380,8 +382,8 @@ impl<'a> Front<'a> {
     }
 
     /// Collects whoever ended. Whoever hangs is left to init.
-    fn reap(&self) {
-        let until = clock::mono() + KILL_PATIENCE;
+    fn reap(&self, patience: Duration) {
+        let until = clock::mono() + patience;
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 Err(Errno::ECHILD) => return,
