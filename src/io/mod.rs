@@ -35,5 +35,6 @@ pub use cache::{drop_cache, flush};
 pub use device::Device;
 pub use mem::{MemStore, SharedImage};
 pub use node::DeviceKind;
+pub(crate) use node::find;
 pub use settle::{TORN_PAUSE_MS, TORN_REREADS, read_settled};
 pub use store::{BlockStore, Durability};

@@ -15,7 +15,7 @@ use super::ioctl;
 use crate::error::Error;
 
 /// Which node a path names, by the numbers that stay the same when the name changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeviceKind {
     /// A block device.
     Block {
@@ -31,6 +31,31 @@ pub enum DeviceKind {
         /// Its inode number there.
         inode: u64,
     },
+}
+
+impl DeviceKind {
+    /// The block device with the number `rdev`, as `st_rdev` and `LOOP_GET_STATUS64` give it.
+    pub(crate) fn block(rdev: u64) -> Self {
+        DeviceKind::Block { major: libc::major(rdev), minor: libc::minor(rdev) }
+    }
+
+    /// Reads `MAJOR:MINOR`, as mountinfo and the `dev` files of sysfs have it.
+    pub(crate) fn parse_block(text: &[u8]) -> Option<Self> {
+        let (major, minor) = std::str::from_utf8(text).ok()?.trim_end().split_once(':')?;
+        Some(DeviceKind::Block { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    }
+}
+
+/// Finds out what `path` is: its real path and its kind. Opens nothing, so it cannot disturb a device.
+///
+/// # Errors
+/// [`Error::Io`] if the path leads nowhere, [`Error::WrongKind`] if it is neither a block device nor a regular file.
+pub(crate) fn find(path: &Path) -> Result<(PathBuf, DeviceKind), Error> {
+    let fail = |source| Error::io("find it", path, source);
+    let real = fs::canonicalize(path).map_err(fail)?;
+    let metadata = fs::metadata(&real).map_err(fail)?;
+    let kind = kind_of(&metadata).map_err(|what| Error::WrongKind { path: path.to_owned(), what })?;
+    Ok((real, kind))
 }
 
 /// What a descriptor is for.
@@ -51,15 +76,9 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Finds out what `path` is, without opening it.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if it cannot be found, [`Error::WrongKind`] if it is neither a block device nor a regular file.
+    /// As [`find`].
     pub(super) fn find(path: &Path) -> Result<Node, Error> {
-        let fail = |source| Error::io("find it", path, source);
-        let real = fs::canonicalize(path).map_err(fail)?;
-        let metadata = fs::metadata(&real).map_err(fail)?;
-        let kind = kind_of(&metadata).map_err(|what| Error::WrongKind { path: path.to_owned(), what })?;
+        let (real, kind) = find(path)?;
         Ok(Node { shown: path.to_owned(), real, kind })
     }
 
@@ -124,8 +143,7 @@ impl Node {
 fn kind_of(metadata: &Metadata) -> Result<DeviceKind, &'static str> {
     let kind = metadata.file_type();
     if kind.is_block_device() {
-        let number = metadata.rdev();
-        Ok(DeviceKind::Block { major: libc::major(number), minor: libc::minor(number) })
+        Ok(DeviceKind::block(metadata.rdev()))
     } else if kind.is_file() {
         Ok(DeviceKind::File { device: metadata.dev(), inode: metadata.ino() })
     } else if kind.is_dir() {

@@ -83,6 +83,14 @@ enum Step {
     },
 }
 
+/// A look that was answered.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    started: Mono,
+    /// Since the look before it.
+    cycle: Duration,
+}
+
 type Flow = ControlFlow<()>;
 
 impl Lease {
@@ -177,9 +185,7 @@ impl Hold {
     }
 
     fn look(&mut self, now: Now, context: &mut Context) {
-        let check_interval =
-            Duration::from_secs(MmpBlock::fields(&self.acknowledged).check_interval_s.into());
-        if now.mono.since(self.last_look_started) > check_interval {
+        if now.mono.since(self.last_look_started) > Duration::from_secs(self.check_interval_s().into()) {
             self.last_gap = Some(now.mono);
         }
         self.step = Step::Looking { started: now.mono };
@@ -188,7 +194,7 @@ impl Hold {
 
     fn read(&mut self, now: Now, answer: Result<&Image, Failure<'_>>, context: &mut Context) -> Flow {
         let Step::Looking { started } = self.step else { unreachable!("no read was asked for") };
-        let cycle = started.since(self.last_look_started);
+        let look = Look { started, cycle: started.since(self.last_look_started) };
         self.last_look_started = started;
         let image = match answer {
             Ok(image) => image,
@@ -203,25 +209,17 @@ impl Hold {
                 return released(context);
             }
             if self.releasing || now.mono >= self.next_beat {
-                self.write(now, started, image, cycle, context);
+                self.write(now, look, image, context);
             } else {
                 self.rest(now, context);
             }
             return Flow::Continue(());
         }
-        self.judge(now, started, image, cycle, context)
+        self.judge(now, look, image, context)
     }
 
-    fn judge(
-        &mut self,
-        now: Now,
-        started: Mono,
-        image: &Image,
-        cycle: Duration,
-        context: &mut Context,
-    ) -> Flow {
-        let check_interval =
-            Duration::from_secs(MmpBlock::fields(&self.acknowledged).check_interval_s.into());
+    fn judge(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
+        let check_interval = Duration::from_secs(self.check_interval_s().into());
         let known = Knowledge {
             our_seq: self.seq,
             our_beats: self.beats,
@@ -237,7 +235,7 @@ impl Hold {
             }
             Verdict::OursOlder => {
                 self.last_good_look = now.mono;
-                self.write(now, started, image, cycle, context);
+                self.write(now, look, image, context);
             }
             Verdict::Fsck(block) => return lose(now, Loss::Fsck { by: Peer::from(&block) }, context),
             Verdict::ForeignClean(block) => {
@@ -253,28 +251,21 @@ impl Hold {
             }
             Verdict::ClearedOurs(block) => {
                 context.event(Event::Cleared { by: Peer::from(&block) });
-                self.write(now, started, image, cycle, context);
+                self.write(now, look, image, context);
             }
             Verdict::Unclear(_) | Verdict::Torn => {
-                return self.look_longer(now, started, image, cycle, context);
+                return self.look_longer(now, look, image, context);
             }
         }
         Flow::Continue(())
     }
 
     /// Somebody's live block: is he a claimer, or does he count?
-    fn look_longer(
-        &mut self,
-        now: Now,
-        started: Mono,
-        image: &Image,
-        cycle: Duration,
-        context: &mut Context,
-    ) -> Flow {
-        let reserve = timing::write_reserve(MmpBlock::fields(&self.acknowledged).check_interval_s);
+    fn look_longer(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
+        let reserve = timing::write_reserve(self.check_interval_s());
         let slept =
             self.last_gap.is_some_and(|at| now.mono.since(at) <= timing::wait(timing::MAX_CHECK_INTERVAL_S));
-        match self.foreign.rule(now, started, image, self.lease.end() - reserve, slept, context) {
+        match self.foreign.rule(now, look.started, image, self.lease.end() - reserve, slept, context) {
             Ruling::LookOn => {
                 self.step = Step::Idle { until: now.mono + timing::look_period(context.options.interval) };
             }
@@ -285,14 +276,15 @@ impl Hold {
                     Some(by) => Event::Intruder { by },
                     None => Event::Repaired,
                 });
-                self.write(now, started, image, cycle, context);
+                self.write(now, look, image, context);
             }
             Ruling::WeLose(loss) => return lose(now, loss, context),
         }
         Flow::Continue(())
     }
 
-    fn write(&mut self, now: Now, started: Mono, base: &Image, cycle: Duration, context: &mut Context) {
+    fn write(&mut self, now: Now, look: Look, base: &Image, context: &mut Context) {
+        let Look { started, cycle } = look;
         let interval = context.options.interval;
         let last = MmpBlock::fields(self.unacknowledged.as_ref().unwrap_or(&self.acknowledged));
         let clean = self.releasing;
@@ -332,6 +324,11 @@ impl Hold {
         self.next_beat = started + timing::jittered(context.options.interval, &mut context.rng);
         self.rest(now, context);
         Flow::Continue(())
+    }
+
+    /// C of the write that the lease comes from, in seconds.
+    fn check_interval_s(&self) -> u16 {
+        MmpBlock::fields(&self.acknowledged).check_interval_s
     }
 
     /// The clean mark is on its way and its fate is not known.

@@ -7,7 +7,6 @@
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -22,23 +21,7 @@ pub struct Target {
 }
 
 /// The identity of a [`Target`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TargetKind {
-    /// A block device, by its number.
-    Block {
-        /// Of its driver.
-        major: u32,
-        /// Among the driver's devices.
-        minor: u32,
-    },
-    /// A regular file.
-    File {
-        /// The number of its filesystem (`st_dev`).
-        device: u64,
-        /// Its inode there.
-        inode: u64,
-    },
-}
+pub use crate::io::DeviceKind as TargetKind;
 
 impl Target {
     /// Finds out what `path` is. Opens nothing, so it cannot disturb a device.
@@ -46,38 +29,8 @@ impl Target {
     /// # Errors
     /// [`Error::Io`] if the path leads nowhere, [`Error::WrongKind`] if it is neither a block device nor a regular file.
     pub fn of(path: &Path) -> Result<Target, Error> {
-        let find = |error| Error::io("find it", path, error);
-        let canonical = path.canonicalize().map_err(find)?;
-        let metadata = canonical.metadata().map_err(find)?;
-        let file_type = metadata.file_type();
-        let kind = if file_type.is_block_device() {
-            TargetKind::block(metadata.rdev())
-        } else if file_type.is_file() {
-            TargetKind::File { device: metadata.dev(), inode: metadata.ino() }
-        } else {
-            let what = match () {
-                () if file_type.is_dir() => "a directory",
-                () if file_type.is_char_device() => "a character device",
-                () if file_type.is_fifo() => "a fifo",
-                () if file_type.is_socket() => "a socket",
-                () => "something else",
-            };
-            return Err(Error::WrongKind { path: path.to_owned(), what });
-        };
+        let (canonical, kind) = crate::io::find(path)?;
         Ok(Target { canonical, kind })
-    }
-}
-
-impl TargetKind {
-    /// The block device with the number `rdev`, as `st_rdev` and `LOOP_GET_STATUS64` give it.
-    pub(super) fn block(rdev: u64) -> Self {
-        TargetKind::Block { major: libc::major(rdev), minor: libc::minor(rdev) }
-    }
-
-    /// Reads `MAJOR:MINOR`, as mountinfo and the `dev` files of sysfs have it.
-    pub(super) fn parse_block(text: &[u8]) -> Option<Self> {
-        let (major, minor) = std::str::from_utf8(text).ok()?.trim_end().split_once(':')?;
-        Some(TargetKind::Block { major: major.parse().ok()?, minor: minor.parse().ok()? })
     }
 }
 
