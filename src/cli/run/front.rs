@@ -237,10 +237,8 @@ impl<'a> Front<'a> {
             output::complain("the guarding process ended while it claimed; nothing was started");
             return Some(exit::RUN_OTHER);
         }
-        if self.lost.is_none() {
-            output::complain("protection lost: the guarding process is gone");
-            self.lost = Some(clock::mono() + FENCE_PATIENCE);
-        }
+        // The keeper fences, and its report is told.
+        self.lost.get_or_insert(clock::mono() + FENCE_PATIENCE);
         None
     }
 
