@@ -94,6 +94,13 @@ pub(super) struct Told {
     countdown: Option<Countdown>,
 }
 
+impl Told {
+    /// A line alone.
+    pub(super) fn line(line: String) -> Self {
+        Told { line: Some(line), countdown: None }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Countdown {
     until_ns: u64,
@@ -103,7 +110,7 @@ struct Countdown {
 
 /// Renders an event. What ends a verb is not told here but as its result.
 pub(super) fn told(event: &Event) -> Told {
-    let line = |line: String| Told { line: Some(line), countdown: None };
+    let line = Told::line;
     let counting = |until: Mono, total: Duration, message: String, line: String| Told {
         line: Some(line),
         countdown: Some(Countdown { until_ns: until.0, total, message }),

@@ -40,9 +40,11 @@ pub use self::place::Place;
 use self::thread::{COMMAND_CRASH, COMMAND_RELEASE, Shared};
 use crate::clock::{self, Mono};
 use crate::error::Error;
-use crate::io;
 use crate::protocol::{Event, Loss};
-use crate::sys::{process, users};
+use crate::sys::{ExclusiveHold, process, users};
+
+/// How often the lease is looked at while the clean mark is on its way.
+const RELEASE_PERIOD: Duration = Duration::from_millis(200);
 
 /// Tells a keeper to look at the lease cell now. Must not block.
 type WakeKeeper = Box<dyn Fn() + Send>;
@@ -136,41 +138,84 @@ impl Held {
     ///
     /// # Errors
     /// [`Error::UsedHere`] if another process, a mount or a loop device still uses it: it stays held, ask again.
-    /// [`Error::Io`] if the flush failed: it stays held. [`Error::Lost`] if protection had ended.
+    /// [`Error::Io`] if the flush or the search for users failed: it stays held, ask again. [`Error::Lost`] if protection
+    /// has ended; that is also what every later call says.
     pub fn release(&mut self) -> Result<(), Error> {
-        let path = self.place.device().path().to_owned();
         if let Some(loss) = self.lost.clone() {
-            return Err(Error::Lost { path, loss });
+            return Err(self.loss(loss));
         }
-        let exclusive = if self.another_host {
-            None
-        } else {
-            match users::claim_unused(self.place.target(), &process::ancestors())? {
-                Ok(exclusive) => Some(exclusive),
-                Err(used) => {
-                    let users = used.iter().map(ToString::to_string).collect();
-                    return Err(Error::UsedHere { path, users });
-                }
-            }
-        };
-        // Our own descriptor suppresses the kernel's flush at last close: unflushed, these pages would be written
-        // half a minute later, onto the next holder.
-        // Without a lease they must not be written at all: another host may use the device by now.
-        if self.is_held() {
-            io::flush(self.place.device().canonical())?;
+        if self.over {
+            return Err(Error::Interrupted);
         }
-        self.command(COMMAND_RELEASE);
-        let outcome = loop {
-            match self.events.recv() {
-                Ok(Event::Released) => break Ok(()),
-                Ok(Event::Lost { loss, .. }) => break Err(Error::Lost { path, loss }),
-                Ok(_) => {}
-                Err(_) => break Err(Error::Interrupted),
-            }
-        };
-        self.over = true;
+        // The long flush first, without the hold, so that no user who comes meanwhile goes unseen. Our own descriptor
+        // suppresses the kernel's flush at last close: unflushed, these pages would be written half a minute later,
+        // onto the next holder.
+        self.flush()?;
+        let exclusive = if self.another_host { None } else { Some(self.claim_unused()?) };
+        // What was written between that flush and the hold; and whoever came past the hold with a plain open.
+        self.flush()?;
+        if let Some(hold) = &exclusive {
+            self.refuse_users(&users::users_beside(self.place.target(), hold, &process::ancestors())?)?;
+        }
+        let released = self.write_clean_mark();
         drop(exclusive);
-        outcome
+        released
+    }
+
+    /// Writes the clean mark without a flush and without a search: for what was held and never used.
+    fn release_unused(&mut self) -> Result<(), Error> {
+        self.write_clean_mark()
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        // Without a lease nothing may be written any more: another host may use the device by now.
+        if self.is_held() { self.place.device().flush() } else { Ok(()) }
+    }
+
+    fn claim_unused(&self) -> Result<ExclusiveHold, Error> {
+        match users::claim_unused(self.place.target(), &process::ancestors())? {
+            Ok(exclusive) => Ok(exclusive),
+            Err(used) => {
+                self.refuse_users(&used)?;
+                unreachable!("whoever is refused is named")
+            }
+        }
+    }
+
+    fn refuse_users(&self, used: &[users::User]) -> Result<(), Error> {
+        if used.is_empty() {
+            return Ok(());
+        }
+        let users = used.iter().map(ToString::to_string).collect();
+        Err(Error::UsedHere { path: self.place.device().path().to_owned(), users })
+    }
+
+    fn write_clean_mark(&mut self) -> Result<(), Error> {
+        self.command(COMMAND_RELEASE);
+        loop {
+            match self.next_event(RELEASE_PERIOD) {
+                Some(Event::Released) => {
+                    self.over = true;
+                    return Ok(());
+                }
+                Some(Event::Lost { loss, .. }) => {
+                    self.over = true;
+                    return Err(self.loss(loss));
+                }
+                Some(_) => {}
+                None if self.over => return Err(Error::Interrupted),
+                // A device that hangs: the guarding thread will say the same if it ever comes back.
+                None if self.shared.cell.expire(clock::mono()) => {
+                    self.lost = Some(Loss::LeaseExpired);
+                    return Err(self.loss(Loss::LeaseExpired));
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn loss(&self, loss: Loss) -> Error {
+        Error::Lost { path: self.place.device().path().to_owned(), loss }
     }
 
     fn command(&self, command: u64) {

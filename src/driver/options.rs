@@ -19,7 +19,7 @@ use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::io;
 use crate::protocol::{Event, Guard, GuardOptions, Quiet, Refusal, timing};
-use crate::sys::users;
+use crate::sys::{process, users};
 
 /// Events that may wait for a listener.
 const EVENT_BACKLOG: usize = 256;
@@ -27,6 +27,8 @@ const EVENT_BACKLOG: usize = 256;
 const OBSERVE_PERIOD: Duration = Duration::from_millis(100);
 /// How often the users on this host are looked for while waiting for them.
 const USERS_PERIOD: Duration = Duration::from_millis(250);
+/// A withdrawal waits so long for a thread that may hang in the device.
+const WITHDRAW_PATIENCE: Duration = Duration::from_secs(2);
 /// The driver's stack: its frames hold a few images of 1 KiB.
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -130,8 +132,9 @@ impl Options {
         mut observe: impl FnMut(Option<&Event>) -> ControlFlow<()>,
     ) -> Result<Held, Error> {
         let place = Place::find(&self.path, self.node.as_deref())?;
-        place.check_writable()?;
         let options = self.guard_options()?;
+        place.check_writable()?;
+        check_privilege(&place)?;
         let patience_until = options.patience_until.unwrap_or_default();
         if self.wait_for_users_here(&place, patience_until, &mut observe)?.is_break() {
             let refusal = Refusal::Withdrawn { claim_left_standing: false };
@@ -144,20 +147,22 @@ impl Options {
         };
         let mut held = start(place, options, cell, self.realtime, self.wake_keeper)?;
         held.another_host = self.another_host;
+        let mut withdrawn = None;
         while !held.over {
             let event = held.next_event(OBSERVE_PERIOD);
             if observe(event.as_ref()).is_break() {
                 held.command(COMMAND_WITHDRAW);
+                withdrawn.get_or_insert(clock::mono());
             }
             match event {
-                Some(Event::Held { .. }) => {
-                    // What another host wrote is not in our page cache; what is in it is stale.
-                    io::drop_cache(held.place.device().canonical())?;
-                    return Ok(held);
-                }
+                Some(Event::Held { .. }) => return begin_use(held, withdrawn.is_some()),
                 Some(Event::Refused { refusal }) => return Err(Error::Refused { path: self.path, refusal }),
                 Some(Event::Lost { loss, .. }) => return Err(Error::Lost { path: self.path, loss }),
                 _ => {}
+            }
+            // Its thread may hang in the device; it writes nothing more when it comes back.
+            if withdrawn.is_some_and(|at| clock::mono().since(at) > WITHDRAW_PATIENCE) {
+                break;
             }
         }
         Err(Error::Interrupted)
@@ -217,6 +222,36 @@ impl Options {
             patience_until,
             watch_only: false,
         })
+    }
+}
+
+/// Dropping a block device's page cache (`BLKFLSBUF`) takes `CAP_SYS_ADMIN`; without it a stale cache would be used.
+/// Better to know before the claim than eleven seconds later.
+fn check_privilege(place: &Place) -> Result<(), Error> {
+    let block = matches!(place.device().kind(), io::DeviceKind::Block { .. });
+    if block && process::may_administer() == Some(false) {
+        let what = "holding a block device takes CAP_SYS_ADMIN, to drop its stale page cache; run as root"
+            .to_owned();
+        return Err(Error::Unsupported { path: place.device().path().to_owned(), what });
+    }
+    Ok(())
+}
+
+/// Between *held* and the first use: what another host wrote is not in our page cache; what is in it is stale.
+/// Whatever goes wrong here, nothing has used the device yet, so it is left clean.
+fn begin_use(mut held: Held, withdrawn: bool) -> Result<Held, Error> {
+    let path = held.place.device().path().to_owned();
+    let trouble = if withdrawn {
+        Error::Refused { path, refusal: Refusal::Withdrawn { claim_left_standing: false } }
+    } else {
+        match held.place.device().drop_cache() {
+            Ok(()) => return Ok(held),
+            Err(error) => error,
+        }
+    };
+    match held.release_unused() {
+        Ok(()) => Err(trouble),
+        Err(worse) => Err(worse),
     }
 }
 

@@ -69,15 +69,18 @@ impl<S: BlockStore> Driver<S> {
     pub(super) fn run(mut self) {
         loop {
             while let Some(output) = self.guard.poll() {
+                if self.is_given_up(&output) {
+                    return self.end();
+                }
                 self.carry_out(output);
             }
             if self.guard.is_over() {
-                break;
+                return self.end();
             }
             let deadline = self.guard.deadline();
             self.sleep(deadline);
             match self.shared.command.swap(COMMAND_NONE, SeqCst) {
-                COMMAND_CRASH => break,
+                COMMAND_CRASH => return self.end(),
                 COMMAND_RELEASE => self.step(Input::Release),
                 COMMAND_WITHDRAW => self.step(Input::Withdraw),
                 _ => {
@@ -87,7 +90,17 @@ impl<S: BlockStore> Driver<S> {
                 }
             }
         }
-        // Dropped here: the descriptor, the sender (so the owner sees the end) and the keeper's pipe.
+    }
+
+    /// Told to crash, or to withdraw, while the I/O before hung: not one more write. A holder does not withdraw.
+    fn is_given_up(&mut self, output: &Output) -> bool {
+        let command = self.shared.command.load(SeqCst);
+        matches!(output, Output::Write(_))
+            && (command == COMMAND_CRASH || (command == COMMAND_WITHDRAW && self.cell_end.is_none()))
+    }
+
+    /// With this are dropped: the descriptor, the sender (so the owner sees the end) and the way to the keeper.
+    fn end(mut self) {
         self.store.close();
         if self.cell_end.is_some() {
             self.lose();
@@ -170,7 +183,7 @@ impl<S: BlockStore> Driver<S> {
                 self.lose();
                 event
             }
-            Event::LostRace { .. } => {
+            Event::LostRace { .. } | Event::TooSlow { .. } => {
                 // A watcher keeps no descriptor.
                 self.store.close();
                 event

@@ -4,42 +4,46 @@
 //! the disk before the device is given away. Does not protect: the caches of other nodes over the same disk (the
 //! whole disk beside its partition, another path), and a filesystem that is still mounted.
 
-use std::path::Path;
-
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::ioctl;
 use super::node::{Access, DeviceKind, Node};
+use super::{Device, ioctl};
 use crate::error::Error;
 
-/// Writes everything the page cache holds of `path` to stable storage, then drops the cache.
-///
-/// For a device that still takes writes and is still ours: after a fence or once a lease has ended it must not be
-/// called, for it writes. Opens for reading only; dropping a block device's cache needs `CAP_SYS_ADMIN`.
-///
-/// # Errors
-/// [`Error::Io`] if it cannot be opened, if anything could not be written, or if dropping is not permitted;
-/// [`Error::WrongKind`] as [`Device::inspect`](super::Device::inspect).
-pub fn flush(path: &Path) -> Result<(), Error> {
-    let node = Node::find(path)?;
-    let file = node.open(Access::Read, false)?;
-    match node.kind {
-        DeviceKind::Block { .. } => file.sync_all(),
-        DeviceKind::File { .. } => file.sync_data(),
-    }
-    .map_err(|source| node.fail("write its page cache out", source))?;
-    drop_pages(&node, &file)
-}
+/// The operation that an [`Error::Io`] names when dirty pages could not be written: the kernel reports that once, and
+/// then forgets it with the pages.
+pub const FLUSH: &str = "write its page cache out";
 
-/// Drops what the page cache holds of `path`, so that the next read comes from the disk: after a claim, before
-/// anything uses the device. Pages that are dirty all the same are written (a block device) or stay (a file).
-///
-/// # Errors
-/// As [`flush`].
-pub fn drop_cache(path: &Path) -> Result<(), Error> {
-    let node = Node::find(path)?;
-    let file = node.open(Access::Read, false)?;
-    drop_pages(&node, &file)
+impl Device {
+    /// Writes everything the page cache holds of it to stable storage, then drops the cache.
+    ///
+    /// For a device that still takes writes and is still ours: after a fence or once a lease has ended it must not be
+    /// called, for it writes. Opens for reading only; dropping a block device's cache needs `CAP_SYS_ADMIN`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be opened or its name belongs to another node by now, if anything could not be
+    /// written, or if dropping is not permitted.
+    pub fn flush(&self) -> Result<(), Error> {
+        let node = self.node();
+        let file = node.open(Access::Read, false)?;
+        match node.kind {
+            DeviceKind::Block { .. } => file.sync_all(),
+            DeviceKind::File { .. } => file.sync_data(),
+        }
+        .map_err(|source| node.fail(FLUSH, source))?;
+        drop_pages(node, &file)
+    }
+
+    /// Drops what the page cache holds of it, so that the next read comes from the disk: after a claim, before
+    /// anything uses the device. Pages that are dirty all the same are written (a block device) or stay (a file).
+    ///
+    /// # Errors
+    /// As [`Device::flush`].
+    pub fn drop_cache(&self) -> Result<(), Error> {
+        let node = self.node();
+        let file = node.open(Access::Read, false)?;
+        drop_pages(node, &file)
+    }
 }
 
 fn drop_pages(node: &Node, file: &std::fs::File) -> Result<(), Error> {
@@ -59,16 +63,21 @@ mod tests {
         let dir = tempfile::tempdir().expect("makes a directory");
         let image = dir.path().join("image");
         std::fs::write(&image, [7; 8192]).expect("writes");
-        flush(&image).expect("flushes");
-        drop_cache(&image).expect("drops");
+        let device = Device::inspect(&image).expect("inspects");
+        device.flush().expect("flushes");
+        device.drop_cache().expect("drops");
         assert_eq!(std::fs::read(&image).expect("reads"), [7; 8192]);
     }
 
     #[test]
-    fn what_is_no_device_is_refused() {
-        for call in [flush, drop_cache] {
-            assert!(matches!(call(Path::new("/dev/null")), Err(Error::WrongKind { .. })));
-            assert!(matches!(call(Path::new("/missing")), Err(Error::Io { .. })));
-        }
+    fn another_file_under_the_name_is_refused() {
+        let dir = tempfile::tempdir().expect("makes a directory");
+        let image = dir.path().join("image");
+        std::fs::write(&image, [7; 8192]).expect("writes");
+        let device = Device::inspect(&image).expect("inspects");
+        std::fs::rename(&image, dir.path().join("moved")).expect("moves");
+        std::fs::write(&image, [8; 8192]).expect("writes");
+        assert!(matches!(device.flush(), Err(Error::Io { .. })));
+        assert!(matches!(device.drop_cache(), Err(Error::Io { .. })));
     }
 }

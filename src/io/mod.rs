@@ -13,7 +13,7 @@
 //! | `direct` | where a file allows `O_DIRECT`, and where it must |
 //! | `block_file` | [`BlockFile`]: the MMP block of a native filesystem |
 //! | `transfer` | whole reads and whole writes |
-//! | `cache` | [`flush`] and [`drop_cache`]: the page cache of the node that is used |
+//! | `cache` | [`Device::flush`] and [`Device::drop_cache`]: the page cache of the node that is used |
 //! | `arena` | [`Arena`]: aligned, locked memory |
 //! | `mem` | [`MemStore`]: several stores over the same bytes in memory |
 
@@ -31,7 +31,7 @@ mod transfer;
 
 pub use arena::Arena;
 pub use block_file::BlockFile;
-pub use cache::{drop_cache, flush};
+pub use cache::FLUSH;
 pub use device::Device;
 pub use mem::{MemStore, SharedImage};
 pub use node::DeviceKind;

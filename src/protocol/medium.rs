@@ -174,8 +174,10 @@ impl Medium {
     ///
     /// A successor needs two waits, and a holder who still has his lease saw his own block less than one wait ago by
     /// his own clock: so it can be a successor only if that clock stood still, and then the mark's stamp runs ahead of
-    /// our wall clock (assumes clocks kept by NTP to within C). e2fsprogs' forced clear carries the names of whoever
-    /// typed it and cannot be told from his clean unmount by its bytes; hence the two further conditions on it.
+    /// our wall clock (assumes clocks kept by NTP to within C). That clock may have been set right before we look, so a
+    /// mark with other names counts as a clear only if it can be e2fsprogs' own: that writes the path it was given
+    /// (`/dev/sdb1`) where kernels and we write `sdb1`, and leaves the padding zero. Another program's clean end is a
+    /// successor's.
     fn judge_clean(&self, image: &Image, block: MmpBlock, now: Now, known: Knowledge) -> Verdict {
         let tolerance_s = u64::from(timing::taker_check_interval_s(self.update_interval_s(), 0));
         if stamp_ahead(&block, now.wall, tolerance_s) {
@@ -184,7 +186,8 @@ impl Medium {
         let named = Owner::of(&block);
         let ours = named == self.owner();
         let predecessors = known.predecessor == Some(named);
-        let cleared = known.seen_lately && image[0x72..0x3FC].iter().all(|&byte| byte == 0);
+        let by_path = block.device.bytes().starts_with(b"/");
+        let cleared = by_path && known.seen_lately && image[0x72..0x3FC].iter().all(|&byte| byte == 0);
         if ours || predecessors || cleared {
             Verdict::ClearedOurs(block)
         } else {

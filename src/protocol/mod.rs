@@ -94,9 +94,11 @@
 //! so the double use ends within four of the longest intervals, on one side only (`foreign`).
 //!
 //! **S7. Clean over a holder.** A clean mark seen by a holder with a running lease cannot be a successor's, who needs
-//! two waits, unless our clock stood still; then its stamp runs ahead of our wall clock and we stop (`medium`).
-//! Otherwise somebody cleared the block by force, or the one we took over from lost his filesystem and his kernel
-//! wrote clean on its way out: beat at once.
+//! two waits, unless our clock stood still; then its stamp runs ahead of our wall clock and we stop (`medium`). Should
+//! that clock have been set right in between, the names tell: a successor that is a kernel, or of our kind, writes
+//! other names than ours and no path. What is left is our own mark, one that e2fsprogs forced (it writes the path), or
+//! the last word of the kernel that we took over from: beat at once. An e2fsck that came, worked and left in a pause
+//! with both clocks stopped, and its stamp hidden by a clock set right, is not found.
 //!
 //! # Why somebody gets in
 //! Claimers that see each other withdraw for random times, up to half a wait, so one of them is alone for long enough

@@ -158,6 +158,14 @@ pub fn claim_unused(target: &Target, ignore_pids: &[i32]) -> Result<Result<Exclu
     })
 }
 
+/// Everybody who uses the device beside the hold that the caller has: who came past it with a plain open since.
+///
+/// # Errors
+/// As [`survey`].
+pub fn users_beside(target: &Target, _hold: &ExclusiveHold, ignore_pids: &[i32]) -> Result<Vec<User>, Error> {
+    Ok(scan::look(target, ignore_pids)?.users)
+}
+
 impl User {
     /// True for a user that the kernel's exclusive claim belongs to.
     fn claims_exclusively(&self) -> bool {

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use disks::{LEN, Loop, Mount, at, image, must, ready, scratch};
 use mmpguard::Error;
-use mmpguard::io::{Arena, BlockFile, BlockStore, Device, DeviceKind, Durability, drop_cache, flush};
+use mmpguard::io::{Arena, BlockFile, BlockStore, Device, DeviceKind, Durability};
 
 /// Names the device for a test that runs itself again as another program.
 const CHILD_DEVICE: &str = "MMPGUARD_TEST_DEVICE";
@@ -104,7 +104,7 @@ fn what_another_host_wrote_is_seen_past_a_stale_page_cache() {
     Device::inspect(here.path()).expect("inspects").read_at(8192, &mut one).expect("reads");
     assert_eq!(one, [0xEE], "so does a span");
     assert_eq!(through_cache(), old, "the cache is stale, or this test proves nothing");
-    drop_cache(here.path()).expect("drops");
+    Device::inspect(here.path()).expect("inspects").drop_cache().expect("drops");
     assert_eq!(through_cache(), 0xEE, "and is dropped");
 }
 
@@ -123,12 +123,12 @@ fn a_flush_brings_to_the_disk_what_an_open_descriptor_keeps_in_the_cache() {
         byte[0]
     };
     assert_eq!(on_disk(), bytes[16_384], "it is in the cache only, or this test proves nothing");
-    flush(here.path()).expect("flushes");
+    Device::inspect(here.path()).expect("inspects").flush().expect("flushes");
     assert_eq!(on_disk(), 0xDD);
     // Dropping writes nothing of its own once it is clean.
     theirs_over(&there, 0xCC);
     drop(writer);
-    drop_cache(here.path()).expect("drops");
+    Device::inspect(here.path()).expect("inspects").drop_cache().expect("drops");
     assert_eq!(on_disk(), 0xCC);
 }
 

@@ -1,14 +1,18 @@
 //! The driver process of `mmp run`: all device I/O, so that nothing but this process can hang in it.
 //!
 //! Protects: beats come from a thread of their own; this, the main thread, talks and scans and flushes beside it.
-//! When the front is gone it goes on holding: the keeper kills the command's tree and then this process.
+//! When the front is gone it goes on holding: the keeper kills the command's tree and then this process. When both are
+//! gone it holds until nothing uses the device any more, and then ends as in a crash.
 
 use std::ffi::OsString;
 use std::ops::ControlFlow;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getppid};
 
 use super::super::args::Run;
 use super::super::{exit, progress, render};
@@ -21,6 +25,7 @@ use crate::keeper::DriverPipe;
 use crate::keeper::message::Socket;
 use crate::protocol::Event;
 use crate::sys::realtime::{Lock, protect};
+use crate::sys::users;
 
 /// How often the main thread looks at the socket, and asks whether the device is unused.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -46,10 +51,8 @@ impl Driver {
     pub(super) fn run(self, arguments: &Run) -> i32 {
         let protection = protect(Lock::OnFault);
         tracing::debug!(?protection, "driver");
-        let keeper_gone = match self.pipe.as_fd().try_clone_to_owned() {
-            Ok(pipe) => pipe,
-            Err(_) => return 1,
-        };
+        let Ok(keeper) = self.pipe.as_fd().try_clone_to_owned() else { return 1 };
+        let front_pid = getppid();
         let Driver { cell, pipe, front } = self;
         let mut options = Options::new(&arguments.device)
             .interval(arguments.interval)
@@ -77,7 +80,17 @@ impl Driver {
             Err(error) => fail(&front, &error),
             Ok(held) => {
                 tell(&front, FromDriver::Held { env: environment(&held) });
-                Holding { held, front, keeper: keeper_gone, releasing: false, told_users: Vec::new() }.run()
+                Holding {
+                    held,
+                    front,
+                    front_pid,
+                    keeper,
+                    releasing: false,
+                    seen: Vec::new(),
+                    told: String::new(),
+                    damage: None,
+                }
+                .run()
             }
         }
     }
@@ -86,10 +99,16 @@ impl Driver {
 struct Holding {
     held: Held,
     front: Socket,
+    front_pid: Pid,
     /// The driver's pipe: an error on it says that the keeper is gone.
-    keeper: std::os::fd::OwnedFd,
+    keeper: OwnedFd,
     releasing: bool,
-    told_users: Vec<String>,
+    /// Whom the last search for users found. Once is not told: udev looks at a device that was just closed.
+    seen: Vec<String>,
+    /// What of the release was told last.
+    told: String,
+    /// A flush that failed, once and for all: the kernel forgets the pages.
+    damage: Option<String>,
 }
 
 impl Holding {
@@ -97,16 +116,33 @@ impl Holding {
         let mut next_scan = Mono(0);
         loop {
             match self.held.next_event(PERIOD) {
-                Some(Event::Lost { loss, .. }) => return self.lost(Error::Lost { path: self.path(), loss }),
+                Some(Event::Lost { loss, .. }) => return self.lost(&Error::Lost { path: self.path(), loss }),
                 Some(event) => tell(&self.front, FromDriver::Told(progress::told(&event))),
                 None if self.held.is_over() => return 1,
                 None => {}
             }
+            let keeper_is_gone = self.keeper_is_gone();
             match hear(&self.front) {
                 Heard::Message(ToDriver::Release) => self.releasing = true,
-                Heard::Message(ToDriver::Withdraw) | Heard::Nothing => {}
+                // What is held by now is given back; the front asks for that.
+                Heard::Message(ToDriver::Withdraw) => {}
+                // The front does the keeper's work, but not while it is stopped.
+                Heard::Nothing if keeper_is_gone && !self.releasing => {
+                    let _ = kill(self.front_pid, Signal::SIGCONT);
+                }
+                Heard::Nothing => {}
                 // With the keeper alive it is his to end us, after the command's tree.
-                Heard::Gone if self.keeper_is_gone() => return 1,
+                Heard::Gone if !keeper_is_gone => {}
+                Heard::Gone if !self.releasing && clock::mono() >= next_scan => {
+                    // Without both, whatever is left of that tree is protected as long as it uses the device. The mark is
+                    // not clean then: this was a crash, and others have to wait.
+                    if users::survey(self.held.place().target(), &[])
+                        .is_ok_and(|found| found.users.is_empty())
+                    {
+                        return 1;
+                    }
+                    next_scan = clock::mono() + SCAN_PERIOD;
+                }
                 Heard::Gone => {}
             }
             if self.releasing && clock::mono() >= next_scan {
@@ -121,23 +157,43 @@ impl Holding {
     fn release(&mut self) -> Option<i32> {
         match self.held.release() {
             Ok(()) => {
-                tell(&self.front, FromDriver::Released);
+                tell(&self.front, FromDriver::Released { damage: self.damage.take() });
                 Some(0)
             }
             Err(Error::UsedHere { users, .. }) => {
-                if users != self.told_users {
-                    self.told_users.clone_from(&users);
+                let again = users == self.seen;
+                self.seen.clone_from(&users);
+                if again && self.is_news(users.join(", ")) {
                     tell(&self.front, FromDriver::StillUsed { users });
                 }
                 None
             }
-            Err(error) if error.kind() == Kind::Lost => Some(self.lost(error)),
-            Err(error) => Some(fail(&self.front, &error)),
+            Err(error) if error.kind() == Kind::Lost => Some(self.lost(&error)),
+            // It stays held, and is tried again as long as the lease lasts.
+            Err(error) => {
+                let text = render::error(&error);
+                if matches!(error, Error::Io { op, .. } if op == crate::io::FLUSH) {
+                    self.damage.get_or_insert_with(|| text.clone());
+                }
+                if self.is_news(text.clone()) {
+                    tell(
+                        &self.front,
+                        FromDriver::Told(progress::Told::line(format!("warning: {text}; trying again"))),
+                    );
+                }
+                None
+            }
         }
     }
 
-    fn lost(&self, error: Error) -> i32 {
-        tell(&self.front, FromDriver::Lost { text: render::error(&error) });
+    fn is_news(&mut self, text: String) -> bool {
+        let news = text != self.told;
+        self.told = text;
+        news
+    }
+
+    fn lost(&self, error: &Error) -> i32 {
+        tell(&self.front, FromDriver::Lost { text: render::error(error) });
         1
     }
 
@@ -156,7 +212,7 @@ fn environment(held: &Held) -> Vec<(OsString, OsString)> {
     let place = held.place();
     vec![
         ("MMP_DEVICE".into(), place.device().canonical().into()),
-        ("MMP_NODE".into(), place.medium().owner().node.to_string().into()),
+        ("MMP_NODE".into(), OsString::from_vec(place.medium().owner().node.bytes().to_vec())),
         ("MMP_BLOCK".into(), place.superblock().mmp_block.to_string().into()),
     ]
 }

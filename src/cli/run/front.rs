@@ -3,37 +3,32 @@
 //! Protects: it waits for nobody who may hang. The exit code comes while a device still hangs. If the keeper is
 //! killed it does the keeper's work. Does not decide about protection: it only tells what driver and keeper found.
 
+mod ending;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask, raise};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::super::args::Run;
 use super::super::progress::Progress;
-use super::super::{exit, output, render};
+use super::super::{exit, output};
 use super::kill;
 use super::messages::{FromDriver, ToDriver};
 use crate::clock::{self, Mono};
+use crate::driver::cell::{CellState, LeaseCell};
 use crate::format::name::escape;
 use crate::keeper::message::Socket;
 use crate::keeper::{FromKeeper, KeeperHandle, ToKeeper, Why};
-use crate::sys::cgroup::Cgroup;
-use crate::sys::process::{self, Left};
 use crate::sys::spawn::CommandEnd;
 use crate::sys::terminal::Terminal;
 
 /// How long the keeper may take to report the fence after the loss was heard of; it bounds itself to less.
 const FENCE_PATIENCE: Duration = Duration::from_secs(10);
-/// How long what was killed by our own hand is waited for.
-const KILL_PATIENCE: Duration = Duration::from_secs(2);
-/// The same after a loss: then the driver often hangs, and nobody should wait for the exit code.
-const HANGING_PATIENCE: Duration = Duration::from_millis(200);
 /// How often the countdown is redrawn.
 const TICK: u16 = 100;
 
@@ -62,9 +57,11 @@ enum Phase {
 pub(super) struct Front<'a> {
     arguments: &'a Run,
     signals: SignalFd,
+    cell: LeaseCell,
     driver_pid: Pid,
     driver: Option<Socket>,
     keeper: KeeperHandle,
+    keeper_is_gone: bool,
     progress: Progress,
     terminal: Option<Terminal>,
     phase: Phase,
@@ -88,6 +85,7 @@ impl<'a> Front<'a> {
     pub(super) fn new(
         arguments: &'a Run,
         signals: SignalFd,
+        cell: LeaseCell,
         driver_pid: Pid,
         driver: Socket,
         keeper: KeeperHandle,
@@ -95,9 +93,11 @@ impl<'a> Front<'a> {
         Front {
             arguments,
             signals,
+            cell,
             driver_pid,
             driver: Some(driver),
             keeper,
+            keeper_is_gone: false,
             progress: Progress::new(arguments.quiet),
             terminal: None,
             phase: Phase::Claiming { withdrawn: false },
@@ -119,7 +119,7 @@ impl<'a> Front<'a> {
             }
             if self.lost.is_some_and(|until| clock::mono() >= until) {
                 output::complain("the keeper did not report in time");
-                break self.keeper_is_gone();
+                break self.do_keepers_work();
             }
             self.continue_keeper();
             self.progress.tick();
@@ -129,15 +129,15 @@ impl<'a> Front<'a> {
         let _ = self.keeper.send(&ToKeeper::Finish);
         // A driver that hangs dies when its I/O ends; it never writes again.
         kill(self.driver_pid);
-        self.reap(if code == exit::RUN_LOST { HANGING_PATIENCE } else { KILL_PATIENCE });
+        self.reap(code == exit::RUN_LOST);
         code
     }
 
     fn sleep(&self) {
-        let mut fds = vec![
-            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.keeper.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        if !self.keeper_is_gone {
+            fds.push(PollFd::new(self.keeper.as_fd(), PollFlags::POLLIN));
+        }
         fds.extend(self.driver.iter().map(|driver| PollFd::new(driver.as_fd(), PollFlags::POLLIN)));
         // EINTR only wakes us early.
         let _ = poll(&mut fds, PollTimeout::from(TICK));
@@ -196,6 +196,11 @@ impl<'a> Front<'a> {
     fn driver_says(&mut self, message: FromDriver) -> Option<u8> {
         match message {
             FromDriver::Told(told) => self.progress.show(&told),
+            FromDriver::Held { .. } if self.phase == (Phase::Claiming { withdrawn: true }) => {
+                // The signal came at the very end of the claim: nothing is started, and the device is given back.
+                self.phase = Phase::Releasing;
+                self.tell_driver(ToDriver::Release);
+            }
             FromDriver::Held { env } => {
                 self.progress.clear();
                 self.phase = Phase::Running;
@@ -203,20 +208,20 @@ impl<'a> Front<'a> {
                 let start = ToKeeper::Start { env, foreground: self.terminal.is_some() };
                 if let Err(error) = self.keeper.send(&start) {
                     output::complain(&format!("cannot reach the keeper: {error}"));
-                    return Some(self.keeper_is_gone());
+                    return Some(self.do_keepers_work());
                 }
             }
             FromDriver::Failed { text, code, conflict } => {
                 self.progress.clear();
                 output::complain(&text);
-                if self.phase == Phase::Releasing {
-                    output::complain("left without a clean mark: the next claimer has to watch it out");
-                }
                 return Some(self.arguments.conflict_exit_code.filter(|_| conflict).unwrap_or(code));
             }
             FromDriver::Lost { text } => {
                 self.progress.clear();
                 output::complain(&text);
+                if self.keeper_is_gone {
+                    return Some(exit::RUN_LOST);
+                }
                 self.lost.get_or_insert(clock::mono() + FENCE_PATIENCE);
             }
             FromDriver::StillUsed { users } => {
@@ -225,7 +230,13 @@ impl<'a> Front<'a> {
                     users.join(", ")
                 ));
             }
-            FromDriver::Released => {
+            FromDriver::Released { damage: Some(text) } => {
+                self.progress.clear();
+                output::complain(&text);
+                output::complain("released, but not everything that was written to the device is on it");
+                return Some(exit::RUN_IO);
+            }
+            FromDriver::Released { damage: None } => {
                 return Some(if self.refused { exit::RUN_LOST } else { self.code });
             }
         }
@@ -237,13 +248,16 @@ impl<'a> Front<'a> {
             output::complain("the guarding process ended while it claimed; nothing was started");
             return Some(exit::RUN_OTHER);
         }
+        if self.cell.state() == CellState::Released {
+            return Some(self.code); // its last message is lost, its last deed is not
+        }
         // The keeper fences, and its report is told.
         self.lost.get_or_insert(clock::mono() + FENCE_PATIENCE);
         None
     }
 
     fn hear_keeper(&mut self) -> Option<u8> {
-        loop {
+        while !self.keeper_is_gone {
             match self.keeper.receive() {
                 Ok(None) => return None,
                 Ok(Some(message)) => {
@@ -252,12 +266,17 @@ impl<'a> Front<'a> {
                         return code;
                     }
                 }
+                Err(_) if self.phase == Phase::Releasing => {
+                    // There is nothing left for it to kill; the driver holds and releases without it.
+                    self.keeper_is_gone = true;
+                }
                 Err(error) => {
                     output::complain(&format!("protection lost: the keeper is gone ({error})"));
-                    return Some(self.keeper_is_gone());
+                    return Some(self.do_keepers_work());
                 }
             }
         }
+        None
     }
 
     fn keeper_says(&mut self, message: FromKeeper) -> Option<u8> {
@@ -305,61 +324,12 @@ impl<'a> Front<'a> {
         None
     }
 
-    fn fenced(&self, why: Why, killed: usize, still_there: &[Left], still_there_count: usize) {
-        let reason = match why {
-            Why::LeaseExpired => "the lease ran out (the device hung, or this host did)",
-            Why::DriverGone => "the guarding process is gone",
-            Why::FrontGone => "this process was taken for dead",
-            Why::CellLost => "the device was lost",
-        };
-        let device = render::shown(&self.arguments.device);
-        output::complain(&format!(
-            "{device}: protection lost: {reason}; the command was killed ({killed} processes)"
-        ));
-        if still_there_count > 0 {
-            let names: Vec<_> = still_there
-                .iter()
-                .map(|left| format!("{} ({}, state {})", left.pid, escape(left.comm.as_bytes()), left.state))
-                .collect();
-            output::complain(&format!(
-                "{still_there_count} killed processes still hang in I/O and end with it; \
-                 do not use the device elsewhere on this host's word alone: {}",
-                names.join(", ")
-            ));
-        }
-    }
-
-    /// A keeper that was stopped fences only when it is continued: nobody has a reason to stop it alone.
-    fn continue_keeper(&self) {
-        let stopped = waitpid(self.keeper.pid(), Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED));
-        if let Ok(WaitStatus::Stopped(keeper, _)) = stopped {
-            let _ = nix::sys::signal::kill(keeper, Signal::SIGCONT);
-        }
-    }
-
-    /// The keeper's work, done by hand: its orphans fell to us, and so did its cgroup.
-    fn keeper_is_gone(&mut self) -> u8 {
-        let cgroup = Cgroup::left_by(self.keeper.pid());
-        if let Some(cgroup) = &cgroup {
-            let _ = cgroup.kill(); // the walk follows in any case
-        }
-        let report = process::kill_tree(&[self.driver_pid], KILL_PATIENCE, &mut |_, _| {});
-        let count = report.still_there.len();
-        if let Some(cgroup) = &cgroup {
-            let _ = cgroup.remove();
-        }
-        if let Phase::Claiming { .. } = self.phase {
-            return exit::RUN_OTHER;
-        }
-        self.fenced(Why::DriverGone, report.killed, &report.still_there, count);
-        exit::RUN_LOST
-    }
-
     /// The command was stopped from the terminal: the shell has to see us stopped, too. Driver and keeper go on.
     fn stop_too(&mut self) {
         let (Some(terminal), Some(command)) = (&self.terminal, self.command) else { return };
-        let _ = terminal.take_back(true);
-        let _ = raise(Signal::SIGSTOP);
+        let _ = terminal.take_back(false);
+        // As the terminal would: with a script that waits for us.
+        let _ = nix::sys::signal::kill(Pid::from_raw(0), Signal::SIGSTOP);
         // Continued: by `fg`, and then the command gets the terminal again, or by `bg`.
         if terminal.is_ours() {
             let _ = terminal.give(command);
@@ -376,19 +346,6 @@ impl<'a> Front<'a> {
     fn tell_driver(&self, message: ToDriver) {
         if let Some(driver) = &self.driver {
             let _ = driver.send_message(&message);
-        }
-    }
-
-    /// Collects whoever ended. Whoever hangs is left to init.
-    fn reap(&self, patience: Duration) {
-        let until = clock::mono() + patience;
-        loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Err(Errno::ECHILD) => return,
-                Ok(WaitStatus::StillAlive) if clock::mono() >= until => return,
-                Ok(WaitStatus::StillAlive) => clock::sleep(Duration::from_millis(5)),
-                _ => {}
-            }
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) enum FromDriver {
     Lost { text: String },
     /// The command is gone, but these still use the device: it stays held.
     StillUsed { users: Vec<String> },
-    /// The clean mark is on the disk. Always the last message.
-    Released,
+    /// The clean mark is on the disk. Always the last message. With a text: not everything that was written to the
+    /// device through the page cache got to the disk.
+    Released { damage: Option<String> },
 }

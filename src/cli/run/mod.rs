@@ -50,10 +50,14 @@ fn start(arguments: &Run) -> std::io::Result<Front<'_>> {
     let driver = fork_process(c"mmp-driver", Place::OwnSession, Descriptors::Only(&keep), move || {
         driver.run(arguments)
     })?;
-    let keeper =
-        KeeperHandle::fork(KeeperSpec { cell, driver_pipe, driver, command: arguments.command.clone() })
-            .inspect_err(|_| kill(driver))?;
-    Ok(Front::new(arguments, signals, driver, ours, keeper))
+    let keeper = KeeperHandle::fork(KeeperSpec {
+        cell: cell.clone(),
+        driver_pipe,
+        driver,
+        command: arguments.command.clone(),
+    })
+    .inspect_err(|_| kill(driver))?;
+    Ok(Front::new(arguments, signals, cell, driver, ours, keeper))
 }
 
 fn kill(pid: Pid) {

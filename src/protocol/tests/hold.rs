@@ -157,14 +157,27 @@ fn an_fsck_and_a_foreign_clean_mark_and_rubbish_are_losses() {
 
 #[test]
 fn a_forced_clear_is_beaten_over_at_once() {
-    for node in ["mike", "zulu"] {
+    for (node, device) in [("mike", None), ("zulu", Some("/dev/sda"))] {
         let mut bench = Bench::held();
         bench.put(node, SEQ_CLEAN, 5);
+        if let Some(device) = device {
+            bench.name_device(device);
+        }
         bench.run_until(14.0);
         assert!(matches!(bench.events[0].1, Event::Cleared { .. }), "{:?}", bench.events);
         assert!(bench.writes[0].0 < 13.2);
         assert_eq!(bench.block().node, NodeName::new("mike"));
     }
+}
+
+#[test]
+fn the_clean_mark_of_another_holder_ends_it_although_its_stamp_is_not_ahead() {
+    // He came, worked and left while both our clocks stood still, and ours was set right before we looked.
+    let mut bench = Bench::held();
+    bench.put("zulu", SEQ_CLEAN, 5);
+    bench.run_until(14.0);
+    assert!(bench.has(|event| matches!(event, Event::Lost { loss: Loss::ForeignClean { .. }, .. })));
+    assert!(bench.writes.is_empty());
 }
 
 #[test]

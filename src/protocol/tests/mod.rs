@@ -104,6 +104,11 @@ impl Bench {
         MmpBlock { seq, time_s, node, device, check_interval_s }.encode_into(&mut self.image, None);
     }
 
+    /// Puts another device name into what stands there.
+    fn name_device(&mut self, device: &str) {
+        MmpBlock { device: DeviceName::new(device), ..self.block() }.encode_into(&mut self.image, None);
+    }
+
     fn block(&self) -> MmpBlock {
         MmpBlock::fields(&self.image)
     }

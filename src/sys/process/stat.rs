@@ -72,6 +72,16 @@ pub fn processes() -> io::Result<Vec<Stat>> {
     Ok(found)
 }
 
+/// Whether this process has `CAP_SYS_ADMIN`; `None` if `/proc` does not say. In a user namespace it may have it and still
+/// be refused: then the operation itself says so.
+#[must_use]
+pub fn may_administer() -> Option<bool> {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    Some(u64::from_str_radix(effective.trim(), 16).ok()? & (1 << CAP_SYS_ADMIN) != 0)
+}
+
 /// Who waits for this process: its parent, that one's parent and so on, without pid 1.
 #[must_use]
 pub fn ancestors() -> Vec<i32> {

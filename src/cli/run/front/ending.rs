@@ -1,0 +1,87 @@
+//! How a front ends when things go wrong: what it tells of a fence, and what it does when the keeper is gone.
+//!
+//! Protects: the tree of the command does not outlive its keeper. Does not wait for what hangs in I/O.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
+use super::{Front, Phase};
+use crate::cli::{exit, output, render};
+use crate::clock;
+use crate::format::name::escape;
+use crate::keeper::Why;
+use crate::sys::cgroup::Cgroup;
+use crate::sys::process::{self, Left};
+
+/// How long what was killed by our own hand is waited for.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
+/// The same after a loss: then the driver often hangs, and nobody should wait for the exit code.
+const HANGING_PATIENCE: Duration = Duration::from_millis(200);
+
+impl Front<'_> {
+    pub(super) fn fenced(&self, why: Why, killed: usize, still_there: &[Left], still_there_count: usize) {
+        let reason = match why {
+            Why::LeaseExpired => "the lease ran out (the device hung, or this host did)",
+            Why::DriverGone => "the guarding process is gone",
+            Why::FrontGone => "this process was taken for dead",
+            Why::CellLost => "the device was lost",
+        };
+        let device = render::shown(&self.arguments.device);
+        output::complain(&format!(
+            "{device}: protection lost: {reason}; the command was killed ({killed} processes)"
+        ));
+        if still_there_count > 0 {
+            let names: Vec<_> = still_there
+                .iter()
+                .map(|left| format!("{} ({}, state {})", left.pid, escape(left.comm.as_bytes()), left.state))
+                .collect();
+            output::complain(&format!(
+                "{still_there_count} killed processes still hang in I/O and end with it; \
+                 do not use the device elsewhere on this host's word alone: {}",
+                names.join(", ")
+            ));
+        }
+    }
+
+    /// A keeper that was stopped fences only when it is continued: nobody has a reason to stop it alone.
+    pub(super) fn continue_keeper(&self) {
+        let stopped = waitpid(self.keeper.pid(), Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED));
+        if let Ok(WaitStatus::Stopped(keeper, _)) = stopped {
+            let _ = nix::sys::signal::kill(keeper, Signal::SIGCONT);
+        }
+    }
+
+    /// The keeper's work, done by hand: its orphans fell to us, and so did its cgroup.
+    pub(super) fn do_keepers_work(&mut self) -> u8 {
+        let cgroup = Cgroup::left_by(self.keeper.pid());
+        if let Some(cgroup) = &cgroup {
+            let _ = cgroup.kill(); // the walk follows in any case
+        }
+        let report = process::kill_tree(&[self.driver_pid], KILL_PATIENCE, &mut |_, _| {});
+        let count = report.still_there.len();
+        if let Some(cgroup) = &cgroup {
+            let _ = cgroup.remove();
+        }
+        if let Phase::Claiming { .. } = self.phase {
+            return exit::RUN_OTHER;
+        }
+        self.fenced(Why::DriverGone, report.killed, &report.still_there, count);
+        exit::RUN_LOST
+    }
+
+    /// Collects whoever ended. Whoever hangs is left to init.
+    pub(super) fn reap(&self, lost: bool) {
+        let until = clock::mono() + if lost { HANGING_PATIENCE } else { KILL_PATIENCE };
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Err(Errno::ECHILD) => return,
+                Ok(WaitStatus::StillAlive) if clock::mono() >= until => return,
+                Ok(WaitStatus::StillAlive) => clock::sleep(Duration::from_millis(5)),
+                _ => {}
+            }
+        }
+    }
+}
