@@ -34,6 +34,10 @@ const MAX_LOOK_PERIOD: Duration = Duration::from_millis(250);
 /// A holder looks at least so often, however seldom it beats: a claimer over its block is silent for half of the
 /// smallest wait, and has to be found within that.
 pub const MAX_HOLD_LOOK: Duration = Duration::from_millis(2500);
+/// A block that does not decode is read again so often before it is called damaged: a concurrent write can tear.
+pub const TORN_REREADS: u32 = 4;
+/// The pause before each of these reads. A block of at most 64 KiB is written in less.
+pub const TORN_PAUSE: Duration = Duration::from_millis(10);
 /// What a cluster manager should allow on top of the longest honest wait.
 const START_RESERVE_S: u64 = 10;
 
