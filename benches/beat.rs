@@ -18,7 +18,7 @@ use std::time::Duration;
 use mmpguard::Place;
 use mmpguard::clock::{self, Mono, Now};
 use mmpguard::io::{Arena, BlockFile, BlockStore, Durability};
-use mmpguard::protocol::{Event, Failure, Guard, GuardOptions, Input, Output};
+use mmpguard::protocol::{Event, Failure, FailureKind, Guard, GuardOptions, Input, Output};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -140,7 +140,8 @@ impl Holder {
                     let durability = if write.durable { Durability::Durable } else { Durability::Beat };
                     let written =
                         self.store.write(&write.image, durability).map_err(|error| error.to_string());
-                    let input = written.as_ref().copied().map_err(|text| Failure(text));
+                    let input =
+                        written.as_ref().copied().map_err(|what| Failure { what, kind: FailureKind::System });
                     self.step(start, ahead, Input::Written(input));
                 }
                 Output::Event(Event::Held { .. }) => self.held = true,

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::format::{BlockDamage, SuperblockError};
-use crate::protocol::{Loss, Refusal};
+use crate::protocol::{Change, FailureKind, Loss, Refusal};
 
 /// Everything that can go wrong, with what, where and why.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +113,7 @@ pub enum Kind {
     Io,
     /// Protection ended while held.
     Lost,
-    /// A signal, or the caller withdrew.
+    /// A signal, the caller withdrew, or the filesystem's settings changed under the claim: it may be tried again.
     Interrupted,
     /// Not supported here, or MMP is not enabled.
     Unsupported,
@@ -123,6 +123,42 @@ impl Error {
     /// Makes an I/O error out of the operation, the path and what the system said.
     pub fn io(op: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Self {
         Error::Io { op, path: path.to_owned(), source: source.into() }
+    }
+
+    /// What it is about, if that is one device.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Error::Io { path, .. }
+            | Error::Superblock { path, .. }
+            | Error::Damaged { path, .. }
+            | Error::Short { path, .. }
+            | Error::WrongKind { path, .. }
+            | Error::Unsupported { path, .. }
+            | Error::ReadOnly { path }
+            | Error::UsedHere { path, .. }
+            | Error::Refused { path, .. }
+            | Error::Lost { path, .. } => Some(path),
+            Error::Argument(_) | Error::Interrupted => None,
+        }
+    }
+
+    /// The text without the path before it, for whoever names the device himself.
+    #[must_use]
+    pub fn without_path(&self) -> String {
+        let text = self.to_string();
+        let named = self.path().map(|path| format!("{}: ", path.display())).unwrap_or_default();
+        text.strip_prefix(&named).map(ToOwned::to_owned).unwrap_or(text)
+    }
+
+    /// What a refusal keeps of it, when this is how reading or writing the block failed.
+    #[must_use]
+    pub fn failure_kind(&self) -> FailureKind {
+        match self.kind() {
+            Kind::Damaged => FailureKind::TooShort,
+            Kind::Unsupported => FailureKind::Unsupported,
+            _ => FailureKind::System,
+        }
     }
 
     /// Which kind this is.
@@ -138,14 +174,40 @@ impl Error {
             Error::Refused { refusal, .. } => match refusal {
                 Refusal::InUse { .. } => Kind::InUse,
                 Refusal::Fsck { .. } => Kind::Fsck,
-                Refusal::Damaged { .. } | Refusal::UnknownSequence { .. } | Refusal::Changed { .. } => {
-                    Kind::Damaged
+                Refusal::Damaged { .. }
+                | Refusal::UnknownSequence { .. }
+                | Refusal::Changed { change: Change::Damaged, .. }
+                | Refusal::Io { kind: FailureKind::TooShort, .. } => Kind::Damaged,
+                Refusal::Changed { change: Change::Gone, .. }
+                | Refusal::Io { kind: FailureKind::Unsupported, .. } => Kind::Unsupported,
+                Refusal::Io { kind: FailureKind::System, .. } => Kind::Io,
+                Refusal::Changed { change: Change::Settings, .. } | Refusal::Withdrawn { .. } => {
+                    Kind::Interrupted
                 }
-                Refusal::Io { .. } => Kind::Io,
-                Refusal::Withdrawn { .. } => Kind::Interrupted,
             },
             Error::Lost { .. } => Kind::Lost,
             Error::Interrupted => Kind::Interrupted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_read_keeps_its_kind_and_names_the_device_once() {
+        let path = PathBuf::from("/dev/x");
+        for (error, kind) in [
+            (Error::io("read the MMP block", &path, std::io::Error::from_raw_os_error(5)), Kind::Io),
+            (Error::ReadOnly { path: path.clone() }, Kind::Io),
+            (Error::Short { path: path.clone(), what: "it ends".to_owned() }, Kind::Damaged),
+            (Error::Unsupported { path: path.clone(), what: "no".to_owned() }, Kind::Unsupported),
+        ] {
+            let text = error.to_string();
+            let refusal = Refusal::Io { what: error.without_path(), kind: error.failure_kind() };
+            let refused = Error::Refused { path: path.clone(), refusal };
+            assert_eq!((refused.to_string(), refused.kind()), (text, kind));
         }
     }
 }

@@ -20,6 +20,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use super::cell::LeaseCell;
 use crate::clock::{self, Mono};
+use crate::error::Error;
 use crate::io::{BlockStore, Durability};
 use crate::protocol::{Event, Failure, Guard, Input, Loss, Output, Write};
 
@@ -115,11 +116,11 @@ impl<S: BlockStore> Driver<S> {
                     let image = *image;
                     self.step(Input::Read(Ok(&image)));
                 }
-                Err(error) => self.step(Input::Read(Err(Failure(&error.to_string())))),
+                Err(error) => self.failed(&error, |failure| Input::Read(Err(failure))),
             },
             Output::Superblock => match self.store.read_superblock() {
                 Ok(bytes) => self.step(Input::Superblock(Ok(&bytes))),
-                Err(error) => self.step(Input::Superblock(Err(Failure(&error.to_string())))),
+                Err(error) => self.failed(&error, |failure| Input::Superblock(Err(failure))),
             },
             Output::Write(write) => self.write(&write),
             Output::Event(event) => self.tell(event),
@@ -128,7 +129,7 @@ impl<S: BlockStore> Driver<S> {
 
     fn write(&mut self, write: &Write) {
         if let Err(error) = self.store.open_for_writing() {
-            return self.step(Input::Written(Err(Failure(&error.to_string()))));
+            return self.failed(&error, |failure| Input::Written(Err(failure)));
         }
         let durability = if write.durable { Durability::Durable } else { Durability::Beat };
         if clock::mono() > write.not_after {
@@ -136,8 +137,13 @@ impl<S: BlockStore> Driver<S> {
         }
         match self.store.write(&write.image, durability) {
             Ok(()) => self.step(Input::Written(Ok(()))),
-            Err(error) => self.step(Input::Written(Err(Failure(&error.to_string())))),
+            Err(error) => self.failed(&error, |failure| Input::Written(Err(failure))),
         }
+    }
+
+    fn failed(&mut self, error: &Error, input: impl FnOnce(Failure<'_>) -> Input<'_>) {
+        let what = error.without_path();
+        self.step(input(Failure { what: &what, kind: error.failure_kind() }));
     }
 
     /// Hands an input to the guard and moves the cell to where the lease ends now.

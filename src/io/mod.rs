@@ -36,5 +36,5 @@ pub use device::Device;
 pub use mem::{MemStore, SharedImage};
 pub use node::DeviceKind;
 pub(crate) use node::find;
-pub use settle::{TORN_PAUSE_MS, TORN_REREADS, read_settled};
+pub use settle::read_settled;
 pub use store::{BlockStore, Durability};

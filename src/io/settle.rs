@@ -3,20 +3,13 @@
 //! Protects: a read beside another host's write may be torn, and a torn block looks damaged for as long as that
 //! write takes. Does not protect: a block that stays damaged is returned as it is, for the caller to judge.
 
-use std::time::Duration;
-
 use super::BlockStore;
 use crate::clock;
 use crate::error::Error;
 use crate::format::Image;
+use crate::protocol::timing::{TORN_PAUSE, TORN_REREADS};
 
-/// How often a block that does not decode is read again before it is believed to be damaged.
-pub const TORN_REREADS: u32 = 4;
-
-/// How long to wait before each of these reads, in milliseconds. A block of at most 64 KiB is written in less.
-pub const TORN_PAUSE_MS: u64 = 5;
-
-/// Reads the block, and reads it again up to [`TORN_REREADS`] times, [`TORN_PAUSE_MS`] apart, while it does not
+/// Reads the block, and reads it again up to [`TORN_REREADS`] times, [`TORN_PAUSE`] apart, while it does not
 /// decode. The bytes of the last read are the result either way.
 ///
 /// Time this from its call to its return: the read that counts lies in between.
@@ -29,7 +22,7 @@ pub fn read_settled(store: &mut dyn BlockStore, decodes: impl Fn(&Image) -> bool
         if decodes(&image) {
             break;
         }
-        clock::sleep(Duration::from_millis(TORN_PAUSE_MS));
+        clock::sleep(TORN_PAUSE);
         image = *store.read()?;
     }
     Ok(image)
@@ -37,6 +30,8 @@ pub fn read_settled(store: &mut dyn BlockStore, decodes: impl Fn(&Image) -> bool
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::format::superblock::SUPERBLOCK_BYTES;
     use crate::io::Durability;
@@ -83,7 +78,7 @@ mod tests {
     fn a_torn_block_is_read_until_it_is_whole() {
         let (first, reads, took) = settle(2);
         assert_eq!((first, reads), (1, 3));
-        assert!(took >= Duration::from_millis(2 * TORN_PAUSE_MS));
+        assert!(took >= 2 * TORN_PAUSE);
         assert_eq!(settle(TORN_REREADS).0, 1, "the last try counts");
     }
 

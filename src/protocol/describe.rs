@@ -2,22 +2,27 @@
 
 use super::{LoserRule, Loss, Peer, Refusal};
 
-/// What a refusal means, without the path.
+/// What a refusal means, without the path, and whom the block names.
 #[must_use]
 pub fn refusal(refusal: &Refusal) -> String {
+    match refusal.peer() {
+        Some(by) => format!("{}; {}", reason(refusal), peer(by)),
+        None => reason(refusal),
+    }
+}
+
+/// What a refusal means, without the path and without the peer, for whoever shows [`Refusal::peer`] in his own way.
+#[must_use]
+pub fn reason(refusal: &Refusal) -> String {
     match refusal {
-        Refusal::InUse { by, after } => {
-            format!(
-                "in use elsewhere: the MMP block changed after {:.1} s; {}",
-                after.as_secs_f64(),
-                peer(by)
-            )
+        Refusal::InUse { after, .. } => {
+            format!("in use elsewhere: its MMP block changed after {:.1} s", after.as_secs_f64())
         }
-        Refusal::Fsck { by } => format!("e2fsck is at work, or died at it; {}", peer(by)),
+        Refusal::Fsck { .. } => "e2fsck is at work on it, or died at it".to_owned(),
         Refusal::Damaged { damage } => format!("the MMP block is damaged: {damage}"),
         Refusal::UnknownSequence { seq } => format!("the MMP block has an unknown sequence {seq:#010x}"),
-        Refusal::Changed { what } => format!("the filesystem changed while it was claimed: {what}"),
-        Refusal::Io { what } => what.clone(),
+        Refusal::Changed { what, .. } => format!("the filesystem changed under the watch: {what}"),
+        Refusal::Io { what, .. } => what.clone(),
         Refusal::Withdrawn { claim_left_standing: false } => {
             "the claim was withdrawn; nothing was written".to_owned()
         }

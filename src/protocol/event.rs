@@ -61,21 +61,64 @@ pub enum Refusal {
         /// The value found.
         seq: u32,
     },
-    /// The superblock changed under the claim: MMP was switched off, the block moved, or the filesystem was made anew.
+    /// The superblock changed under the watch or the claim.
     Changed {
         /// What differs.
         what: String,
+        /// What that means.
+        change: Change,
     },
     /// Reading or writing failed.
     Io {
-        /// What was tried and what the system said.
+        /// What was tried and what the system said, without the path.
         what: String,
+        /// Of which kind that is.
+        kind: FailureKind,
     },
     /// The one who asked gave up.
     Withdrawn {
         /// Our claim stands in the block: the next claimer has to watch it out.
         claim_left_standing: bool,
     },
+}
+
+impl Refusal {
+    /// Whom the block names, if that is why.
+    #[must_use]
+    pub fn peer(&self) -> Option<&Peer> {
+        match self {
+            Refusal::InUse { by, .. } | Refusal::Fsck { by } => Some(by),
+            Refusal::Damaged { .. }
+            | Refusal::UnknownSequence { .. }
+            | Refusal::Changed { .. }
+            | Refusal::Io { .. }
+            | Refusal::Withdrawn { .. } => None,
+        }
+    }
+}
+
+/// What a superblock that changed under a claim means for the one who claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// It cannot be right any more.
+    Damaged,
+    /// Nothing to claim: MMP was switched off, or another filesystem was made.
+    Gone,
+    /// The same filesystem with other settings: the next try goes by those.
+    Settings,
+}
+
+/// What failed when reading or writing did, as far as it is acted upon differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The system refused the operation.
+    System,
+    /// The device ends before the block does.
+    TooShort,
+    /// This device or this kernel cannot do it.
+    Unsupported,
 }
 
 /// Why protection ended. Whoever hears this must stop using the device at once.

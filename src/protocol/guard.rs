@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::claim::{Claim, Progress};
-use super::event::Event;
+use super::event::{Event, FailureKind};
 use super::hold::Hold;
 use super::medium::Medium;
 use super::timing;
@@ -41,9 +41,14 @@ impl Default for GuardOptions {
     }
 }
 
-/// What the system said of a failed I/O.
+/// A failed I/O.
 #[derive(Clone, Copy, Debug)]
-pub struct Failure<'a>(pub &'a str);
+pub struct Failure<'a> {
+    /// What was tried and what the system said, without the path.
+    pub what: &'a str,
+    /// Of which kind that is.
+    pub kind: FailureKind,
+}
 
 /// What comes in.
 #[derive(Clone, Copy, Debug)]

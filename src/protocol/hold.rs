@@ -351,7 +351,7 @@ impl Hold {
     fn trouble(&mut self, now: Now, failure: Failure<'_>, context: &mut Context) -> Flow {
         if !self.trouble_told {
             self.trouble_told = true;
-            context.event(Event::IoTrouble { what: failure.0.to_owned(), lease_end: self.lease.end() });
+            context.event(Event::IoTrouble { what: failure.what.to_owned(), lease_end: self.lease.end() });
         }
         self.step = Step::Idle { until: now.mono + RETRY_PAUSE };
         Flow::Continue(())

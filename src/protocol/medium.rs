@@ -4,6 +4,7 @@
 //! Native (ext4, ldiskfs): the block says who wrote it and little more, so a live foreign block is [`Verdict::Unclear`]
 //! until it was looked at for a while. Only facts that need no time are judged here.
 
+use super::event::{Change, Refusal};
 use super::sequence::{self, Sequence};
 use super::timing;
 use crate::clock::{Now, Wall};
@@ -123,14 +124,19 @@ impl Medium {
     /// believed: true if it can.
     ///
     /// # Errors
-    /// What changed, if the block may no longer be where it was: nothing may be written then.
-    pub fn clean_is_believable(&self, bytes: &[u8; SUPERBLOCK_BYTES]) -> Result<bool, String> {
+    /// [`Refusal::Changed`], if the block may no longer be where it was: nothing may be written then.
+    pub fn clean_is_believable(&self, bytes: &[u8; SUPERBLOCK_BYTES]) -> Result<bool, Refusal> {
         let Medium::Native(native) = self;
-        let fresh = Superblock::decode(bytes).map_err(|error| error.to_string())?;
-        fresh.mmp_offset_bytes().map_err(|error: SuperblockError| error.to_string())?;
+        let unusable = |error: SuperblockError| {
+            let change = if error.is_damage() { Change::Damaged } else { Change::Gone };
+            Refusal::Changed { what: error.to_string(), change }
+        };
+        let fresh = Superblock::decode(bytes).map_err(unusable)?;
+        fresh.mmp_offset_bytes().map_err(unusable)?;
         let known = &native.superblock;
+        let differs = |what: &str, change| Err(Refusal::Changed { what: what.to_owned(), change });
         let difference = if fresh.uuid != known.uuid {
-            Some("another filesystem was made on it (its UUID is new)")
+            return differs("another filesystem was made on it (its UUID is new)", Change::Gone);
         } else if (fresh.mmp_block, fresh.block_bytes) != (known.mmp_block, known.block_bytes) {
             Some("the MMP block was moved")
         } else if fresh.checksum_seed != known.checksum_seed {
@@ -141,7 +147,7 @@ impl Medium {
             None
         };
         match difference {
-            Some(what) => Err(format!("{what}; try again")),
+            Some(what) => differs(what, Change::Settings),
             None => Ok(!fresh.in_use_or_unclean()),
         }
     }

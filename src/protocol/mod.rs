@@ -116,7 +116,7 @@ pub mod sequence;
 mod tests;
 pub mod timing;
 
-pub use event::{Event, LoserRule, Loss, Peer, Quiet, Refusal};
+pub use event::{Change, Event, FailureKind, LoserRule, Loss, Peer, Quiet, Refusal};
 pub use guard::{Failure, Guard, GuardOptions, Input, Output, Write};
 pub use medium::{Medium, Native, Owner};
 pub use sequence::Sequence;

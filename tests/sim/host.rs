@@ -8,7 +8,7 @@ use std::time::Duration;
 use mmpguard::clock::{Mono, Now};
 use mmpguard::format::{DeviceName, Image, NodeName};
 use mmpguard::protocol::{
-    Event, Failure, Guard, GuardOptions, Input, Loss, Medium, Native, Output, Owner, Write,
+    Event, Failure, FailureKind, Guard, GuardOptions, Input, Loss, Medium, Native, Output, Owner, Write,
 };
 
 use super::plan::{MILLISECOND, SECOND, log_uniform};
@@ -247,7 +247,7 @@ impl World {
 
     pub(crate) fn answer(&mut self, host: usize, number: u64) {
         let Some(io) = self.hosts[host].io.take_if(|io| io.number == number) else { return };
-        let failure = Failure("simulated I/O error");
+        let failure = Failure { what: "simulated I/O error", kind: FailureKind::System };
         let superblock = self.disk.superblock_bytes;
         match (io.job, io.failed) {
             (Job::Read, true) => self.feed(host, Feed::Plain(Input::Read(Err(failure)))),

@@ -17,11 +17,6 @@ use super::timing;
 use crate::clock::{Mono, Now};
 use crate::format::{BlockDamage, Image, MmpBlock};
 
-/// A block that does not decode is read again so often before it is called damaged: a concurrent write can tear.
-const REREADS: u32 = 4;
-/// The pause before such a re-read.
-const REREAD_PAUSE: Duration = Duration::from_millis(10);
-
 /// A claim under way.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
@@ -161,7 +156,7 @@ impl Claim {
         self.worst_io = self.worst_io.max(now.mono.since(self.look_started));
         let image = match answer {
             Ok(image) => *image,
-            Err(failure) => return refuse(Refusal::Io { what: failure.0.to_owned() }, context),
+            Err(failure) => return refuse(failed(failure), context),
         };
         let block = match context.medium.decode(&image) {
             Ok(block) => block,
@@ -185,10 +180,10 @@ impl Claim {
 
     fn reread(&mut self, now: Now, damage: BlockDamage, context: &mut Context) -> Progress {
         self.undecoded += 1;
-        if self.undecoded > REREADS {
+        if self.undecoded > timing::TORN_REREADS {
             return refuse(Refusal::Damaged { damage }, context);
         }
-        self.look_at(now.mono + REREAD_PAUSE);
+        self.look_at(now.mono + timing::TORN_PAUSE);
         Progress::Going
     }
 
@@ -263,7 +258,7 @@ impl Claim {
     /// its last write: its holder needs the second one to stop what he protects. Our claim stands for a wait of our
     /// own C only, which may be the shorter one; what is missing is watched before.
     fn watch_of_live(&self, check_interval_s: u16, context: &Context) -> Duration {
-        self.watch_of(timing::wait(check_interval_s) * 2 - self.standing_wait(context))
+        self.watch_of(timing::live_watch(check_interval_s, self.standing_wait(context)))
     }
 
     fn watch_of(&self, wait: Duration) -> Duration {
@@ -304,6 +299,10 @@ impl Claim {
         timing::taker_check_interval_s(context.medium.update_interval_s(), on_disk_s)
             .max(self.own_check_interval_s)
     }
+}
+
+fn failed(failure: Failure<'_>) -> Refusal {
+    Refusal::Io { what: failure.what.to_owned(), kind: failure.kind }
 }
 
 fn refuse(refusal: Refusal, context: &mut Context) -> Progress {

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use super::super::event::{Event, Peer, Quiet, Refusal};
+use super::super::event::{Event, FailureKind, Peer, Quiet, Refusal};
 use super::super::guard::{Context, Failure, Write};
 use super::super::hold::{Hold, Taken};
 use super::super::medium::Owner;
 use super::super::sequence::{self, Sequence};
 use super::super::timing;
-use super::{Claim, Progress, Stage, Step, Wait, refuse};
+use super::{Claim, Progress, Stage, Step, Wait, failed, refuse};
 use crate::clock::Now;
 use crate::format::{Image, MmpBlock};
 
@@ -36,10 +36,10 @@ impl Claim {
     ) -> Progress {
         let Step::Probe { base, watched } = self.step else { unreachable!("no superblock was asked for") };
         let believable = match answer {
-            Err(failure) => return refuse(Refusal::Io { what: failure.0.to_owned() }, context),
+            Err(failure) => return refuse(failed(failure), context),
             Ok(bytes) => match context.medium.clean_is_believable(bytes) {
                 Ok(believable) => believable,
-                Err(what) => return refuse(Refusal::Changed { what }, context),
+                Err(refusal) => return refuse(refusal, context),
             },
         };
         let block = MmpBlock::fields(&base);
@@ -99,7 +99,7 @@ impl Claim {
         let Step::Writing { image, stage } = self.step else { unreachable!("no write was asked for") };
         let took = now.mono.since(self.look_started);
         if let Some(Err(failure)) = answer {
-            return refuse(Refusal::Io { what: failure.0.to_owned() }, context);
+            return refuse(failed(failure), context);
         }
         let limit = self.limit();
         if answer.is_none() || took > limit {
@@ -139,7 +139,7 @@ impl Claim {
                 took.as_secs_f64(),
                 limit.as_secs_f64()
             );
-            return refuse(Refusal::Io { what }, context);
+            return refuse(Refusal::Io { what, kind: FailureKind::System }, context);
         }
         self.own_check_interval_s = (self.own_check_interval_s * 2).min(timing::MAX_CHECK_INTERVAL_S);
         self.minimum_watch = self.minimum_watch.max(took);

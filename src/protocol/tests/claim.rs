@@ -100,8 +100,19 @@ fn a_superblock_that_changed_refuses() {
     let mut bench = Bench::clean();
     bench.superblock[0x68] ^= 1;
     bench.run_until(1.0);
-    assert!(matches!(bench.refusal(), Refusal::Changed { .. }));
+    assert!(matches!(bench.refusal(), Refusal::Changed { change: Change::Gone, .. }));
     assert!(bench.writes.is_empty());
+
+    // MMP switched off, another interval, a block size that cannot be.
+    for (at, value, change) in
+        [(0x61, 0, Change::Gone), (0x166, 2, Change::Settings), (0x18, 99, Change::Damaged)]
+    {
+        let mut bench = Bench::clean();
+        bench.superblock[at] = value;
+        bench.run_until(1.0);
+        assert!(matches!(bench.refusal(), Refusal::Changed { change: found, .. } if *found == change));
+        assert!(bench.writes.is_empty());
+    }
 }
 
 #[test]
@@ -209,11 +220,11 @@ fn a_failed_read_or_write_refuses() {
     let mut bench = Bench::clean();
     bench.read_errors = 1;
     bench.run_until(1.0);
-    assert!(matches!(bench.refusal(), Refusal::Io { .. }));
+    assert!(matches!(bench.refusal(), Refusal::Io { kind: FailureKind::System, .. }));
     let mut bench = Bench::clean();
     bench.fates.push_back(Fate::FailsLanded);
     bench.run_until(1.0);
-    assert!(matches!(bench.refusal(), Refusal::Io { .. }));
+    assert!(matches!(bench.refusal(), Refusal::Io { kind: FailureKind::TooShort, .. }));
 }
 
 #[test]

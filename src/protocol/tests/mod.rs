@@ -147,7 +147,11 @@ impl Bench {
                 self.seconds += self.reads.pop_front().unwrap_or(0.001);
                 let failed = self.read_errors > 0;
                 self.read_errors = self.read_errors.saturating_sub(1);
-                let answer = if failed { Err(Failure("no read")) } else { Ok(&image) };
+                let answer = if failed {
+                    Err(Failure { what: "no read", kind: FailureKind::System })
+                } else {
+                    Ok(&image)
+                };
                 self.guard.handle(self.now(), Input::Read(answer));
             }
             Output::Superblock => {
@@ -166,7 +170,11 @@ impl Bench {
                 }
                 self.seconds += if let Fate::Takes(span) = fate { span } else { 0.001 };
                 let failed = matches!(fate, Fate::FailsLanded | Fate::FailsLost);
-                let answer = if failed { Err(Failure("no write")) } else { Ok(()) };
+                let answer = if failed {
+                    Err(Failure { what: "no write", kind: FailureKind::TooShort })
+                } else {
+                    Ok(())
+                };
                 self.guard.handle(self.now(), Input::Written(answer));
             }
         }
