@@ -179,3 +179,14 @@ fn a_thief_is_told() {
     assert_eq!(held.release().expect_err("has nothing to release").kind(), Kind::Lost);
     assert_eq!(image.block().1, theirs.node, "a loser wrote over the winner");
 }
+
+#[test]
+fn a_claim_withdrawn_in_its_last_moment_is_given_back_clean() {
+    let image = image();
+    let refused = image.options("alpha").acquire_with(|event| match event {
+        Some(Event::Held { .. }) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert_eq!(refused.expect_err("withdrawn").kind(), Kind::Interrupted);
+    assert_eq!(image.block(), (Sequence::Clean, NodeName::new("alpha")));
+}

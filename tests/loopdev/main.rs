@@ -4,6 +4,7 @@
 //! time is waiting for safety intervals, so the cases run side by side.
 
 mod crash;
+mod guards;
 mod harness;
 mod hostile;
 mod kernel;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         race::CASES,
         outage::CASES,
         release::CASES,
+        guards::CASES,
         crash::CASES,
         stopped::CASES,
         kernel::CASES,

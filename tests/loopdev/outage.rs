@@ -27,14 +27,14 @@ pub(crate) const CASES: &[Case] = &[
 const COMMAND: &str = "while ! [ -e \"$DIR/go\" ]; do sleep 0.1; done; exit 3";
 
 /// A filesystem of its own for an image: what is frozen hangs for nobody else.
-struct Disk {
+pub(crate) struct Disk {
     mounted: PathBuf,
     _below: Loop,
     _directory: TempDir,
 }
 
 impl Disk {
-    fn new() -> Disk {
+    pub(crate) fn new() -> Disk {
         let name = format!("{DIRECTORY_PREFIX}{}-disk", cleanup::run());
         let directory =
             tempfile::Builder::new().prefix(&name).tempdir_in("/var/tmp").expect("makes a directory");
@@ -48,11 +48,11 @@ impl Disk {
     }
 
     /// Its filesystem ends before it does.
-    fn lun(&self) -> Lun {
+    pub(crate) fn lun(&self) -> Lun {
         Lun::shaped(Shape { place: Some(&self.mounted), bytes: 32 << 20, ..Shape::default() })
     }
 
-    fn freeze(&self) -> Frozen<'_> {
+    pub(crate) fn freeze(&self) -> Frozen<'_> {
         must("fsfreeze", &["-f", text(&self.mounted)]);
         Frozen(self)
     }
@@ -65,7 +65,7 @@ impl Drop for Disk {
 }
 
 /// Writes hang until this is dropped; reads do not, but for those that queue behind a write.
-struct Frozen<'a>(&'a Disk);
+pub(crate) struct Frozen<'a>(&'a Disk);
 
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
