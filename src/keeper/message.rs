@@ -33,9 +33,6 @@ pub enum ToKeeper {
         /// Its number.
         signal: i32,
     },
-    /// Kill the whole tree now; the keeper goes on, and reports [`FromKeeper::CommandEnded`] and
-    /// [`FromKeeper::TreeEmpty`] as ever.
-    KillTree,
     /// End. What still runs is killed first, as if the front had died.
     Finish,
 }
@@ -97,7 +94,8 @@ pub enum Why {
     LeaseExpired,
     /// The driver is gone, and the device was still held.
     DriverGone,
-    /// The front is gone, or told the keeper to finish while the command ran.
+    /// The front is gone, or told the keeper to finish, while anything of the command's tree ran; or it is gone and
+    /// never started one.
     FrontGone,
     /// The driver declared the lease lost.
     CellLost,

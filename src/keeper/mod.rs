@@ -11,10 +11,15 @@
 //! - the lease ran out, whatever the driver does ([`Why::LeaseExpired`]);
 //! - the driver declared it lost and woke the keeper ([`Why::CellLost`]);
 //! - the driver is gone while a lease runs: nobody will ever extend it ([`Why::DriverGone`]);
-//! - the front is gone ([`Why::FrontGone`]).
+//! - the front is gone, before a command was started or while anything of its tree runs ([`Why::FrontGone`]).
 //!
 //! To fence is to climb the [`fence::Ladder`], and then to kill the driver, so that it never writes again. A front that
 //! is gone is no loss of the lease: then the driver goes on holding until the tree is dead, or its lease ends.
+//!
+//! A front that goes when the command's tree is empty already leaves nothing to kill: the keeper ends
+//! ([`EXIT_FINISHED`]) and touches neither cell nor driver. Others on this host may use the device still (a mount the
+//! command made), and the driver holds it for them, by itself from here on. Before a command was started there is
+//! nobody to hold for, so then the driver is killed.
 //!
 //! # Why it holds
 //! 1. A command starts only under an armed, unexpired cell, and the keeper itself starts it: there is no instant in
@@ -56,7 +61,7 @@ pub use message::{FromKeeper, StartRefusal, ToKeeper, Why};
 /// A lease that was shortened without a wake is noticed within this time. Its end itself is met exactly.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The keeper was told to finish, and nothing is left.
+/// The keeper was told to finish, or its front is gone, and nothing is left of the command.
 pub const EXIT_FINISHED: i32 = 0;
 /// The keeper could not set itself up; nothing was started.
 pub const EXIT_SETUP: i32 = 4;
@@ -106,7 +111,8 @@ pub struct KeeperSpec {
     pub command: Vec<OsString>,
 }
 
-/// The front's side of a keeper. Dropping it is what a killed front does: everything is killed.
+/// The front's side of a keeper. Dropping it is what a killed front does: everything is killed, unless the command's
+/// tree is empty already.
 #[derive(Debug)]
 pub struct KeeperHandle {
     pid: Pid,

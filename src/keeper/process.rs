@@ -26,7 +26,7 @@ use crate::sys::spawn::{
     CommandEnd, CommandSpec, SpawnFailure, Spawning, give_up_passed_descriptors, spawn_command,
 };
 
-/// For how long a kill without a fence, and the last messages to a slow front, are waited for.
+/// For how long the last messages to a slow front are waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A front that sleeps while its command is stopped and continued gets no more than this many reports of it.
 const UNSENT_AT_MOST: usize = 64;
@@ -66,6 +66,7 @@ struct Keeper<'a> {
     cgroup: Option<Rc<Cgroup>>,
     ladder: Ladder,
     phase: Phase,
+    /// The command is over and nothing of its tree is left. Never taken back: one command a keeper.
     tree_empty_told: bool,
 }
 
@@ -195,14 +196,23 @@ impl<'a> Keeper<'a> {
                 Ok(None) => return None,
                 Ok(Some(ToKeeper::Start { env, foreground })) => self.start(&env, foreground),
                 Ok(Some(ToKeeper::Signal { signal })) => self.forward(signal),
-                Ok(Some(ToKeeper::KillTree)) => self.kill_tree(),
                 Ok(Some(ToKeeper::Finish)) if process::reap_all(Wait::Ends, &mut |_, _| {}) => {
                     return Some(End::Finished);
                 }
-                // Finishing while something runs, its end, and what is no message: there is no front any more.
-                Ok(Some(ToKeeper::Finish)) | Err(_) => return Some(End::Fence(Why::FrontGone)),
+                // Finishing while something runs is what a front does that is going.
+                Ok(Some(ToKeeper::Finish)) => return Some(End::Fence(Why::FrontGone)),
+                // Its end, and what is no message.
+                Err(_) => return Some(self.without_front()),
             }
         }
+    }
+
+    /// There is no front any more. What ended with it, or just before, is looked at first: with nothing left to kill the
+    /// driver is not ours to end, whoever else may still use the device.
+    fn without_front(&mut self) -> End {
+        self.resolve_spawn();
+        self.look_after_children();
+        if self.tree_empty_told { End::Finished } else { End::Fence(Why::FrontGone) }
     }
 
     fn start(&mut self, env: &[(OsString, OsString)], foreground: bool) {
@@ -262,15 +272,6 @@ impl<'a> Keeper<'a> {
                 }
             }
         }
-    }
-
-    fn kill_tree(&mut self) {
-        if let Some(cgroup) = &self.cgroup {
-            let _ = cgroup.kill();
-        }
-        let mut changes = Vec::new();
-        process::kill_tree(&[], PATIENCE, &mut |pid, change| changes.push((pid, change)));
-        self.children_changed(changes);
     }
 
     fn look_after_children(&mut self) {

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
+use super::mountinfo;
+
 /// A cgroup made for one command. Dropping it leaves it: call [`Cgroup::remove`].
 #[derive(Debug)]
 pub struct Cgroup {
@@ -67,15 +69,6 @@ impl Cgroup {
         (&self.kill).write_all(b"1")
     }
 
-    /// Nothing runs in it or below it. Zombies do not count. Unreadable counts as empty: the walk decides then.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        match fs::read_to_string(self.path.join("cgroup.events")) {
-            Ok(events) => !events.lines().any(|line| line.trim_end() == "populated 1"),
-            Err(_) => true,
-        }
-    }
-
     /// Removes it, with the cgroups that the command made below. It must be empty.
     ///
     /// # Errors
@@ -127,26 +120,13 @@ fn remove_directories(path: &Path) -> io::Result<()> {
 fn own_directory(mountinfo: &[u8], membership: &[u8]) -> Option<PathBuf> {
     let membership = String::from_utf8_lossy(membership);
     let own = membership.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let mountinfo = String::from_utf8_lossy(mountinfo);
-    mountinfo.lines().find_map(|line| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        if filesystem.split(' ').next() != Some("cgroup2") {
-            return None;
-        }
-        let mut fields = mount.split(' ').skip(3);
-        let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
-        let below = Path::new(own).strip_prefix(&root).ok()?;
+    let mounts = mountinfo::parse(mountinfo);
+    mounts.into_iter().filter(|mount| mount.filesystem == "cgroup2").find_map(|mount| {
+        let below = Path::new(own).strip_prefix(&mount.root).ok()?;
         // A cgroup outside of our cgroup namespace shows as "/..": not ours to write in.
         let inside = below.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-        inside.then(|| Path::new(&point).join(below))
+        inside.then(|| mount.dir.join(below))
     })
-}
-
-/// Octal escapes of mountinfo: space, tab, newline, backslash (proc_pid_mountinfo(5)).
-fn unescape(field: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(field.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
 }
 
 #[cfg(test)]

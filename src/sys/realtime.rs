@@ -22,6 +22,8 @@ const PR_GET_IO_FLUSHER: libc::c_int = 58;
 const SCHED_RESET_ON_FORK: libc::c_int = 0x4000_0000;
 /// The lowest real-time priority: above every ordinary process, below every other real-time one.
 const PRIORITY: libc::c_int = 1;
+/// `OOM_SCORE_ADJ_MIN`: never chosen (proc_pid_oom_score_adj(5)).
+const SPARED: &str = "-1000";
 
 /// Which memory to lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +75,7 @@ pub fn protect(lock: Lock) -> Protection {
     done.locked = done.note("lock its memory", lock_memory(flags));
     done.realtime =
         done.note("get real-time scheduling", set_policy(libc::SCHED_RR | SCHED_RESET_ON_FORK, PRIORITY));
-    done.oom = done.note("be spared by the OOM killer", set_oom_score_adj("-1000"));
+    done.oom = done.note("be spared by the OOM killer", set_oom_score_adj(SPARED));
     done.io_flusher = done.note("keep memory reclaim from its I/O", set_io_flusher(true));
     done
 }
@@ -110,6 +112,19 @@ fn may_map_locked(bytes: usize) -> bool {
 /// What sched_setscheduler(2) says, mostly that it takes a privilege.
 pub fn schedule_this_thread() -> io::Result<()> {
     set_policy(libc::SCHED_RR | SCHED_RESET_ON_FORK, PRIORITY)
+}
+
+/// Asks that the OOM killer spare the calling process, and nothing else: for a process that has no beat to keep,
+/// but whose death ends what it started.
+///
+/// Children that are forked from here on inherit it, and [`protect`] in one of them would take it for the user's own
+/// setting and give *that* to the command. So it is called after the last fork, when the driver and the keeper are
+/// there: they remember what the user had set.
+///
+/// # Errors
+/// What the kernel says, mostly that it takes a privilege (`CAP_SYS_RESOURCE`). Nothing is changed then.
+pub fn spare_from_oom() -> io::Result<()> {
+    set_oom_score_adj(SPARED)
 }
 
 impl Protection {

@@ -34,6 +34,13 @@ impl Target {
     }
 }
 
+impl From<&crate::io::Device> for Target {
+    /// The node that was inspected: its path is not looked up again, so it cannot have come to mean another one.
+    fn from(device: &crate::io::Device) -> Target {
+        Target { canonical: device.canonical().to_owned(), kind: device.kind() }
+    }
+}
+
 /// What `path` leads to; `None` if it is neither a block device nor a regular file. Follows symbolic links, the
 /// magic ones of `/proc/PID/fd` included.
 ///
@@ -85,6 +92,7 @@ mod tests {
         assert_eq!(Target::of(&link).unwrap(), target);
         assert_eq!(Target::of(&hard).unwrap().kind, target.kind);
         assert_eq!(identify(&hard).unwrap(), Some(target.kind));
+        assert_eq!(Target::from(&crate::io::Device::inspect(&link).unwrap()), target);
         assert_eq!(identify(dir.path()).unwrap(), None);
     }
 

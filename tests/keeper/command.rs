@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use mmpguard::keeper::{EXIT_FENCED, EXIT_FINISHED, FromKeeper, StartRefusal, ToKeeper};
 use mmpguard::sys::cgroup::Cgroup;
 use mmpguard::sys::process::Stat;
+use mmpguard::sys::realtime::spare_from_oom;
 use mmpguard::sys::spawn::{CommandEnd, SpawnKind};
 use mmpguard::sys::spawn::{Descriptors, Place, fork_process};
 use mmpguard::sys::terminal::Terminal;
@@ -23,7 +24,6 @@ use super::stage::{Stage, beats, gone, ms, wait_until};
 pub(crate) const CASES: &[(&str, fn())] = &[
     ("the_end_of_the_command_is_told_as_it_was", ends),
     ("an_orphan_keeps_the_tree_alive_until_it_ends", orphan),
-    ("killing_the_tree_is_no_fence", kill_tree_asked),
     ("finishing_while_something_runs_kills_it", finish_early),
     ("what_cannot_be_started_says_why", not_started),
     ("signals_reach_the_whole_group_and_stops_are_told", signals),
@@ -31,6 +31,7 @@ pub(crate) const CASES: &[(&str, fn())] = &[
     ("what_nohup_and_nice_set_stays_so", nohup),
     ("the_foreground_goes_to_the_command_and_comes_back", foreground),
     ("the_command_inherits_nothing_of_ours_and_all_of_the_users", inheritance),
+    ("a_front_spared_from_the_oom_killer_does_not_pass_that_on", oom),
 ];
 
 /// Runs a command to its end and gives that, with the number of processes it left.
@@ -67,17 +68,6 @@ fn orphan() {
     stage.cell.release().unwrap();
     kill(stage.driver, Signal::SIGKILL).unwrap(); // after the release its end means nothing
     assert_eq!(stage.next_within(ms(100)), None);
-    stage.send(&ToKeeper::Finish);
-    assert_eq!(stage.keeper_exit(), EXIT_FINISHED);
-}
-
-fn kill_tree_asked() {
-    let stage = Stage::with_tree(beats);
-    stage.send(&ToKeeper::KillTree);
-    assert_eq!(stage.next(), FromKeeper::CommandEnded { end: CommandEnd::Killed(9), remaining: 0 });
-    assert_eq!(stage.next(), FromKeeper::TreeEmpty);
-    assert_eq!(super::stage::alive(stage.dir.path()), Vec::<String>::new());
-    assert!(!gone(stage.driver.as_raw()), "still held");
     stage.send(&ToKeeper::Finish);
     assert_eq!(stage.keeper_exit(), EXIT_FINISHED);
 }
@@ -304,4 +294,31 @@ fn keeper_is_protected(stage: &Stage, field: impl Fn(&str, usize) -> u64) {
         [locked, realtime, oom, io_flusher].iter().filter(|on| !**on).count()
     );
     assert_eq!(field(&stat, 5), u64::try_from(pid).unwrap(), "a process group of its own");
+}
+
+/// The front is spared after it forked driver and keeper, and neither they nor the command take that for the user's.
+fn oom() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = || fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    let body = || {
+        let before = own();
+        let stage = Stage::new(&["sh", "-c", "cat /proc/self/oom_score_adj >$D/oom"], beats);
+        match spare_from_oom() {
+            Ok(()) => assert_eq!(own(), "-1000\n"),
+            Err(error) => {
+                // Not even root may, without CAP_SYS_RESOURCE; the keeper's own attempt is the measure.
+                assert!(!stage.protection.oom, "{error}");
+                assert_eq!(own(), before);
+            }
+        }
+        stage.start_when_held();
+        assert!(matches!(stage.next(), FromKeeper::CommandEnded { end: CommandEnd::Exited(0), .. }));
+        assert_eq!(stage.lines("oom"), [before.trim()]);
+        fs::write(dir.path().join("passed"), "").unwrap();
+        drop(stage);
+        0
+    };
+    let front = fork_process(c"front", Place::OwnGroup, Descriptors::Passed(&[]), body).unwrap();
+    waitpid(front, None).unwrap();
+    assert!(dir.path().join("passed").exists());
 }
