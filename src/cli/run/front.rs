@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::signal::{SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
@@ -24,6 +24,7 @@ use crate::driver::cell::{CellState, LeaseCell};
 use crate::format::name::escape;
 use crate::keeper::message::Socket;
 use crate::keeper::{FromKeeper, KeeperHandle, ToKeeper, Why};
+use crate::sys::signals::heeded;
 use crate::sys::spawn::CommandEnd;
 use crate::sys::terminal::Terminal;
 
@@ -76,7 +77,8 @@ pub(super) struct Front<'a> {
 
 /// Blocks what is to be handled and gives the descriptor it is read from.
 pub(super) fn signals() -> io::Result<SignalFd> {
-    let set: SigSet = FORWARDED.into_iter().collect();
+    // What was ignored at our start (nohup, a script's `&`) stays ignored, for the command too.
+    let set = heeded(&FORWARDED);
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
