@@ -174,7 +174,12 @@ impl Held {
 
     fn claim_unused(&self) -> Result<ExclusiveHold, Error> {
         match users::claim_unused(self.place.target(), &process::ancestors())? {
-            Ok(exclusive) => Ok(exclusive),
+            Ok(exclusive) => {
+                if !exclusive.complete() {
+                    tracing::debug!("not every process of this host could be looked into");
+                }
+                Ok(exclusive)
+            }
             Err(used) => {
                 self.refuse_users(&used)?;
                 unreachable!("whoever is refused is named")

@@ -49,7 +49,7 @@ impl Place {
         let node = node.map_or_else(identity::node_name, ToOwned::to_owned);
         let owner = Owner { node: NodeName::new(&node), device: DeviceName::new(&device.kernel_name()) };
         let medium = Medium::Native(Native::new(superblock.clone(), owner));
-        let target = Target { canonical: device.canonical().to_owned(), kind: device.kind() };
+        let target = Target::from(&device);
         Ok(Place { device, target, superblock, offset_bytes, medium })
     }
 

@@ -11,7 +11,8 @@
 //!
 //! What may hang here, for which reason everything runs within `bounded`: attributes of a file on a dead server (see
 //! `target::identify`), and `maps`, which waits for the address space of a process that may itself be stuck in a page
-//! fault. Names come from `comm`, as `cmdline` would wait for the same lock.
+//! fault. Descriptors and mappings are therefore asked for apart, so that the first are known where the second hang.
+//! Names come from `comm`, as `cmdline` would wait for the same lock.
 
 use std::collections::HashMap;
 use std::io;
@@ -44,6 +45,17 @@ pub(super) struct Search {
     mapped: Mutex<HashMap<(u64, u64), Option<TargetKind>>>,
 }
 
+/// Whether `/proc` shows every process of the host: it need not in a PID namespace of our own (whose processes
+/// outside are not listed), or mounted with `hidepid` (then not even the first process is, except for root).
+pub(super) fn shows_all(pids: &[i32]) -> bool {
+    // `PROC_PID_INIT_INO` of Linux `include/uapi/linux/nsfs.h`, fixed since 3.8. No such file: no PID namespaces.
+    let first = match std::fs::read_link("/proc/self/ns/pid") {
+        Ok(namespace) => namespace.as_os_str() == "pid:[4026531836]",
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    first && pids.contains(&1)
+}
+
 /// The processes of this host, from `/proc`.
 pub(super) fn all_processes() -> io::Result<Vec<i32>> {
     let mut pids: Vec<i32> = std::fs::read_dir("/proc")?
@@ -64,18 +76,14 @@ impl Search {
         Search { wanted, mapped: Mutex::default() }
     }
 
-    /// Looks into one process.
-    pub(super) fn look_into(&self, pid: i32) -> Process {
+    /// Looks into the descriptors of one process.
+    pub(super) fn descriptors(&self, pid: i32) -> Process {
         let proc = PathBuf::from(format!("/proc/{pid}"));
         let mut process =
             Process { mount_namespace: std::fs::read_link(proc.join("ns/mnt")).ok(), ..Process::default() };
-        let seen = self.look_in(&proc, &proc, &mut process);
-        if !seen {
-            // No descriptor at all: a kernel thread, or a process whose first thread has ended and the others have not.
-            for thread in std::fs::read_dir(proc.join("task")).into_iter().flatten().filter_map(Result::ok) {
-                if thread.file_name().to_str() != Some(&pid.to_string()) {
-                    self.look_in(&thread.path(), &proc, &mut process);
-                }
+        if !self.descriptors_in(&proc, &mut process) {
+            for thread in other_threads(&proc, pid) {
+                self.descriptors_in(&thread, &mut process);
             }
         }
         if !process.uses.is_empty() || process.mount_namespace.is_some() {
@@ -84,8 +92,23 @@ impl Search {
         process
     }
 
-    /// Looks into the descriptors and mappings of one thread; true if it had any descriptor.
-    fn look_in(&self, thread: &Path, process_dir: &Path, process: &mut Process) -> bool {
+    /// Looks into the mappings of one process.
+    pub(super) fn mappings(&self, pid: i32) -> Process {
+        let proc = PathBuf::from(format!("/proc/{pid}"));
+        let mut process = Process::default();
+        if !self.mappings_in(&proc, &proc, &mut process) {
+            for thread in other_threads(&proc, pid) {
+                self.mappings_in(&thread, &proc, &mut process);
+            }
+        }
+        if !process.uses.is_empty() {
+            process.command = command_of(pid);
+        }
+        process
+    }
+
+    /// Looks into the descriptors of one thread; true if it had any.
+    fn descriptors_in(&self, thread: &Path, process: &mut Process) -> bool {
         let mut any = false;
         match std::fs::read_dir(thread.join("fd")) {
             Ok(descriptors) => {
@@ -96,15 +119,23 @@ impl Search {
             }
             Err(error) => process.hidden |= error.kind() == io::ErrorKind::PermissionDenied,
         }
+        any
+    }
+
+    /// Looks into the mappings that one thread shows; true if there are any.
+    fn mappings_in(&self, thread: &Path, process_dir: &Path, process: &mut Process) -> bool {
         match std::fs::read(thread.join("maps")) {
             Ok(maps) => {
                 for mapping in maps.split(|&byte| byte == b'\n').filter_map(Mapping::parse) {
                     self.look_at_mapping(&mapping, process_dir, process);
                 }
+                !maps.is_empty()
             }
-            Err(error) => process.hidden |= error.kind() == io::ErrorKind::PermissionDenied,
+            Err(error) => {
+                process.hidden |= error.kind() == io::ErrorKind::PermissionDenied;
+                false
+            }
         }
-        any
     }
 
     fn look_at_descriptor(&self, link: &Path, process: &mut Process) {
@@ -137,7 +168,24 @@ impl Search {
     }
 }
 
+/// What to look into where the first thread shows nothing: it is a kernel thread, or has ended and others have not.
+fn other_threads(proc: &Path, pid: i32) -> Vec<PathBuf> {
+    let threads = std::fs::read_dir(proc.join("task")).into_iter().flatten().filter_map(Result::ok);
+    threads.filter(|it| it.file_name().to_str() != Some(&pid.to_string())).map(|it| it.path()).collect()
+}
+
 impl Process {
+    /// Adds what another look at the same process told.
+    pub(super) fn merge(&mut self, other: Process) {
+        for (place, writable) in other.uses {
+            self.add(place, writable);
+        }
+        self.hidden |= other.hidden;
+        if self.command.is_empty() {
+            self.command = other.command;
+        }
+    }
+
     fn add(&mut self, place: usize, writable: bool) {
         match self.uses.iter_mut().find(|(known, _)| *known == place) {
             Some((_, known)) => *known |= writable,
@@ -225,7 +273,12 @@ mod tests {
         let file = dir.path().join("image");
         std::fs::write(&file, [0; 4096]).unwrap();
         let kind = identify(&file).unwrap().unwrap();
-        let uses = || Search::new(vec![kind]).look_into(own_pid()).uses;
+        let uses = || {
+            let search = Search::new(vec![kind]);
+            let mut process = search.descriptors(own_pid());
+            process.merge(search.mappings(own_pid()));
+            process.uses
+        };
         assert_eq!(uses(), []);
         let reader = OpenOptions::new().read(true).open(&file).unwrap();
         assert_eq!(uses(), [(0, false)]);
@@ -252,13 +305,14 @@ mod tests {
             nix::sys::stat::Mode::empty(),
         )
         .unwrap();
-        assert_eq!(Search::new(vec![kind]).look_into(own_pid()).uses, []);
+        assert_eq!(Search::new(vec![kind]).descriptors(own_pid()).uses, []);
         drop(descriptor);
     }
 
     #[test]
     fn a_process_that_is_gone_is_nothing() {
-        assert_eq!(Search::new(Vec::new()).look_into(i32::MAX), Process::default());
+        assert_eq!(Search::new(Vec::new()).descriptors(i32::MAX), Process::default());
+        assert_eq!(Search::new(Vec::new()).mappings(i32::MAX), Process::default());
         assert_eq!(command_of(i32::MAX), "");
         assert!(all_processes().unwrap().contains(&own_pid()));
     }

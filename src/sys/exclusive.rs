@@ -25,6 +25,7 @@ use crate::Error;
 #[derive(Debug)]
 pub struct ExclusiveHold {
     file: File,
+    complete: bool,
 }
 
 impl ExclusiveHold {
@@ -64,7 +65,20 @@ impl ExclusiveHold {
             let changed = std::io::Error::other("the path leads to another device than before");
             return Err(Error::io(op, &target.canonical, changed));
         }
-        Ok(Some(ExclusiveHold { file }))
+        Ok(Some(ExclusiveHold { file, complete: true }))
+    }
+
+    /// Records how the search made under it ended.
+    pub(super) fn searched(self, complete: bool) -> ExclusiveHold {
+        ExclusiveHold { complete, ..self }
+    }
+
+    /// False if the search that found no users could not see everything: processes of other users (without root),
+    /// of other PID namespaces or hidden by `hidepid`, or the mappings of one that is stuck. Mounts, swap space,
+    /// and what stands on a block device were seen in any case. Worth saying once.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.complete
     }
 }
 

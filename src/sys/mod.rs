@@ -24,4 +24,4 @@ pub mod users;
 
 pub use exclusive::ExclusiveHold;
 pub use target::{Target, TargetKind};
-pub use users::{Survey, User, claim_unused, survey, users_before_claim};
+pub use users::{Survey, User, claim_unused, kernel_users, survey, users_before_claim};

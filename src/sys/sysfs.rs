@@ -40,6 +40,11 @@ impl Sysfs<'_> {
         self.dir_of(device).is_some_and(|dir| dir.is_dir())
     }
 
+    /// True if block devices are listed here at all, so that silence means there is no loop device.
+    pub(super) fn lists_devices(self) -> bool {
+        self.0.join("block").is_dir()
+    }
+
     /// What stands on the device: device mapper, md and bcache devices, the first with their own names.
     pub(super) fn holders(self, device: TargetKind) -> Vec<String> {
         let Some(dir) = self.dir_of(device) else { return Vec::new() };

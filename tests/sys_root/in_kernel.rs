@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use mmpguard::clock;
-use mmpguard::sys::{Target, User};
+use mmpguard::sys::{Target, User, kernel_users};
 
 use crate::host::*;
 
@@ -22,8 +22,10 @@ fn mounted_filesystem(filesystem: &str, mebibytes: u64, options: &[&str]) {
     let expected = [mount_user(&mounted, filesystem, &device.0)];
     assert_eq!(before_claim(&target), expected);
     assert_eq!(at_release(&target), expected);
+    assert_eq!(kernel_users(&target), expected);
     assert_eq!(before_claim(&image.target()), [User::Loop { device: device.0.clone() }]);
     drop(mounted);
+    assert_eq!(kernel_users(&target), []);
     assert_eq!(before_claim(&target), []);
     assert_eq!(at_release(&target), []);
 }
@@ -114,8 +116,11 @@ fn a_loop_over_a_loop_and_over_a_file_is_found() {
     let expected = [User::Loop { device: upper.0.clone() }];
     assert_eq!(before_claim(&lower.target()), expected);
     assert_eq!(at_release(&lower.target()), expected);
-    assert_eq!(before_claim(&image.target()), [User::Loop { device: lower.0.clone() }]);
-    assert_eq!(at_release(&image.target()), [User::Loop { device: lower.0.clone() }]);
+    assert_eq!(kernel_users(&lower.target()), expected);
+    let expected = [User::Loop { device: lower.0.clone() }];
+    assert_eq!(before_claim(&image.target()), expected);
+    assert_eq!(at_release(&image.target()), expected);
+    assert_eq!(kernel_users(&image.target()), expected);
     assert_eq!(before_claim(&upper.target()), []);
 }
 
@@ -171,6 +176,7 @@ fn swap_space_is_named() {
     let off = Off(&device.0);
     assert_eq!(before_claim(&device.target()), [User::Swap]);
     assert_eq!(at_release(&device.target()), [User::Swap]);
+    assert_eq!(kernel_users(&device.target()), [User::Swap]);
     drop(off);
     assert_eq!(before_claim(&device.target()), []);
 }
@@ -191,10 +197,12 @@ fn a_mount_in_another_namespace_is_named() {
         .unwrap();
     elsewhere.until_it_sleeps();
     assert_eq!(before_claim(&device.target()), [mount_user(&mounted, "ext4", &device.0)], "said once");
+    assert_eq!(kernel_users(&device.target()), [mount_user(&mounted, "ext4", &device.0)], "said once");
     run("umount", &[mounted.0.to_str().unwrap()]);
     let expected = [User::MountElsewhere { pid: elsewhere.pid(), command: "sleep".to_owned(), dir }];
     assert_eq!(before_claim(&device.target()), expected);
     assert_eq!(at_release(&device.target()), expected);
+    assert_eq!(kernel_users(&device.target()), expected);
     drop(elsewhere);
     assert_eq!(at_release(&device.target()), []);
 }
@@ -231,6 +239,7 @@ fn partitions_and_their_disk_stand_for_each_other() {
     let mounted = Mounted::new(&partition, &image);
     let mount = mount_user(&mounted, "ext4", &partition);
     assert_eq!(before_claim(&device.target()), [through_part(mount.clone())]);
+    assert_eq!(kernel_users(&device.target()), [through_part(mount.clone())]);
     assert_eq!(before_claim(&part), [mount]);
     drop(mounted);
 

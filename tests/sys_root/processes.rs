@@ -12,7 +12,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 
 use mmpguard::clock;
-use mmpguard::sys::{TargetKind, User, claim_unused, survey, users_before_claim};
+use mmpguard::sys::{TargetKind, User, claim_unused, kernel_users, survey, users_before_claim};
 
 use crate::host::*;
 
@@ -135,7 +135,51 @@ fn a_survey_says_whether_it_is_complete() {
     let pids = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let pids: Vec<_> = pids.filter(|it| it.file_name().to_string_lossy().parse::<i32>().is_ok()).collect();
     eprintln!("a survey took {took:?} with {} processes", pids.len());
-    assert_eq!(found.complete, !pids.iter().any(|pid| denied(pid.path().join("maps"))));
+    // Of the first PID namespace; /proc shows only what is below its own.
+    let first = std::fs::read_link("/proc/self/ns/pid").unwrap() == Path::new("pid:[4026531836]");
+    let complete = first && !pids.iter().any(|pid| denied(pid.path().join("maps")));
+    assert_eq!(found.complete, complete);
+    if let Ok(hold) = claim_unused(&device.target(), &[]).unwrap() {
+        assert_eq!(hold.complete(), complete);
+    }
+}
+
+/// In a container without the host's sysfs no device is said to be unused. The scan runs in a process with a
+/// mount namespace of its own, where an empty directory covers them: this test binary once more.
+#[test]
+fn without_sysfs_there_is_no_release() {
+    need!("losetup", "unshare", "mount");
+    const DEVICE: &str = "MMPGUARD_TEST_BARE_DEVICE";
+    if let Some(device) = std::env::var_os(DEVICE) {
+        let target = mmpguard::sys::Target::of(Path::new(&device)).unwrap();
+        for error in [users_before_claim(&target, &[]).unwrap_err(), claim_unused(&target, &[]).unwrap_err()]
+        {
+            println!("REFUSED {error}");
+        }
+        println!("KERNEL {:?}", kernel_users(&target));
+        return;
+    }
+    let image = Image::new(8);
+    let device = Loop::over(&image.path);
+    let this = std::env::current_exe().unwrap();
+    let bare = |hide: &str| {
+        let script = format!("{hide} && exec \"$0\" --exact --nocapture processes::{NAME}");
+        let output = Command::new("unshare")
+            .args(["-m", "--propagation", "private", "sh", "-c", &script])
+            .arg(&this)
+            .env(DEVICE, &device.0)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text} {}", String::from_utf8_lossy(&output.stderr));
+        text
+    };
+    const NAME: &str = "without_sysfs_there_is_no_release";
+    let text = bare("mount -t tmpfs none /sys");
+    assert_eq!(text.matches("REFUSED").count(), 2, "{text}");
+    assert_eq!(text.matches("is missing; mount sysfs on /sys").count(), 2, "{text}");
+    assert!(text.contains(r#"Unseen { what: "a device that stands on it" }"#), "{text}");
+    assert!(text.contains(r#"Unseen { what: "a loop device" }"#), "{text}");
 }
 
 /// A process stuck in the kernel must not keep the search: here the filesystem that the backing file lies on is frozen,
@@ -170,12 +214,17 @@ fn a_hung_writer_does_not_hang_the_search() {
     let before = clock::mono();
     let users = before_claim(&device.target());
     let took = clock::mono().since(before);
+    let before = clock::mono();
+    let in_kernel = [kernel_users(&device.target()), kernel_users(&lower.target())];
+    let took_in_kernel = clock::mono().since(before);
+    let expected = [vec![], vec![mount_user(&mounted, "ext4", &lower.0)]];
     drop(thaw);
     let _ = writer.kill();
     let _ = writer.wait();
     assert_eq!(users, [User::Process { pid, command: "dd".to_owned(), writable: true }]);
-    eprintln!("the search took {took:?} beside a hung writer");
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert_eq!(in_kernel, expected);
+    eprintln!("the search took {took:?} beside a hung writer, two in the kernel {took_in_kernel:?}");
+    assert!(took < Duration::from_secs(3) && took_in_kernel < Duration::from_secs(4), "{took:?}");
 }
 
 /// A process with a descriptor on a file server that answers nothing: a FUSE filesystem that nobody serves.

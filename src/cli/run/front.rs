@@ -24,6 +24,7 @@ use crate::driver::cell::{CellState, LeaseCell};
 use crate::format::name::escape;
 use crate::keeper::message::Socket;
 use crate::keeper::{FromKeeper, KeeperHandle, ToKeeper, Why};
+use crate::sys::Target;
 use crate::sys::signals::heeded;
 use crate::sys::spawn::CommandEnd;
 use crate::sys::terminal::Terminal;
@@ -58,7 +59,7 @@ enum Phase {
 pub(super) struct Front<'a> {
     arguments: &'a Run,
     signals: SignalFd,
-    cell: LeaseCell,
+    watched: Watched,
     driver_pid: Pid,
     driver: Option<Socket>,
     keeper: KeeperHandle,
@@ -75,6 +76,14 @@ pub(super) struct Front<'a> {
     refused: bool,
 }
 
+/// What the front may look at without touching the device.
+pub(super) struct Watched {
+    /// The lease.
+    pub(super) cell: LeaseCell,
+    /// Which node it is; none if the path leads nowhere.
+    pub(super) target: Option<Target>,
+}
+
 /// Blocks what is to be handled and gives the descriptor it is read from.
 pub(super) fn signals() -> io::Result<SignalFd> {
     // What was ignored at our start (nohup, a script's `&`) stays ignored, for the command too.
@@ -87,7 +96,7 @@ impl<'a> Front<'a> {
     pub(super) fn new(
         arguments: &'a Run,
         signals: SignalFd,
-        cell: LeaseCell,
+        watched: Watched,
         driver_pid: Pid,
         driver: Socket,
         keeper: KeeperHandle,
@@ -95,7 +104,7 @@ impl<'a> Front<'a> {
         Front {
             arguments,
             signals,
-            cell,
+            watched,
             driver_pid,
             driver: Some(driver),
             keeper,
@@ -250,7 +259,7 @@ impl<'a> Front<'a> {
             output::complain("the guarding process ended while it claimed; nothing was started");
             return Some(exit::RUN_OTHER);
         }
-        if self.cell.state() == CellState::Released {
+        if self.watched.cell.state() == CellState::Released {
             return Some(self.code); // its last message is lost, its last deed is not
         }
         // The keeper fences, and its report is told.

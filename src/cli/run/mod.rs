@@ -17,13 +17,15 @@ use std::process::ExitCode;
 use nix::unistd::Pid;
 
 use self::driver_process::Driver;
-use self::front::Front;
+use self::front::{Front, Watched};
 use super::args::Run;
 use super::{exit, output};
 use crate::driver::cell::LeaseCell;
 use crate::keeper::message::Socket;
 use crate::keeper::{DriverPipe, KeeperHandle, KeeperSpec};
+use crate::sys::Target;
 use crate::sys::process;
+use crate::sys::realtime::spare_from_oom;
 use crate::sys::spawn::{Descriptors, Place, fork_process};
 
 pub(super) fn run(arguments: &Run) -> ExitCode {
@@ -42,6 +44,8 @@ fn start(arguments: &Run) -> std::io::Result<Front<'_>> {
     process::become_subreaper()?;
     let signals = front::signals()?;
     let cell = LeaseCell::new()?;
+    // Whatever is wrong with the path, the driver says it.
+    let target = Target::of(&arguments.device).ok();
     let (pipe, driver_pipe) = DriverPipe::new()?;
     let (ours, theirs) = Socket::pair()?;
     let keep = [pipe.as_fd().as_raw_fd(), theirs.as_fd().as_raw_fd()];
@@ -57,7 +61,11 @@ fn start(arguments: &Run) -> std::io::Result<Front<'_>> {
         command: arguments.command.clone(),
     })
     .inspect_err(|_| kill(driver))?;
-    Ok(Front::new(arguments, signals, cell, driver, ours, keeper))
+    // After the forks: the command must not inherit it.
+    if let Err(error) = spare_from_oom() {
+        tracing::debug!(%error, "front");
+    }
+    Ok(Front::new(arguments, signals, Watched { cell, target }, driver, ours, keeper))
 }
 
 fn kill(pid: Pid) {

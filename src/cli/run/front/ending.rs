@@ -14,6 +14,7 @@ use crate::clock;
 use crate::format::name::escape;
 use crate::keeper::Why;
 use crate::sys::cgroup::Cgroup;
+use crate::sys::kernel_users;
 use crate::sys::process::{self, Left};
 
 /// How long what was killed by our own hand is waited for.
@@ -33,6 +34,7 @@ impl Front<'_> {
         output::complain(&format!(
             "{device}: protection lost: {reason}; the command was killed ({killed} processes)"
         ));
+        self.tell_kernel_users();
         if still_there_count > 0 {
             let names: Vec<_> = still_there
                 .iter()
@@ -42,6 +44,19 @@ impl Front<'_> {
                 "{still_there_count} killed processes still hang in I/O and end with it; \
                  do not use the device elsewhere on this host's word alone: {}",
                 names.join(", ")
+            ));
+        }
+    }
+
+    /// A command may have left what no kill ends: a mount, swap, a loop device. The device itself is not touched.
+    fn tell_kernel_users(&self) {
+        let users = self.watched.target.as_ref().map(kernel_users).unwrap_or_default();
+        if !users.is_empty() {
+            let users: Vec<_> = users.iter().map(ToString::to_string).collect();
+            output::complain(&format!(
+                "this host still uses the device, and may still write to it: {}; \
+                 reboot it without a sync before anybody else uses the device",
+                users.join(", ")
             ));
         }
     }
