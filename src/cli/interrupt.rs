@@ -1,9 +1,11 @@
-//! Signals as something to ask about, so that a wait can be ended cleanly.
+//! Signals as something to ask about, so that a wait can be ended cleanly. One that was ignored at the start (nohup,
+//! `&` in a script) stays ignored.
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::error::Error;
+use crate::sys::signals;
 
 /// The signals that end a wait.
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
@@ -14,7 +16,7 @@ pub(super) struct Interrupt(SignalFd);
 impl Interrupt {
     /// Starts listening.
     pub(super) fn listen() -> Result<Self, Error> {
-        let signals: SigSet = ENDING.into_iter().collect();
+        let signals = signals::heeded(&ENDING);
         let fail = |errno: nix::errno::Errno| Error::Argument(format!("cannot listen for signals: {errno}"));
         signals.thread_block().map_err(fail)?;
         SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)

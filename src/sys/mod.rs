@@ -14,6 +14,7 @@ pub mod mountinfo;
 pub mod process;
 pub mod realtime;
 pub mod shared;
+pub mod signals;
 pub mod spawn;
 mod swaps;
 mod sysfs;
