@@ -142,10 +142,41 @@ pub fn check_interval_for(outage: Duration) -> Result<u16, Duration> {
         .ok_or_else(|| lease(MAX_CHECK_INTERVAL_S))
 }
 
+/// What a claim finds, as far as its length depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A clean mark.
+    Clean,
+    /// A clean mark under a journal that needs recovery: it may lie.
+    DoubtfulClean,
+    /// A live sequence that stands still.
+    Still,
+}
+
+/// How long a claim by `mmp` takes if nobody stirs, from the ask. `ours_s` is the C of the claimer himself; what the
+/// block shows counts for the watch before our claim, never for the claim itself, which stands there instead of it.
+#[must_use]
+pub fn claim(found: Found, superblock: u16, on_disk: u16, ours_s: u16) -> Duration {
+    let watched_s = taker_check_interval_s(superblock, on_disk).max(ours_s);
+    let standing = wait(taker_check_interval_s(superblock, 0).max(ours_s));
+    match found {
+        Found::Clean => standing,
+        Found::DoubtfulClean => doubtful_clean_watch(watched_s) + NATIVE_MARGIN + standing,
+        Found::Still => live_watch(watched_s, standing) + NATIVE_MARGIN + standing,
+    }
+}
+
+/// How long a block that is not clean must stand still before a claim that then stands for `standing`: two of its
+/// waits in all.
+#[must_use]
+pub fn live_watch(check_interval_s: u16, standing: Duration) -> Duration {
+    wait(check_interval_s) * 2 - standing
+}
+
 /// What follows from a check interval, for administrators and cluster managers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Consequences {
-    /// C itself, in seconds.
+    /// C itself, a taker's, in seconds.
     pub check_interval_s: u16,
     /// A claim by `mmp` on a clean device, in seconds (the kernel's own takes 0).
     pub clean_claim_s: f64,
@@ -160,18 +191,26 @@ pub struct Consequences {
 }
 
 impl Consequences {
-    /// Computes them.
+    /// Computes them for a C that superblock, block and claimer agree on.
     #[must_use]
     pub fn of(check_interval_s: u16) -> Self {
-        let wait_s = wait_s(check_interval_s);
-        let longest_watch = doubtful_clean_watch(check_interval_s) + NATIVE_MARGIN;
+        Self::for_claimer(check_interval_s, check_interval_s, check_interval_s)
+    }
+
+    /// Computes them for a claimer whose own C is `ours_s`, where the superblock and the block show these intervals.
+    #[must_use]
+    pub fn for_claimer(superblock: u16, on_disk: u16, ours_s: u16) -> Self {
+        let check_interval_s = taker_check_interval_s(superblock, on_disk).max(ours_s);
+        let takes = |found| claim(found, superblock, on_disk, ours_s);
+        let holder_s = on_disk.max(ours_s);
         Consequences {
             check_interval_s,
-            clean_claim_s: wait(check_interval_s).as_secs_f64(),
-            crash_claim_s: (wait(check_interval_s) * 2 + NATIVE_MARGIN).as_secs_f64(),
-            crash_mount_s: 2 * wait_s,
-            outage_survived_s: lease_s(check_interval_s),
-            start_timeout_s: longest_watch.as_secs() + 1 + wait_s + START_RESERVE_S,
+            clean_claim_s: takes(Found::Clean).as_secs_f64(),
+            crash_claim_s: takes(Found::Still).as_secs_f64(),
+            crash_mount_s: 2 * wait_s(check_interval_s),
+            // By the C that a holder writes, whatever the superblock says.
+            outage_survived_s: lease_s(holder_s),
+            start_timeout_s: takes(Found::DoubtfulClean).as_secs() + 1 + START_RESERVE_S,
         }
     }
 }
@@ -248,6 +287,19 @@ mod tests {
         assert_eq!(taker_check_interval_s(1, 0), 5);
         assert_eq!(taker_check_interval_s(30, 7), 30);
         assert_eq!(taker_check_interval_s(1, u16::MAX), u16::MAX);
+    }
+
+    /// The block's own C prolongs the watch of what it shows, not a claim on a clean device.
+    #[test]
+    fn a_claim_takes_as_long_as_what_it_finds() {
+        let seconds = |found, superblock, on_disk| claim(found, superblock, on_disk, 5).as_secs_f64();
+        assert!((seconds(Found::Clean, 1, 30) - 11.0).abs() < 1e-9);
+        assert!((seconds(Found::Clean, 30, 5) - 61.0).abs() < 1e-9);
+        assert!((seconds(Found::DoubtfulClean, 1, 5) - 57.5).abs() < 1e-9);
+        assert!((seconds(Found::DoubtfulClean, 1, 30) - 134.5).abs() < 1e-9);
+        assert!((seconds(Found::Still, 1, 30) - 123.5).abs() < 1e-9);
+        let consequences = Consequences::for_claimer(30, 5, 5);
+        assert_eq!((consequences.outage_survived_s, consequences.crash_mount_s), (11, 122));
     }
 
     #[test]

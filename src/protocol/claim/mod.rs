@@ -258,7 +258,7 @@ impl Claim {
     /// its last write: its holder needs the second one to stop what he protects. Our claim stands for a wait of our
     /// own C only, which may be the shorter one; what is missing is watched before.
     fn watch_of_live(&self, check_interval_s: u16, context: &Context) -> Duration {
-        self.watch_of(timing::wait(check_interval_s) * 2 - self.standing_wait(context))
+        self.watch_of(timing::live_watch(check_interval_s, self.standing_wait(context)))
     }
 
     fn watch_of(&self, wait: Duration) -> Duration {
