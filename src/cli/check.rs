@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::args::Check;
+use super::exit;
 use super::interrupt::Interrupt;
+use super::output::{self, Outcome};
 use super::progress::Progress;
-use super::render::{self, PeerReport, SCHEMA};
-use super::{exit, output};
+use super::render::{self, PeerReport};
 use crate::driver::{self, Place};
 use crate::error::Error;
 use crate::protocol::timing::{self, Consequences};
@@ -19,11 +20,8 @@ use crate::sys::users;
 
 #[derive(Debug, Serialize)]
 struct Report {
-    schema: u32,
-    device: String,
-    state: &'static str,
-    exit_code: u8,
-    message: String,
+    #[serde(flatten)]
+    outcome: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<PeerReport>,
     /// A claim begun now would hold the device so long from now.
@@ -31,19 +29,21 @@ struct Report {
     safe_after_s: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     users: Vec<users::User>,
+    /// All of it, for a person.
+    #[serde(skip)]
+    text: String,
 }
 
 pub(super) fn run(arguments: &Check) -> ExitCode {
     let report = match look(arguments) {
         Ok(report) => report,
-        Err(error) => match told(arguments, &error) {
-            Some(report) => report,
-            None => return output::failure(&error, arguments.json),
-        },
+        // What a refusal tells is a finding here, no failure.
+        Err(error) if arguments.json || is_finding(&error) => of_error(arguments, &error),
+        Err(error) => return output::failure(&error),
     };
-    let code = ExitCode::from(report.exit_code);
+    let code = ExitCode::from(report.outcome.exit_code);
     let wrote =
-        if arguments.json { output::json(&report) } else { output::text(&format!("{}\n", report.message)) };
+        if arguments.json { output::json(&report) } else { output::text(&format!("{}\n", report.text)) };
     if wrote == ExitCode::from(exit::DONE) { code } else { wrote }
 }
 
@@ -53,9 +53,8 @@ fn look(arguments: &Check) -> Result<Report, Error> {
     // On the host that uses it there is nothing to wait for.
     let used = users::users_before_claim(place.target(), &[])?;
     if !used.is_empty() {
-        let texts: Vec<_> = used.iter().map(ToString::to_string).collect();
-        let message = format!("{}: in use on this host: {}", render::shown(path), texts.join(", "));
-        let report = report(arguments, "in_use_here", exit::IN_USE, message);
+        let users = used.iter().map(ToString::to_string).collect();
+        let report = of_error(arguments, &Error::UsedHere { path: path.clone(), users });
         return Ok(Report { users: used, ..report });
     }
     let interrupt = Interrupt::listen()?;
@@ -71,7 +70,8 @@ fn look(arguments: &Check) -> Result<Report, Error> {
     Ok(match quiet? {
         Quiet::Clean { by } => {
             let message = format!("{}: free: cleanly left by {}", render::shown(path), render::peer(&by));
-            Report { peer: Some((&by).into()), ..report(arguments, "free", exit::DONE, message) }
+            let outcome = Outcome::new(path, "free", exit::DONE, message);
+            Report { peer: Some((&by).into()), ..report(outcome, None) }
         }
         Quiet::Dead { was, unchanged } => dead(arguments, &place, &was, unchanged),
     })
@@ -81,40 +81,38 @@ fn dead(arguments: &Check, place: &Place, was: &Peer, unchanged: Duration) -> Re
     let superblock_s = place.superblock().mmp_update_interval_s;
     let consequences = Consequences::of(timing::taker_check_interval_s(superblock_s, was.check_interval_s));
     let message = format!(
-        "{}: not clean, and its holder seems dead: no beat for {}\n  last named: {}\n  \
-         a claim by mmp is safe after {:.1} s from its start, a kernel mount after {} s; both wait by themselves",
+        "{}: not clean, and its holder seems dead: no beat for {}",
         render::shown(&arguments.device),
-        render::seconds(unchanged),
-        render::peer(was),
-        consequences.crash_claim_s,
-        consequences.crash_mount_s,
+        render::seconds(unchanged)
     );
-    let report = report(arguments, "holder_dead", exit::HOLDER_DEAD, message);
-    Report { peer: Some(was.into()), safe_after_s: Some(consequences.crash_claim_s), ..report }
+    let advice = format!(
+        "a claim by mmp is safe after {:.1} s from its start, a kernel mount after {} s; both wait by themselves",
+        consequences.crash_claim_s, consequences.crash_mount_s
+    );
+    let outcome = Outcome::new(&arguments.device, "holder_dead", exit::HOLDER_DEAD, message);
+    let report = report(outcome.advise(advice), Some(was));
+    Report { safe_after_s: Some(consequences.crash_claim_s), ..report }
 }
 
-/// What a refusal tells is a finding here, no failure.
-fn told(arguments: &Check, error: &Error) -> Option<Report> {
-    let (state, peer) = match error {
-        Error::Refused { refusal: Refusal::InUse { by, .. }, .. } => ("in_use", Some(by)),
-        Error::Refused { refusal: Refusal::Fsck { by }, .. } => ("fsck", Some(by)),
-        Error::Refused { refusal: Refusal::Damaged { .. } | Refusal::UnknownSequence { .. }, .. }
-        | Error::Damaged { .. } => ("damaged", None),
-        _ => return None,
-    };
-    let report = report(arguments, state, exit::number(error), render::error(error));
-    Some(Report { peer: peer.map(PeerReport::from), ..report })
-}
-
-fn report(arguments: &Check, state: &'static str, exit_code: u8, message: String) -> Report {
-    Report {
-        schema: SCHEMA,
-        device: render::shown(&arguments.device),
-        state,
-        exit_code,
-        message,
-        peer: None,
-        safe_after_s: None,
-        users: Vec::new(),
+fn is_finding(error: &Error) -> bool {
+    match error {
+        Error::Damaged { .. } => true,
+        Error::Refused { refusal, .. } => matches!(
+            refusal,
+            Refusal::InUse { .. }
+                | Refusal::Fsck { .. }
+                | Refusal::Damaged { .. }
+                | Refusal::UnknownSequence { .. }
+        ),
+        _ => false,
     }
+}
+
+fn of_error(arguments: &Check, error: &Error) -> Report {
+    report(Outcome::of(&arguments.device, error), render::named(error))
+}
+
+fn report(outcome: Outcome, peer: Option<&Peer>) -> Report {
+    let text = render::lines(&outcome.message, peer, outcome.advice.as_deref());
+    Report { outcome, peer: peer.map(PeerReport::from), safe_after_s: None, users: Vec::new(), text }
 }

@@ -16,7 +16,7 @@ pub(super) const DAMAGED: u8 = 3;
 pub(super) const IO: u8 = 4;
 /// Protection was lost.
 pub(super) const LOST: u8 = 5;
-/// A signal ended it.
+/// A signal ended it, or a change of the filesystem's settings under the watch: it may be tried again.
 pub(super) const INTERRUPTED: u8 = 6;
 /// Not supported here, or MMP is not enabled.
 pub(super) const UNSUPPORTED: u8 = 7;
@@ -52,8 +52,8 @@ pub(super) const ALL: [(u8, &str); 11] = [
     (DAMAGED, "the MMP block or the superblock is damaged or unknown"),
     (IO, "the system refused an operation"),
     (LOST, "protection was lost"),
-    (INTERRUPTED, "interrupted by a signal"),
-    (UNSUPPORTED, "not supported here, or MMP is not enabled"),
+    (INTERRUPTED, "interrupted by a signal, or the filesystem's settings changed meanwhile: try again"),
+    (UNSUPPORTED, "not supported here, or MMP is not enabled (any more)"),
     (HOLDER_DEAD, "not clean, and the holder seems dead (check)"),
     (FSCK, "marked by e2fsck"),
     (DEMO_FAILED, "a step did not come out as told (demo)"),
@@ -61,7 +61,7 @@ pub(super) const ALL: [(u8, &str); 11] = [
 
 /// What `run` says instead: its command's status, or one of these.
 pub(super) const RUN: [(u8, &str); 8] = [
-    (RUN_OTHER, "anything else, such as interrupted or MMP not enabled"),
+    (RUN_OTHER, "anything else, such as interrupted (as 6) or MMP not enabled (as 7)"),
     (RUN_IN_USE, "in use, here or elsewhere, or marked by e2fsck"),
     (RUN_USAGE, "the command line cannot be meant"),
     (RUN_DAMAGED, "the MMP block or the superblock is damaged or unknown"),

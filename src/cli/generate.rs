@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &Generate) -> ExitCode {
     });
     match written {
         Ok(()) => ExitCode::from(exit::DONE),
-        Err(source) => output::failure(&Error::io("write", &arguments.into, source), false),
+        Err(source) => output::failure(&Error::io("write", &arguments.into, source)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writing results. A reader who closed the pipe early is no error; a full disk is.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -9,12 +10,37 @@ use super::exit;
 use super::render::{self, SCHEMA};
 use crate::error::Error;
 
-/// A failed verb as JSON.
+/// How a verb came out: these keys stand in every report of `check`, and in every failure.
 #[derive(Debug, Serialize)]
-struct Failure {
+pub(super) struct Outcome {
     schema: u32,
-    error: String,
-    exit_code: u8,
+    device: String,
+    state: &'static str,
+    pub(super) exit_code: u8,
+    /// One line.
+    pub(super) message: String,
+    /// What to do next, where there is something. One line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) advice: Option<String>,
+}
+
+impl Outcome {
+    /// Of `device`: `message` names it.
+    pub(super) fn new(device: &Path, state: &'static str, exit_code: u8, message: String) -> Self {
+        Outcome { schema: SCHEMA, device: render::shown(device), state, exit_code, message, advice: None }
+    }
+
+    /// With what to do next.
+    pub(super) fn advise(self, advice: String) -> Self {
+        Outcome { advice: Some(advice), ..self }
+    }
+
+    /// Of an error.
+    pub(super) fn of(device: &Path, error: &Error) -> Self {
+        let outcome =
+            Outcome::new(device, render::state(error), exit::number(error), render::headline(error));
+        Outcome { advice: render::advice(error), ..outcome }
+    }
 }
 
 /// Writes `report` as one JSON document.
@@ -37,14 +63,15 @@ pub(super) fn text(text: &str) -> ExitCode {
     }
 }
 
-/// Tells an error, as text or JSON, and gives its exit code.
-pub(super) fn failure(error: &Error, as_json: bool) -> ExitCode {
-    if as_json {
-        let report = Failure { schema: SCHEMA, error: render::error(error), exit_code: exit::number(error) };
-        json(&report);
-    } else {
-        complain(&render::error(error));
-    }
+/// Tells an error on standard error, and gives its exit code.
+pub(super) fn failure(error: &Error) -> ExitCode {
+    complain(&render::error(error));
+    exit::code(error)
+}
+
+/// As [`failure`], as JSON on standard output.
+pub(super) fn json_failure(device: &Path, error: &Error) -> ExitCode {
+    json(&Outcome::of(device, error));
     exit::code(error)
 }
 

@@ -9,9 +9,10 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
 use crate::clock::{self, Wall};
-use crate::error::Error;
+use crate::error::{Error, Kind};
+use crate::format::SuperblockError;
 use crate::format::name::escape;
-use crate::protocol::{Peer, Refusal};
+use crate::protocol::{Change, Peer, Refusal, describe};
 
 /// The version of every JSON report's schema.
 pub(super) const SCHEMA: u32 = 1;
@@ -93,45 +94,74 @@ pub(super) fn peer(peer: &Peer) -> String {
     )
 }
 
-/// An error as a person reads it: what, where, and what to do next.
+/// An error as a person reads it: what, where, whom the block names, and what to do next.
 pub(super) fn error(error: &Error) -> String {
-    match advice(error) {
-        Some(advice) => format!("{}\n  {advice}", headline(error)),
-        None => headline(error),
-    }
+    lines(&headline(error), named(error), advice(error).as_deref())
 }
 
-fn headline(error: &Error) -> String {
+/// A finding as a person reads it: one line, then whom the block names and what to do next.
+pub(super) fn lines(message: &str, named: Option<&Peer>, advice: Option<&str>) -> String {
+    let named = named.map(|by| format!("\n  last named: {}", peer(by))).unwrap_or_default();
+    let advice = advice.map(|advice| format!("\n  {advice}")).unwrap_or_default();
+    format!("{message}{named}{advice}")
+}
+
+/// What, where and why, in one line.
+pub(super) fn headline(error: &Error) -> String {
     match error {
-        Error::Refused { path, refusal: Refusal::InUse { by, after } } => format!(
-            "{}: in use elsewhere: its MMP block changed after {}\n  last named: {}",
-            shown(path),
-            seconds(*after),
-            peer(by)
-        ),
-        Error::Refused { path, refusal: Refusal::Fsck { by } } => {
-            format!("{}: e2fsck is at work on it, or died at it\n  last named: {}", shown(path), peer(by))
+        Error::Refused { path, refusal } => {
+            format!("{}: {}", shown(path), escape(describe::reason(refusal).as_bytes()))
         }
         other => escape(other.to_string().as_bytes()),
     }
 }
 
-fn advice(error: &Error) -> Option<String> {
+/// Whom the block names, if that is why.
+pub(super) fn named(error: &Error) -> Option<&Peer> {
+    match error {
+        Error::Refused { refusal, .. } => refusal.peer(),
+        _ => None,
+    }
+}
+
+/// The `state` of a JSON report of an error.
+pub(super) fn state(error: &Error) -> &'static str {
+    match (error.kind(), error) {
+        (Kind::InUse, Error::UsedHere { .. }) => "in_use_here",
+        (Kind::InUse, _) => "in_use",
+        (Kind::Fsck, _) => "fsck",
+        (Kind::Damaged, _) => "damaged",
+        (Kind::Unsupported, Error::Superblock { source: SuperblockError::NotEnabled, .. }) => "not_enabled",
+        (Kind::Unsupported, _) => "unsupported",
+        (Kind::Interrupted, _) => "interrupted",
+        (Kind::Io | Kind::Usage | Kind::Lost, _) => "error",
+    }
+}
+
+/// What to do next, in one line.
+pub(super) fn advice(error: &Error) -> Option<String> {
     let text = match error {
         Error::Refused { refusal: Refusal::InUse { by, .. }, .. } => format!(
             "stop it on node {} first, or wait for it with --wait; if that node is dead its beats would have ended",
             quoted(by.node.to_string())
         ),
-        Error::Refused { refusal: Refusal::Fsck { by }, .. } => format!(
-            "no watching proves an e2fsck dead: look on node {}; if none runs there, `tune2fs -f -E clear_mmp` clears it",
-            quoted(by.node.to_string())
+        Error::Refused { path, refusal: Refusal::Fsck { by } } => format!(
+            "no watching proves an e2fsck dead: look on node {}; if none runs there, `tune2fs -f -E clear_mmp {}` clears it",
+            quoted(by.node.to_string()),
+            shown(path)
         ),
-        Error::UsedHere { .. } => "end that use first; nothing was claimed".to_owned(),
+        Error::UsedHere { .. } => "end that use first".to_owned(),
         Error::ReadOnly { .. } => "`show` and `check` work on it; to hold it make it writable".to_owned(),
-        Error::Damaged { .. }
-        | Error::Refused { refusal: Refusal::Damaged { .. } | Refusal::UnknownSequence { .. }, .. } => {
-            "make sure that no host uses it, then `e2fsck -f` repairs the block; nothing was written"
-                .to_owned()
+        Error::Damaged { path, .. } | Error::Refused { path, refusal: Refusal::Damaged { .. } } => {
+            format!("make sure that no host uses it, then `e2fsck -f {}` repairs the block", shown(path))
+        }
+        // e2fsck itself refuses such a block, and names this.
+        Error::Refused { path, refusal: Refusal::UnknownSequence { .. } } => format!(
+            "make sure that no host uses it, then `tune2fs -f -E clear_mmp {}` clears the block; e2fsck refuses it",
+            shown(path)
+        ),
+        Error::Refused { refusal: Refusal::Changed { change: Change::Settings, .. }, .. } => {
+            "try again: the next claim goes by the new settings".to_owned()
         }
         Error::Lost { .. } => {
             "whatever used the device was stopped; before using it again see what the other host did with it"
@@ -163,6 +193,8 @@ fn age_s(at: Wall) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::BlockDamage;
+    use crate::protocol::FailureKind;
 
     #[test]
     fn lengths_of_time_read_well() {
@@ -175,5 +207,24 @@ mod tests {
     fn stamps_out_of_range_are_shown_as_such() {
         assert!(when(Wall(u64::MAX)).contains("out of range"));
         assert!(age(Wall(u64::MAX)).contains("ahead"));
+    }
+    #[test]
+    fn advice_names_the_device_and_is_one_line() {
+        let path = || Path::new("/dev/sdx1").to_owned();
+        let told = |refusal| {
+            let error = Error::Refused { path: path(), refusal };
+            (headline(&error), advice(&error).expect("has advice"))
+        };
+        let (message, advice) = told(Refusal::UnknownSequence { seq: 0xE24D_4D51 });
+        assert!(message.starts_with("/dev/sdx1: ") && message.contains("0xe24d4d51"), "{message}");
+        assert!(advice.contains("`tune2fs -f -E clear_mmp /dev/sdx1`"), "{advice}");
+        let (_, advice) = told(Refusal::Damaged { damage: BlockDamage::Magic { found: 0 } });
+        assert!(advice.contains("`e2fsck -f /dev/sdx1`") && !advice.contains("written"), "{advice}");
+        let (message, advice) =
+            told(Refusal::Changed { what: "its MMP interval was changed".into(), change: Change::Settings });
+        assert!(message.contains("interval") && advice.contains("try again"), "{message} {advice}");
+        let refusal = Refusal::Io { what: "too\nshort".into(), kind: FailureKind::TooShort };
+        let error = Error::Refused { path: path(), refusal };
+        assert_eq!((headline(&error).as_str(), state(&error)), ("/dev/sdx1: too\\x0ashort", "damaged"));
     }
 }

@@ -10,7 +10,7 @@ use super::output;
 use super::render::{self, PeerReport, SCHEMA};
 use crate::driver::Place;
 use crate::error::Error;
-use crate::protocol::timing::{self, Consequences};
+use crate::protocol::timing::{self, Consequences, Found};
 use crate::protocol::{Peer, Sequence};
 
 #[derive(Debug, Serialize)]
@@ -35,7 +35,12 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Timing {
     wait_s: u64,
+    /// A live holder refuses a claim within this time if he beats at least every `peer_interval_s`.
     refusal_s: f64,
+    /// The longest interval that superblock or block let expect of him.
+    peer_interval_s: f64,
+    /// A claim by mmp begun now, if nobody stirs; none where no wait helps.
+    claim_now_s: Option<f64>,
     #[serde(flatten)]
     consequences: Consequences,
 }
@@ -44,7 +49,8 @@ pub(super) fn run(arguments: &Show) -> ExitCode {
     match look(arguments) {
         Ok(report) if arguments.json => output::json(&report),
         Ok(report) => output::text(&text(&report)),
-        Err(error) => output::failure(&error, arguments.json),
+        Err(error) if arguments.json => output::json_failure(&arguments.device, &error),
+        Err(error) => output::failure(&error),
     }
 }
 
@@ -56,17 +62,18 @@ fn look(arguments: &Show) -> Result<Report, Error> {
         .decode(&image)
         .map_err(|damage| Error::Damaged { path: arguments.device.clone(), damage })?;
     let superblock = place.superblock();
-    let state = match Sequence::from(block.seq) {
-        Sequence::Live(_) => "live_or_unclean",
-        Sequence::Clean => "clean",
-        Sequence::Fsck => "fsck",
+    let doubtful = superblock.in_use_or_unclean();
+    let (state, found) = match Sequence::from(block.seq) {
+        Sequence::Live(_) => ("live_or_unclean", Some(Found::Still)),
+        Sequence::Clean if doubtful => ("clean", Some(Found::DoubtfulClean)),
+        Sequence::Clean => ("clean", Some(Found::Clean)),
+        Sequence::Fsck => ("fsck", None),
         Sequence::Unknown(seq) => {
             let refusal = crate::protocol::Refusal::UnknownSequence { seq };
             return Err(Error::Refused { path: arguments.device.clone(), refusal });
         }
     };
     let update_interval_s = timing::update_interval_s(superblock.mmp_update_interval_s);
-    let check_interval_s = timing::taker_check_interval_s(update_interval_s, block.check_interval_s);
     Ok(Report {
         schema: SCHEMA,
         device: render::shown(&arguments.device),
@@ -74,7 +81,7 @@ fn look(arguments: &Show) -> Result<Report, Error> {
         read_only: place.device().is_read_only(),
         filesystem_uuid: uuid(&superblock.uuid),
         filesystem_label: superblock.volume_name.to_string(),
-        needs_recovery_or_mounted: superblock.in_use_or_unclean(),
+        needs_recovery_or_mounted: doubtful,
         block_bytes: superblock.block_bytes,
         mmp_block: superblock.mmp_block,
         mmp_offset_bytes: place.offset_bytes(),
@@ -82,12 +89,41 @@ fn look(arguments: &Show) -> Result<Report, Error> {
         metadata_checksums: superblock.checksum_seed.is_some(),
         state,
         last: PeerReport::from(&Peer::from(&block)),
-        timing: Timing {
-            wait_s: timing::wait_s(check_interval_s),
-            refusal_s: timing::refusal(Duration::from_secs(update_interval_s.into())).as_secs_f64(),
-            consequences: Consequences::of(check_interval_s),
-        },
+        timing: Timing::of(found, superblock.mmp_update_interval_s, block.check_interval_s),
     })
+}
+
+impl Timing {
+    /// For a claimer without wishes of his own.
+    fn of(found: Option<Found>, superblock: u16, on_disk: u16) -> Self {
+        let ours_s = timing::holder_check_interval_s(timing::DEFAULT_INTERVAL, timing::DEFAULT_INTERVAL, 0);
+        let consequences = Consequences::for_claimer(superblock, on_disk, ours_s);
+        let peer_interval = timing::longest_interval(Duration::ZERO, superblock, on_disk);
+        Timing {
+            wait_s: timing::wait_s(consequences.check_interval_s),
+            refusal_s: timing::refusal(peer_interval).as_secs_f64(),
+            peer_interval_s: peer_interval.as_secs_f64(),
+            claim_now_s: found.map(|found| timing::claim(found, superblock, on_disk, ours_s).as_secs_f64()),
+            consequences,
+        }
+    }
+
+    /// What a claim begun now meets.
+    fn now(&self, report: &Report) -> String {
+        let Some(claim_s) = self.claim_now_s else {
+            return "refused until e2fsck ends, or its mark is cleared".to_owned();
+        };
+        match (report.state, report.needs_recovery_or_mounted) {
+            ("clean", false) => format!("{claim_s} s by mmp, at once by a kernel mount"),
+            ("clean", true) => format!(
+                "{claim_s} s by mmp (the journal needs recovery, so the clean mark may lie), at once by a kernel mount"
+            ),
+            _ => format!(
+                "{claim_s} s by mmp, {} s by a kernel mount, if its holder is dead",
+                self.consequences.crash_mount_s
+            ),
+        }
+    }
 }
 
 fn text(report: &Report) -> String {
@@ -108,8 +144,9 @@ last named           {}
 check interval       {} s in the block, update interval {} s in the superblock
 
 what follows from it
-  a live holder is refused within   {:.1} s (if he beats every {} s)
-  claim when clean                  {} s by mmp, at once by a kernel
+  a live holder refuses within      {} s (if he beats every {} s; mmp beats every second unless told otherwise: {} s)
+  claim now                         {}
+  claim when clean                  {} s by mmp, at once by a kernel mount
   claim after a crash               {:.1} s by mmp, {} s by a kernel mount
   storage outage a holder survives  {} s
   start timeout for a cluster       {} s
@@ -125,7 +162,9 @@ what follows from it
         report.last.check_interval_s,
         report.update_interval_s,
         report.timing.refusal_s,
-        report.update_interval_s,
+        report.timing.peer_interval_s,
+        timing::refusal(timing::DEFAULT_INTERVAL).as_secs_f64(),
+        report.timing.now(report),
         consequences.clean_claim_s,
         consequences.crash_claim_s,
         consequences.crash_mount_s,

@@ -62,6 +62,7 @@ fn the_block_out_of_range() {
 fn bad_magic() {
     let scratch = Scratch::with(|bytes| bytes[layout().at] ^= 1);
     refused(&scratch.image, DAMAGED, "bad magic");
+    advised(&scratch.image, "e2fsck -f");
 }
 
 #[test]
@@ -75,6 +76,7 @@ fn an_unknown_sequence() {
     for seq in [0xE24D_4D51, 0xFF4D_4D51] {
         let scratch = Scratch::with(|bytes| patch_block(bytes, |block| block.seq = seq));
         refused(&scratch.image, DAMAGED, &format!("{seq:#010x}"));
+        advised(&scratch.image, "tune2fs -f -E clear_mmp");
     }
 }
 
@@ -172,8 +174,27 @@ fn refused(path: &Path, codes: Codes, what: &str) {
             (ran.code, &report["exit_code"], &report["schema"]),
             (Some(code), &code.into(), &1.into())
         );
-        let text = report["error"].as_str().or(report["message"].as_str()).expect("says what");
+        let text = report["message"].as_str().expect("says what");
         assert!(text.contains(what) && ran.err.is_empty(), "{report}");
+        assert_eq!(report["device"].as_str(), path.to_str(), "{report}");
+        let states: &[&str] = match code {
+            7 => &["not_enabled", "unsupported"],
+            3 => &["damaged"],
+            _ => &["error"],
+        };
+        assert!(states.contains(&report["state"].as_str().expect("is a text")), "{report}");
+        for line in [text, report["advice"].as_str().unwrap_or_default()] {
+            assert!(!line.contains('\n'), "more than one line: {report}");
+        }
+    }
+}
+
+/// All three verbs name the remedy, with the device.
+fn advised(path: &Path, remedy: &str) {
+    let remedy = format!("`{remedy} {}`", path.display());
+    for (verb, _) in verbs(&DAMAGED) {
+        let ran = unwritten(path, verb, &[], &mut program(None));
+        assert!(format!("{}{}", ran.out, ran.err).contains(&remedy), "{verb}: {ran:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use mmpguard::format::{DeviceName, NodeName};
 use mmpguard::{Options, clock};
 use serde_json::Value;
 
-use crate::support::{MMP, Scratch, mmp, patch_block, ran};
+use crate::support::{MMP, Scratch, layout, mmp, patch_block, patch_superblock, ran};
 
 fn json(verb: &str, scratch: &Scratch) -> Value {
     let ran = mmp([verb.as_ref(), "--json".as_ref(), scratch.image.as_os_str()]);
@@ -38,6 +38,97 @@ fn a_clean_image_is_shown_and_free() {
     assert_eq!((checked.code, checked.err.as_str()), (Some(0), ""), "{checked:?}");
     assert!(checked.took < Duration::from_secs(5) && checked.out.contains("free"), "{checked:?}");
     assert!(scratch.bytes() == before);
+}
+
+/// What `show` says a claim takes goes by what the claim finds, not by the block's check interval alone.
+#[test]
+fn the_times_shown_are_those_of_the_claim() {
+    let found = |seq, check_interval_s, needs_recovery: bool| {
+        let scratch = Scratch::with(|bytes| {
+            patch_block(bytes, |block| (block.seq, block.check_interval_s) = (seq, check_interval_s));
+            if needs_recovery {
+                let incompat = layout().superblock.feature_incompat | 0x0004;
+                patch_superblock(bytes, 0x60, &incompat.to_le_bytes());
+            }
+        });
+        json("show", &scratch)["timing"].clone()
+    };
+    let clean = 0xFF4D_4D50;
+    for (seq, check_interval_s, needs_recovery, claim_now_s) in [
+        (clean, 5, false, Some(11.0)),
+        (clean, 30, false, Some(11.0)),
+        (clean, 5, true, Some(57.5)),
+        (clean, 30, true, Some(134.5)),
+        (77, 5, false, Some(23.5)),
+        (77, 30, false, Some(123.5)),
+        (0xE24D_4D50, 5, false, None),
+    ] {
+        let timing = found(seq, check_interval_s, needs_recovery);
+        assert_eq!(timing["claim_now_s"].as_f64(), claim_now_s, "{timing}");
+        assert_eq!(timing["clean_claim_s"], 11.0, "{timing}");
+        // He may beat as seldom as half of what the block shows.
+        assert_eq!(timing["peer_interval_s"], f64::from(check_interval_s) / 2.0, "{timing}");
+    }
+}
+
+/// Every report of `check` has the same keys; a dead end of `show` has them as well.
+#[test]
+fn reports_and_failures_have_one_shape() {
+    let damaged = Scratch::with(|bytes| bytes[layout().at] ^= 1);
+    let bare = Scratch::with(|bytes| {
+        let incompat = layout().superblock.feature_incompat & !0x0100;
+        patch_superblock(bytes, 0x60, &incompat.to_le_bytes());
+    });
+    let marked = Scratch::with(|bytes| patch_block(bytes, |block| block.seq = 0xE24D_4D50));
+    let cases = [
+        ("check", &Scratch::new(), "free", false),
+        ("check", &damaged, "damaged", true),
+        ("check", &bare, "not_enabled", false),
+        ("check", &marked, "fsck", true),
+        ("show", &damaged, "damaged", true),
+        ("show", &bare, "not_enabled", false),
+    ];
+    for (verb, scratch, state, has_advice) in cases {
+        let report = json(verb, scratch);
+        assert_eq!(report["state"], state, "{report}");
+        assert_eq!(report["device"].as_str(), scratch.image.to_str(), "{report}");
+        assert!(report["message"].is_string() && report["exit_code"].is_u64(), "{report}");
+        assert_eq!(report["advice"].is_string(), has_advice, "{report}");
+        assert!(!report.to_string().contains("\\n"), "a line break inside: {report}");
+    }
+}
+
+/// Cut off under the watch: the same code as before it, and the device named once.
+#[test]
+fn a_device_cut_off_under_the_watch_is_too_short() {
+    let scratch = Scratch::with(|bytes| patch_block(bytes, |block| block.seq = 77));
+    let watching = Command::new(MMP)
+        .arg("check")
+        .arg(&scratch.image)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    clock::sleep(Duration::from_secs(2));
+    let file = std::fs::OpenOptions::new().write(true).open(&scratch.image).expect("opens");
+    file.set_len(4096).expect("cuts it off");
+    let ran = crate::support::finished(&watching.wait_with_output().expect("ends"), Duration::ZERO);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    let line = ran.err.lines().last().unwrap_or_default();
+    assert_eq!(line.matches(scratch.image.to_str().expect("is UTF-8")).count(), 1, "{ran:?}");
+    assert!(line.contains("too short"), "{ran:?}");
+}
+
+/// A hangup that was ignored at the start (nohup) does not end a watch; one that was not, does.
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    let scratch = Scratch::with(|bytes| patch_block(bytes, |block| block.seq = 77));
+    let image = scratch.image.display();
+    for (trap, code) in [("trap '' HUP;", 8), ("", 6)] {
+        let script = format!("{trap} {MMP} check -q {image} & p=$!; sleep 2; kill -HUP $p; wait $p");
+        let ran = ran(Command::new("sh").args(["-c", &script]));
+        assert_eq!(ran.code, Some(code), "{script}: {ran:?}");
+    }
 }
 
 /// A live sequence that stands still: known to be dead after a whole watch, not before.

@@ -55,7 +55,7 @@ pub(super) fn run(arguments: &Demo) -> ExitCode {
             output::complain(&format!("the demo failed: {what}"));
             ExitCode::from(exit::DEMO_FAILED)
         }
-        Stop::Error(error) => output::failure(&error, false),
+        Stop::Error(error) => output::failure(&error),
         Stop::Interrupted => {
             output::complain("interrupted; everything the demo started is ended");
             ExitCode::from(exit::INTERRUPTED)
