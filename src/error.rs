@@ -196,6 +196,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_superblock_that_changed_is_damaged_gone_or_worth_another_try() {
+        for (change, kind) in [
+            (Change::Damaged, Kind::Damaged),
+            (Change::Gone, Kind::Unsupported),
+            (Change::Settings, Kind::Interrupted),
+        ] {
+            let refusal = Refusal::Changed { what: String::new(), change };
+            assert_eq!(Error::Refused { path: PathBuf::from("/dev/x"), refusal }.kind(), kind);
+        }
+    }
+
+    #[test]
     fn a_failed_read_keeps_its_kind_and_names_the_device_once() {
         let path = PathBuf::from("/dev/x");
         for (error, kind) in [

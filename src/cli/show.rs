@@ -144,7 +144,7 @@ last named           {}
 check interval       {} s in the block, update interval {} s in the superblock
 
 what follows from it
-  a live holder refuses within      {:.1} s (if he beats every {} s; mmp's beats every second unless told: {:.1} s)
+  a live holder refuses within      {} s (if he beats every {} s; mmp beats every second unless told otherwise: {} s)
   claim now                         {}
   claim when clean                  {} s by mmp, at once by a kernel mount
   claim after a crash               {:.1} s by mmp, {} s by a kernel mount
