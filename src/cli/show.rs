@@ -144,7 +144,7 @@ last named           {}
 check interval       {} s in the block, update interval {} s in the superblock
 
 what follows from it
-  a live holder refuses within      {} s (if he beats every {} s; mmp beats every second unless told otherwise: {} s)
+  others are refused within         {} s (if the holder beats every {} s; mmp beats every second unless told: {} s)
   claim now                         {}
   claim when clean                  {} s by mmp, at once by a kernel mount
   claim after a crash               {:.1} s by mmp, {} s by a kernel mount
