@@ -134,7 +134,7 @@ impl Held {
     }
 
     /// Flushes the node, verifies the block, writes the clean mark. This process must have closed its own
-    /// descriptors of the device before. Descriptors of its ancestors do not count: they wait for it (flock(1), a shell).
+    /// descriptors of the device before. Those that its ancestors only read from do not count: they wait for it (flock(1)).
     ///
     /// # Errors
     /// [`Error::UsedHere`] if another process, a mount or a loop device still uses it: it stays held, ask again.
@@ -147,16 +147,24 @@ impl Held {
         if self.over {
             return Err(Error::Interrupted);
         }
-        // The long flush first, without the hold, so that no user who comes meanwhile goes unseen. Our own descriptor
-        // suppresses the kernel's flush at last close: unflushed, these pages would be written half a minute later,
-        // onto the next holder.
+        if self.another_host {
+            self.flush()?;
+            return self.write_clean_mark();
+        }
+        // Cheap first: while somebody uses it nothing is flushed, which could disturb him and hang with him.
+        let target = self.place.target();
+        let found = users::survey(target, &[])?.users;
+        let waiting = waiting_ancestors(&found);
+        let foreign = |user: &&users::User| !user.process().is_some_and(|(pid, _)| waiting.contains(&pid));
+        self.refuse_users(found.iter().filter(foreign))?;
+        // The long flush without the hold, so that no user who comes meanwhile goes unseen. Our own descriptor suppresses
+        // the kernel's flush at last close: unflushed, these pages would be written half a minute later, onto the next
+        // holder.
         self.flush()?;
-        let exclusive = if self.another_host { None } else { Some(self.claim_unused()?) };
+        let exclusive = self.claim_unused(&waiting)?;
         // What was written between that flush and the hold; and whoever came past the hold with a plain open.
         self.flush()?;
-        if let Some(hold) = &exclusive {
-            self.refuse_users(&users::users_beside(self.place.target(), hold, &process::ancestors())?)?;
-        }
+        self.refuse_users(users::users_beside(self.place.target(), &exclusive, &waiting)?.iter())?;
         let released = self.write_clean_mark();
         drop(exclusive);
         released
@@ -172,8 +180,8 @@ impl Held {
         if self.is_held() { self.place.device().flush() } else { Ok(()) }
     }
 
-    fn claim_unused(&self) -> Result<ExclusiveHold, Error> {
-        match users::claim_unused(self.place.target(), &process::ancestors())? {
+    fn claim_unused(&self, waiting: &[i32]) -> Result<ExclusiveHold, Error> {
+        match users::claim_unused(self.place.target(), waiting)? {
             Ok(exclusive) => {
                 if !exclusive.complete() {
                     tracing::debug!("not every process of this host could be looked into");
@@ -181,17 +189,17 @@ impl Held {
                 Ok(exclusive)
             }
             Err(used) => {
-                self.refuse_users(&used)?;
+                self.refuse_users(used.iter())?;
                 unreachable!("whoever is refused is named")
             }
         }
     }
 
-    fn refuse_users(&self, used: &[users::User]) -> Result<(), Error> {
-        if used.is_empty() {
+    fn refuse_users<'a>(&self, used: impl Iterator<Item = &'a users::User>) -> Result<(), Error> {
+        let users: Vec<_> = used.map(ToString::to_string).collect();
+        if users.is_empty() {
             return Ok(());
         }
-        let users = used.iter().map(ToString::to_string).collect();
         Err(Error::UsedHere { path: self.place.device().path().to_owned(), users })
     }
 
@@ -236,4 +244,11 @@ impl Drop for Held {
             self.command(COMMAND_CRASH);
         }
     }
+}
+
+/// Those ancestors of this process that do not have the device open for writing: they wait for us (flock(1), a shell),
+/// and what they only read they do not endanger.
+fn waiting_ancestors(found: &[users::User]) -> Vec<i32> {
+    let writes = |pid: i32| found.iter().any(|user| user.process() == Some((pid, true)));
+    process::ancestors().into_iter().filter(|&pid| !writes(pid)).collect()
 }

@@ -160,9 +160,10 @@ impl Options {
                 Some(Event::Lost { loss, .. }) => return Err(Error::Lost { path: self.path, loss }),
                 _ => {}
             }
-            // Its thread may hang in the device; it writes nothing more when it comes back.
+            // Its thread may hang in the device; it begins no write when it comes back, but one may be under way.
             if withdrawn.is_some_and(|at| clock::mono().since(at) > WITHDRAW_PATIENCE) {
-                break;
+                let refusal = Refusal::Withdrawn { claim_left_standing: true };
+                return Err(Error::Refused { path: self.path, refusal });
             }
         }
         Err(Error::Interrupted)

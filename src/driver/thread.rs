@@ -70,10 +70,11 @@ impl<S: BlockStore> Driver<S> {
     pub(super) fn run(mut self) {
         loop {
             while let Some(output) = self.guard.poll() {
-                if self.is_given_up(&output) {
-                    return self.end();
+                match self.given_up(&output) {
+                    COMMAND_CRASH => return self.end(),
+                    COMMAND_WITHDRAW => self.step(Input::Withdraw),
+                    _ => self.carry_out(output),
                 }
-                self.carry_out(output);
             }
             if self.guard.is_over() {
                 return self.end();
@@ -94,10 +95,14 @@ impl<S: BlockStore> Driver<S> {
     }
 
     /// Told to crash, or to withdraw, while the I/O before hung: not one more write. A holder does not withdraw.
-    fn is_given_up(&mut self, output: &Output) -> bool {
-        let command = self.shared.command.load(SeqCst);
-        matches!(output, Output::Write(_))
-            && (command == COMMAND_CRASH || (command == COMMAND_WITHDRAW && self.cell_end.is_none()))
+    fn given_up(&mut self, output: &Output) -> u64 {
+        match self.shared.command.load(SeqCst) {
+            COMMAND_CRASH if matches!(output, Output::Write(_)) => COMMAND_CRASH,
+            COMMAND_WITHDRAW if matches!(output, Output::Write(_)) && self.cell_end.is_none() => {
+                COMMAND_WITHDRAW
+            }
+            _ => COMMAND_NONE,
+        }
     }
 
     /// With this are dropped: the descriptor, the sender (so the owner sees the end) and the way to the keeper.

@@ -192,7 +192,7 @@ impl Medium {
         let named = Owner::of(&block);
         let ours = named == self.owner();
         let predecessors = known.predecessor == Some(named);
-        let by_path = block.device.bytes().starts_with(b"/");
+        let by_path = block.device.bytes().contains(&b'/');
         let cleared = by_path && known.seen_lately && image[0x72..0x3FC].iter().all(|&byte| byte == 0);
         if ours || predecessors || cleared {
             Verdict::ClearedOurs(block)

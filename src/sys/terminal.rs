@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
-use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
+use nix::unistd::{Pid, getpgid, getpgrp, getsid, tcgetpgrp, tcsetpgrp};
 
 use super::process::{self, Stat};
 
@@ -33,6 +33,16 @@ impl Terminal {
         let processes = process::processes().ok()?;
         let alone = in_a_pipeline(&processes, Pid::this().as_raw(), home.as_raw(), ours).is_none();
         alone.then(|| Terminal { home, modes: tcgetattr(stdin.as_fd()).ok() })
+    }
+
+    /// True if somebody above us could continue our process group: a process of our session outside it, a shell with
+    /// job control. Without one the group is orphaned, and a terminal's stop does not stop it (setpgid(2)).
+    #[must_use]
+    pub fn has_a_shell(&self) -> bool {
+        let session = getsid(None);
+        process::ancestors().into_iter().map(Pid::from_raw).any(|above| {
+            getsid(Some(above)) == session && getpgid(Some(above)).is_ok_and(|group| group != self.home)
+        })
     }
 
     /// True while our own process group has the foreground: after `fg`, not after `bg`.

@@ -192,6 +192,16 @@ pub fn kernel_users(target: &Target) -> Vec<User> {
 }
 
 impl User {
+    /// The process that uses it, if it is one, and whether it may write.
+    #[must_use]
+    pub fn process(&self) -> Option<(i32, bool)> {
+        match self {
+            User::Process { pid, writable, .. } => Some((*pid, *writable)),
+            User::Partition { user, .. } | User::WholeDisk { user, .. } => user.process(),
+            _ => None,
+        }
+    }
+
     /// True for a user that the kernel's exclusive claim belongs to.
     fn claims_exclusively(&self) -> bool {
         match self {

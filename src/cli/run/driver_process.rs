@@ -32,6 +32,12 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// How often the scan for users is repeated while somebody uses the device.
 const SCAN_PERIOD: Duration = Duration::from_millis(500);
 
+/// The same for a use that lasts.
+const LONGEST_SCAN_PERIOD: Duration = Duration::from_secs(2);
+/// So many searches in a row have to find nobody before an orphaned device is let go: what is left of a command may
+/// open it again.
+const QUIET_SCANS: u32 = 20;
+
 /// What the driver process needs.
 pub(super) struct Driver {
     pub(super) cell: LeaseCell,
@@ -114,6 +120,8 @@ struct Holding {
 impl Holding {
     fn run(mut self) -> i32 {
         let mut next_scan = Mono(0);
+        let mut pause = SCAN_PERIOD;
+        let mut quiet = 0;
         loop {
             match self.held.next_event(PERIOD) {
                 Some(Event::Lost { loss, .. }) => return self.lost(&Error::Lost { path: self.path(), loss }),
@@ -124,7 +132,7 @@ impl Holding {
             let keeper_is_gone = self.keeper_is_gone();
             match hear(&self.front) {
                 Heard::Message(ToDriver::Release) => self.releasing = true,
-                // What is held by now is given back; the front asks for that.
+                // Too late to withdraw; the front asks for a release when it hears that it is held.
                 Heard::Message(ToDriver::Withdraw) => {}
                 // The front does the keeper's work, but not while it is stopped.
                 Heard::Nothing if keeper_is_gone && !self.releasing => {
@@ -136,9 +144,9 @@ impl Holding {
                 Heard::Gone if !self.releasing && clock::mono() >= next_scan => {
                     // Without both, whatever is left of that tree is protected as long as it uses the device. The mark is
                     // not clean then: this was a crash, and others have to wait.
-                    if users::survey(self.held.place().target(), &[])
-                        .is_ok_and(|found| found.users.is_empty())
-                    {
+                    let found = users::survey(self.held.place().target(), &[]);
+                    quiet = if found.is_ok_and(|found| found.users.is_empty()) { quiet + 1 } else { 0 };
+                    if quiet >= QUIET_SCANS {
                         return 1;
                     }
                     next_scan = clock::mono() + SCAN_PERIOD;
@@ -149,7 +157,8 @@ impl Holding {
                 if let Some(code) = self.release() {
                     return code;
                 }
-                next_scan = clock::mono() + SCAN_PERIOD;
+                next_scan = clock::mono() + pause;
+                pause = (pause * 5 / 4).min(LONGEST_SCAN_PERIOD);
             }
         }
     }
@@ -224,9 +233,17 @@ fn fail(front: &Socket, error: &Error) -> i32 {
     1
 }
 
-/// A front that does not listen loses what it is told; it is never waited for.
+/// A front that does not listen loses what is only told; the rest waits for it. The beats wait for nobody.
 fn tell(front: &Socket, message: FromDriver) {
-    let _ = front.send_message(&message);
+    loop {
+        match front.send_message(&message) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => match message {
+                FromDriver::Told(_) | FromDriver::StillUsed { .. } => return,
+                _ => clock::sleep(PERIOD),
+            },
+            _ => return,
+        }
+    }
 }
 
 fn hear(front: &Socket) -> Heard {

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
@@ -28,27 +28,20 @@ use crate::sys::Target;
 use crate::sys::signals::heeded;
 use crate::sys::spawn::CommandEnd;
 use crate::sys::terminal::Terminal;
+use ending::reason;
 
 /// How long the keeper may take to report the fence after the loss was heard of; it bounds itself to less.
 const FENCE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often the countdown is redrawn.
 const TICK: u16 = 100;
 
-/// What is passed on to the command. Before it runs, the first four end the claim.
-const FORWARDED: [Signal; 7] = [
-    Signal::SIGINT,
-    Signal::SIGTERM,
-    Signal::SIGHUP,
-    Signal::SIGQUIT,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGCONT,
-];
+/// How long a withdrawn claim may take to end; the driver's own patience is less.
+const WITHDRAW_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The driver claims.
-    Claiming { withdrawn: bool },
+    /// The driver claims. Once withdrawn, it has until then to say so.
+    Claiming { withdrawn: Option<Mono> },
     /// The command runs, or something of its tree.
     Running,
     /// Nothing of the tree is left; the driver releases.
@@ -72,8 +65,10 @@ pub(super) struct Front<'a> {
     code: u8,
     /// The driver said that protection was lost; the keeper's report is due until then.
     lost: Option<Mono>,
-    /// Why nothing was started although the device was held.
+    /// Nothing was started although the device was held.
     refused: bool,
+    /// Killed processes still hang, under a good lease: the driver goes on holding for them.
+    leave_driver: bool,
 }
 
 /// What the front may look at without touching the device.
@@ -86,9 +81,13 @@ pub(super) struct Watched {
 
 /// Blocks what is to be handled and gives the descriptor it is read from.
 pub(super) fn signals() -> io::Result<SignalFd> {
-    // What was ignored at our start (nohup, a script's `&`) stays ignored, for the command too.
-    let set = heeded(&FORWARDED);
-    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+    // What nohup or a script's `&` had ignored stays ignored, for the command too (`sys::spawn`).
+    let mut set = heeded(&[Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT]);
+    set.extend(&SigSet::from_iter([Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGCONT]));
+    // A line on a terminal that the command has in the foreground must not stop us (stty tostop).
+    let mut blocked = set;
+    blocked.add(Signal::SIGTTOU);
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?;
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
@@ -111,11 +110,12 @@ impl<'a> Front<'a> {
             keeper_is_gone: false,
             progress: Progress::new(arguments.quiet),
             terminal: None,
-            phase: Phase::Claiming { withdrawn: false },
+            phase: Phase::Claiming { withdrawn: None },
             command: None,
             code: exit::RUN_OTHER,
             lost: None,
             refused: false,
+            leave_driver: false,
         }
     }
 
@@ -128,9 +128,8 @@ impl<'a> Front<'a> {
             {
                 break code;
             }
-            if self.lost.is_some_and(|until| clock::mono() >= until) {
-                output::complain("the keeper did not report in time");
-                break self.do_keepers_work();
+            if let Some(code) = self.time_passed(clock::mono()) {
+                break code;
             }
             self.continue_keeper();
             self.progress.tick();
@@ -139,9 +138,24 @@ impl<'a> Front<'a> {
         self.give_terminal_back();
         let _ = self.keeper.send(&ToKeeper::Finish);
         // A driver that hangs dies when its I/O ends; it never writes again.
-        kill(self.driver_pid);
+        if !self.leave_driver {
+            kill(self.driver_pid);
+        }
         self.reap(code == exit::RUN_LOST);
         code
+    }
+
+    /// What nobody says, only the clock.
+    fn time_passed(&mut self, now: Mono) -> Option<u8> {
+        if self.lost.is_some_and(|until| now >= until) {
+            return Some(self.do_keepers_work("the keeper did not report in time"));
+        }
+        if matches!(self.phase, Phase::Claiming { withdrawn: Some(until) } if now >= until) {
+            output::complain("interrupted; the device does not answer, and a claim may stand in the block");
+            return Some(exit::RUN_OTHER);
+        }
+        // Without a keeper nobody else looks at the lease.
+        (self.keeper_is_gone && self.watched.cell.expire(now)).then(|| self.lost_without_keeper())
     }
 
     fn sleep(&self) {
@@ -161,12 +175,12 @@ impl<'a> Front<'a> {
                 .iter()
                 .any(|&signal| signal as i32 == number);
             match self.phase {
-                Phase::Claiming { withdrawn: true } if ends => {
+                Phase::Claiming { withdrawn: Some(_) } if ends => {
                     output::complain("interrupted twice; leaving at once, a claim may stand in the block");
                     return Some(exit::RUN_OTHER);
                 }
-                Phase::Claiming { .. } if ends => {
-                    self.phase = Phase::Claiming { withdrawn: true };
+                Phase::Claiming { withdrawn: None } if ends => {
+                    self.phase = Phase::Claiming { withdrawn: Some(clock::mono() + WITHDRAW_PATIENCE) };
                     self.tell_driver(ToDriver::Withdraw);
                 }
                 Phase::Claiming { .. } => {}
@@ -176,7 +190,7 @@ impl<'a> Front<'a> {
                 Phase::Releasing if ends => {
                     self.progress.line(
                         "still held: the clean mark is written when nothing uses the device any more; \
-                         end its users first (SIGKILL would leave them unprotected)",
+                         end its users first",
                     );
                 }
                 Phase::Releasing => {}
@@ -207,7 +221,7 @@ impl<'a> Front<'a> {
     fn driver_says(&mut self, message: FromDriver) -> Option<u8> {
         match message {
             FromDriver::Told(told) => self.progress.show(&told),
-            FromDriver::Held { .. } if self.phase == (Phase::Claiming { withdrawn: true }) => {
+            FromDriver::Held { .. } if matches!(self.phase, Phase::Claiming { withdrawn: Some(_) }) => {
                 // The signal came at the very end of the claim: nothing is started, and the device is given back.
                 self.phase = Phase::Releasing;
                 self.tell_driver(ToDriver::Release);
@@ -218,8 +232,7 @@ impl<'a> Front<'a> {
                 self.terminal = Terminal::to_pass_on(&[self.driver_pid, self.keeper.pid()]);
                 let start = ToKeeper::Start { env, foreground: self.terminal.is_some() };
                 if let Err(error) = self.keeper.send(&start) {
-                    output::complain(&format!("cannot reach the keeper: {error}"));
-                    return Some(self.do_keepers_work());
+                    return Some(self.do_keepers_work(&format!("the keeper cannot be reached ({error})")));
                 }
             }
             FromDriver::Failed { text, code, conflict } => {
@@ -231,7 +244,7 @@ impl<'a> Front<'a> {
                 self.progress.clear();
                 output::complain(&text);
                 if self.keeper_is_gone {
-                    return Some(exit::RUN_LOST);
+                    return Some(self.lost_without_keeper());
                 }
                 self.lost.get_or_insert(clock::mono() + FENCE_PATIENCE);
             }
@@ -262,6 +275,9 @@ impl<'a> Front<'a> {
         if self.watched.cell.state() == CellState::Released {
             return Some(self.code); // its last message is lost, its last deed is not
         }
+        if self.keeper_is_gone {
+            return Some(self.lost_without_keeper());
+        }
         // The keeper fences, and its report is told.
         self.lost.get_or_insert(clock::mono() + FENCE_PATIENCE);
         None
@@ -281,10 +297,7 @@ impl<'a> Front<'a> {
                     // There is nothing left for it to kill; the driver holds and releases without it.
                     self.keeper_is_gone = true;
                 }
-                Err(error) => {
-                    output::complain(&format!("protection lost: the keeper is gone ({error})"));
-                    return Some(self.do_keepers_work());
-                }
+                Err(_) => return Some(self.do_keepers_work("the keeper is gone")),
             }
         }
         None
@@ -328,7 +341,7 @@ impl<'a> Front<'a> {
                 if let (Why::CellLost, None) = (why, self.lost) {
                     let _ = self.hear_driver();
                 }
-                self.fenced(why, report.killed, &report.still_there, report.still_there_count);
+                self.fenced(reason(why), report.killed, &report.still_there, report.still_there_count);
                 return Some(exit::RUN_LOST);
             }
         }
@@ -338,10 +351,13 @@ impl<'a> Front<'a> {
     /// The command was stopped from the terminal: the shell has to see us stopped, too. Driver and keeper go on.
     fn stop_too(&mut self) {
         let (Some(terminal), Some(command)) = (&self.terminal, self.command) else { return };
-        let _ = terminal.take_back(false);
-        // As the terminal would: with a script that waits for us.
-        let _ = nix::sys::signal::kill(Pid::from_raw(0), Signal::SIGSTOP);
-        // Continued: by `fg`, and then the command gets the terminal again, or by `bg`.
+        // Without a shell that could continue us (ssh -t, a container) the kernel would not have stopped us either.
+        if terminal.has_a_shell() {
+            let _ = terminal.take_back(false);
+            // As the terminal would: with a script that waits for us.
+            let _ = nix::sys::signal::kill(Pid::from_raw(0), Signal::SIGSTOP);
+            // Continued: by `fg`, and then the command gets the terminal again, or by `bg`.
+        }
         if terminal.is_ours() {
             let _ = terminal.give(command);
         }

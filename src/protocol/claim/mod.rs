@@ -156,7 +156,7 @@ impl Claim {
         self.worst_io = self.worst_io.max(now.mono.since(self.look_started));
         let image = match answer {
             Ok(image) => *image,
-            Err(failure) => return refuse(failed(failure), context),
+            Err(failure) => return refuse(self.failed(failure), context),
         };
         let block = match context.medium.decode(&image) {
             Ok(block) => block,
@@ -294,15 +294,17 @@ impl Claim {
         }
     }
 
+    /// An I/O that failed. Whoever comes next has to watch out what we wrote before.
+    fn failed(&self, failure: Failure<'_>) -> Refusal {
+        let standing = if self.written { "; a claim of ours may stand in the block" } else { "" };
+        Refusal::Io { what: format!("{}{standing}", failure.what), kind: failure.kind }
+    }
+
     /// C of this claim: a taker's, and our own.
     fn check_interval_s(&self, on_disk_s: u16, context: &Context) -> u16 {
         timing::taker_check_interval_s(context.medium.update_interval_s(), on_disk_s)
             .max(self.own_check_interval_s)
     }
-}
-
-fn failed(failure: Failure<'_>) -> Refusal {
-    Refusal::Io { what: failure.what.to_owned(), kind: failure.kind }
 }
 
 fn refuse(refusal: Refusal, context: &mut Context) -> Progress {

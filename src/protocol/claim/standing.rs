@@ -11,7 +11,7 @@ use super::super::hold::{Hold, Taken};
 use super::super::medium::Owner;
 use super::super::sequence::{self, Sequence};
 use super::super::timing;
-use super::{Claim, Progress, Stage, Step, Wait, failed, refuse};
+use super::{Claim, Progress, Stage, Step, Wait, refuse};
 use crate::clock::Now;
 use crate::format::{Image, MmpBlock};
 
@@ -36,7 +36,7 @@ impl Claim {
     ) -> Progress {
         let Step::Probe { base, watched } = self.step else { unreachable!("no superblock was asked for") };
         let believable = match answer {
-            Err(failure) => return refuse(failed(failure), context),
+            Err(failure) => return refuse(self.failed(failure), context),
             Ok(bytes) => match context.medium.clean_is_believable(bytes) {
                 Ok(believable) => believable,
                 Err(refusal) => return refuse(refusal, context),
@@ -99,7 +99,7 @@ impl Claim {
         let Step::Writing { image, stage } = self.step else { unreachable!("no write was asked for") };
         let took = now.mono.since(self.look_started);
         if let Some(Err(failure)) = answer {
-            return refuse(failed(failure), context);
+            return refuse(self.failed(failure), context);
         }
         let limit = self.limit();
         if answer.is_none() || took > limit {

@@ -11,6 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use super::{Front, Phase};
 use crate::cli::{exit, output, render};
 use crate::clock;
+use crate::driver::cell::CellState;
 use crate::format::name::escape;
 use crate::keeper::Why;
 use crate::sys::cgroup::Cgroup;
@@ -22,18 +23,25 @@ const KILL_PATIENCE: Duration = Duration::from_secs(2);
 /// The same after a loss: then the driver often hangs, and nobody should wait for the exit code.
 const HANGING_PATIENCE: Duration = Duration::from_millis(200);
 
+/// Why the keeper fenced.
+pub(super) fn reason(why: Why) -> &'static str {
+    match why {
+        Why::LeaseExpired => "the lease ran out (the device hung, or this host did)",
+        Why::DriverGone => "the guarding process is gone",
+        Why::FrontGone => "this process was taken for dead",
+        Why::CellLost => "the device was lost",
+    }
+}
+
 impl Front<'_> {
-    pub(super) fn fenced(&self, why: Why, killed: usize, still_there: &[Left], still_there_count: usize) {
-        let reason = match why {
-            Why::LeaseExpired => "the lease ran out (the device hung, or this host did)",
-            Why::DriverGone => "the guarding process is gone",
-            Why::FrontGone => "this process was taken for dead",
-            Why::CellLost => "the device was lost",
-        };
+    pub(super) fn fenced(&self, reason: &str, killed: usize, still_there: &[Left], still_there_count: usize) {
         let device = render::shown(&self.arguments.device);
-        output::complain(&format!(
-            "{device}: protection lost: {reason}; the command was killed ({killed} processes)"
-        ));
+        let done = match killed {
+            0 => "nothing of the command was left to be killed".to_owned(),
+            1 => "the command was killed".to_owned(),
+            _ => format!("the command was killed ({killed} processes)"),
+        };
+        output::complain(&format!("{device}: protection lost: {reason}; {done}"));
         self.tell_kernel_users();
         if still_there_count > 0 {
             let names: Vec<_> = still_there
@@ -69,21 +77,38 @@ impl Front<'_> {
         }
     }
 
-    /// The keeper's work, done by hand: its orphans fell to us, and so did its cgroup.
-    pub(super) fn do_keepers_work(&mut self) -> u8 {
+    /// The keeper's work, done by hand: its orphans fell to us, and so did its cgroup. Killed first, told afterwards.
+    pub(super) fn do_keepers_work(&mut self, reason: &str) -> u8 {
         let cgroup = Cgroup::left_by(self.keeper.pid());
         if let Some(cgroup) = &cgroup {
             let _ = cgroup.kill(); // the walk follows in any case
         }
+        // A keeper that does not report is no guard any more; it is not one of the command's processes either.
+        super::kill(self.keeper.pid());
         let report = process::kill_tree(&[self.driver_pid], KILL_PATIENCE, &mut |_, _| {});
         let count = report.still_there.len();
         if let Some(cgroup) = &cgroup {
             let _ = cgroup.remove();
         }
+        self.give_terminal_back();
+        self.progress.clear();
         if let Phase::Claiming { .. } = self.phase {
+            output::complain(&format!("{reason}; nothing was started"));
             return exit::RUN_OTHER;
         }
-        self.fenced(Why::DriverGone, report.killed, &report.still_there, count);
+        self.fenced(reason, report.killed, &report.still_there, count);
+        let held = matches!(self.watched.cell.state(), CellState::Until(end) if end > clock::mono());
+        if count > 0 && held {
+            self.leave_driver = true;
+            output::complain("the device stays held for them, as long as that can be done");
+        }
+        exit::RUN_LOST
+    }
+
+    /// Nothing of the command is left, but others may use the device, and the lease has ended.
+    pub(super) fn lost_without_keeper(&mut self) -> u8 {
+        self.progress.clear();
+        self.fenced("the lease ended, and so did the guarding processes", 0, &[], 0);
         exit::RUN_LOST
     }
 
