@@ -343,35 +343,3 @@ fn unprivileged(device: &Path) {
     assert!(!arena.is_locked());
     arena.bytes_mut()[4095] = 1;
 }
-
-/// One look and one beat against the same calls made bare, alternating, medians of many.
-#[test]
-#[ignore = "a measurement: cargo test --release --test io_root -- --ignored --nocapture"]
-fn a_look_and_a_beat_cost_little_more_than_the_bare_calls() {
-    use std::os::unix::fs::OpenOptionsExt;
-    let (_dir, path, _) = image();
-    let bare =
-        File::options().read(true).write(true).custom_flags(nix::libc::O_DIRECT).open(&path).expect("opens");
-    let mut arena = Arena::new(4096).expect("maps");
-    let mut store = BlockFile::new(&Device::inspect(&path).expect("inspects"), 8192, 4096).expect("fits");
-    store.read().expect("reads");
-    store.open_for_writing().expect("opens");
-    let (mut floor, mut ours) = (Vec::new(), Vec::new());
-    for round in 0..2000_u32 {
-        let start = mmpguard::clock::mono();
-        assert_eq!(bare.read_at(arena.bytes_mut(), 8192).expect("reads"), 4096);
-        assert_eq!(bare.write_at(arena.bytes(), 8192).expect("writes"), 4096);
-        let middle = mmpguard::clock::mono();
-        let mut image = *store.read().expect("reads");
-        image[4..8].copy_from_slice(&round.to_le_bytes());
-        store.write(&image, Durability::Beat).expect("writes");
-        floor.push(middle.since(start));
-        ours.push(mmpguard::clock::mono().since(middle));
-    }
-    floor.sort();
-    ours.sort();
-    let (floor, ours) = (floor[1000], ours[1000]);
-    let ratio = ours.as_secs_f64() / floor.as_secs_f64();
-    println!("bare pread + pwrite {floor:?}, read + write {ours:?}, ratio {ratio:.3}");
-    assert!(ratio <= 1.5, "{ratio}");
-}
