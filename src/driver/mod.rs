@@ -153,10 +153,10 @@ impl Held {
         }
         // Cheap first: while somebody uses it nothing is flushed, which could disturb him and hang with him.
         let target = self.place.target();
-        let found = users::survey(target, &[])?.users;
+        let mut found = users::survey(target, &[])?.users;
         let waiting = waiting_ancestors(&found);
-        let foreign = |user: &&users::User| !user.process().is_some_and(|(pid, _)| waiting.contains(&pid));
-        self.refuse_users(found.iter().filter(foreign))?;
+        found.retain(|user| !user.process().is_some_and(|(pid, _)| waiting.contains(&pid)));
+        self.refuse_users(&found)?;
         // The long flush without the hold, so that no user who comes meanwhile goes unseen. Our own descriptor suppresses
         // the kernel's flush at last close: unflushed, these pages would be written half a minute later, onto the next
         // holder.
@@ -164,15 +164,10 @@ impl Held {
         let exclusive = self.claim_unused(&waiting)?;
         // What was written between that flush and the hold; and whoever came past the hold with a plain open.
         self.flush()?;
-        self.refuse_users(users::users_beside(self.place.target(), &exclusive, &waiting)?.iter())?;
+        self.refuse_users(&users::users_beside(self.place.target(), &exclusive, &waiting)?)?;
         let released = self.write_clean_mark();
         drop(exclusive);
         released
-    }
-
-    /// Writes the clean mark without a flush and without a search: for what was held and never used.
-    fn release_unused(&mut self) -> Result<(), Error> {
-        self.write_clean_mark()
     }
 
     fn flush(&self) -> Result<(), Error> {
@@ -188,21 +183,20 @@ impl Held {
                 }
                 Ok(exclusive)
             }
-            Err(used) => {
-                self.refuse_users(used.iter())?;
-                unreachable!("whoever is refused is named")
-            }
+            Err(used) => Err(self.used_here(&used)),
         }
     }
 
-    fn refuse_users<'a>(&self, used: impl Iterator<Item = &'a users::User>) -> Result<(), Error> {
-        let users: Vec<_> = used.map(ToString::to_string).collect();
-        if users.is_empty() {
-            return Ok(());
-        }
-        Err(Error::UsedHere { path: self.place.device().path().to_owned(), users })
+    fn refuse_users(&self, used: &[users::User]) -> Result<(), Error> {
+        if used.is_empty() { Ok(()) } else { Err(self.used_here(used)) }
     }
 
+    fn used_here(&self, used: &[users::User]) -> Error {
+        let users = used.iter().map(ToString::to_string).collect();
+        Error::UsedHere { path: self.place.device().path().to_owned(), users }
+    }
+
+    /// Without a flush and without a search: those come before, unless it was held and never used.
     fn write_clean_mark(&mut self) -> Result<(), Error> {
         self.command(COMMAND_RELEASE);
         loop {

@@ -250,7 +250,7 @@ fn begin_use(mut held: Held, withdrawn: bool) -> Result<Held, Error> {
             Err(error) => error,
         }
     };
-    match held.release_unused() {
+    match held.write_clean_mark() {
         Ok(()) => Err(trouble),
         Err(worse) => Err(worse),
     }

@@ -95,7 +95,7 @@ impl<S: BlockStore> Driver<S> {
     }
 
     /// Told to crash, or to withdraw, while the I/O before hung: not one more write. A holder does not withdraw.
-    fn given_up(&mut self, output: &Output) -> u64 {
+    fn given_up(&self, output: &Output) -> u64 {
         match self.shared.command.load(SeqCst) {
             COMMAND_CRASH if matches!(output, Output::Write(_)) => COMMAND_CRASH,
             COMMAND_WITHDRAW if matches!(output, Output::Write(_)) && self.cell_end.is_none() => {

@@ -200,11 +200,12 @@ impl Hold {
             Ok(image) => image,
             Err(failure) => return self.trouble(now, failure, context),
         };
-        if *image == self.acknowledged || Some(*image) == self.unacknowledged {
+        let unacknowledged = self.unacknowledged.as_ref() == Some(image);
+        if unacknowledged || *image == self.acknowledged {
             self.last_good_look = now.mono;
             self.foreign.gone();
             self.unreadable = 0;
-            if self.clean_submitted() && Some(*image) == self.unacknowledged {
+            if unacknowledged && self.clean_submitted() {
                 // Its acknowledgement was lost, but it landed: a second one might hit a successor.
                 return released(context);
             }
@@ -316,10 +317,9 @@ impl Hold {
             return released(context);
         }
         self.acknowledged = self.unacknowledged.take().expect("set when the write was submitted");
+        // It was in time: while it was under way, the lease ended with it at the latest.
+        debug_assert!(now.mono < end, "an acknowledgement after the end is worth nothing");
         self.lease.acknowledge(end);
-        if now.mono >= self.lease.end() {
-            return lose(now, Loss::LeaseExpired, context);
-        }
         self.trouble_told = false;
         self.next_beat = started + timing::jittered(context.options.interval, &mut context.rng);
         self.rest(now, context);
@@ -333,7 +333,7 @@ impl Hold {
 
     /// The clean mark is on its way and its fate is not known.
     fn clean_submitted(&self) -> bool {
-        self.unacknowledged.is_some_and(|image| MmpBlock::fields(&image).seq == sequence::SEQ_CLEAN)
+        self.unacknowledged.as_ref().is_some_and(|image| MmpBlock::fields(image).seq == sequence::SEQ_CLEAN)
     }
 
     /// Sleeps until the next beat, or only until the next look while something is to be expected.

@@ -34,7 +34,6 @@ use ending::reason;
 const FENCE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often the countdown is redrawn.
 const TICK: u16 = 100;
-
 /// How long a withdrawn claim may take to end; the driver's own patience is less.
 const WITHDRAW_PATIENCE: Duration = Duration::from_secs(5);
 

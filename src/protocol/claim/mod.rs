@@ -191,7 +191,7 @@ impl Claim {
     fn looked(&mut self, now: Now, image: Image, block: MmpBlock, context: &mut Context) -> Progress {
         match Sequence::from(block.seq) {
             Sequence::Clean => self.probe(image, None, context),
-            Sequence::Live(_) => self.watch(now, image, &block, false, now.mono, context),
+            Sequence::Live(_) => self.watch(now, image, &block, false, context),
             Sequence::Fsck => self.refuse_or_wait(now, image, &block, Duration::ZERO, context),
             Sequence::Unknown(seq) => refuse(Refusal::UnknownSequence { seq }, context),
         }
@@ -232,13 +232,13 @@ impl Claim {
         Progress::Going
     }
 
+    /// Begins a watch, of a live block or of a clean mark that may lie.
     fn watch(
         &mut self,
         now: Now,
         base: Image,
         block: &MmpBlock,
         doubtful_clean: bool,
-        began: Mono,
         context: &mut Context,
     ) -> Progress {
         let check_interval_s = self.check_interval_s(block.check_interval_s, context);
@@ -246,10 +246,12 @@ impl Claim {
             true => self.watch_of(timing::doubtful_clean_watch(check_interval_s)),
             false => self.watch_of_live(check_interval_s, context),
         };
-        if Sequence::from(block.seq) != Sequence::Fsck {
-            context.event(Event::Watching { of: Peer::from(block), until: now.mono + need, total: need });
-        }
-        self.step = Step::Watch(Watch { base, since: now.mono, need, began });
+        context.event(Event::Watching { of: Peer::from(block), until: now.mono + need, total: need });
+        self.watch_from(now, Watch { base, since: now.mono, need, began: now.mono }, context)
+    }
+
+    fn watch_from(&mut self, now: Now, watch: Watch, context: &Context) -> Progress {
+        self.step = Step::Watch(watch);
         self.look_at(now.mono + timing::look_period(context.options.interval));
         Progress::Going
     }
@@ -285,9 +287,7 @@ impl Claim {
                 let check_interval_s = self.check_interval_s(block.check_interval_s, context);
                 let need = self.watch_of_live(check_interval_s, context);
                 let began = now.mono - after;
-                self.step = Step::Watch(Watch { base: image, since: now.mono, need, began });
-                self.look_at(now.mono + timing::look_period(context.options.interval));
-                Progress::Going
+                self.watch_from(now, Watch { base: image, since: now.mono, need, began }, context)
             }
             _ if fsck => refuse(Refusal::Fsck { by }, context),
             _ => refuse(Refusal::InUse { by, after }, context),

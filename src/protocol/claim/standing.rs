@@ -45,7 +45,7 @@ impl Claim {
         let block = MmpBlock::fields(&base);
         let clean = Sequence::from(block.seq) == Sequence::Clean;
         if clean && watched.is_none() && !believable {
-            return self.watch(now, base, &block, true, now.mono, context);
+            return self.watch(now, base, &block, true, context);
         }
         if context.options.watch_only {
             let by = Peer::from(&block);
