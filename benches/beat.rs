@@ -144,6 +144,7 @@ impl Holder {
                         written.as_ref().copied().map_err(|what| Failure { what, kind: FailureKind::System });
                     self.step(start, ahead, Input::Written(input));
                 }
+                Output::Activity => unreachable!("nothing is mounted"),
                 Output::Event(Event::Held { .. }) => self.held = true,
                 Output::Event(event @ (Event::Refused { .. } | Event::Lost { .. })) => panic!("{event:?}"),
                 Output::Event(_) => {}

@@ -172,7 +172,7 @@ impl Error {
             Error::WrongKind { .. } | Error::Argument(_) => Kind::Usage,
             Error::UsedHere { .. } => Kind::InUse,
             Error::Refused { refusal, .. } => match refusal {
-                Refusal::InUse { .. } => Kind::InUse,
+                Refusal::InUse { .. } | Refusal::NoBeat { .. } => Kind::InUse,
                 Refusal::Fsck { .. } => Kind::Fsck,
                 Refusal::Damaged { .. }
                 | Refusal::UnknownSequence { .. }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{output, render};
 use crate::clock::{self, Mono};
-use crate::protocol::{Event, describe};
+use crate::protocol::{Event, Resumption, describe};
 
 /// Tells on standard error.
 pub(super) struct Progress {
@@ -156,6 +156,34 @@ pub(super) fn told(event: &Event) -> Told {
             render::seconds(*limit)
         )),
         Event::Held { .. } => line("held".to_owned()),
+        Event::HandedOver { wait, predecessor } if !wait.is_zero() => {
+            let left = predecessor.as_ref().map_or_else(
+                || "clean".to_owned(),
+                |was| format!("not clean; last named: {}", render::peer(was)),
+            );
+            let text = format!("{left}; the kernel mounts, and waits {} to be sure", render::seconds(*wait));
+            let message = "the kernel mounts and waits; watching for others".to_owned();
+            counting(clock::mono() + *wait, *wait, message, text)
+        }
+        Event::HandedOver { .. } => line("handed over to the kernel".to_owned()),
+        Event::Overtaken { refusal: None } => line("it was left cleanly just now; again".to_owned()),
+        Event::Overtaken { refusal: Some(refusal) } => {
+            line(format!("stopping the mount: {}", describe::refusal(refusal)))
+        }
+        Event::KernelBeats { .. } => line("the kernel beats; watching it".to_owned()),
+        Event::Bridging { silent } => line(format!(
+            "the kernel has not beaten for {} (is the filesystem frozen?); beating in its stead",
+            render::seconds(*silent)
+        )),
+        Event::BridgeEnded => line("the kernel beats again".to_owned()),
+        Event::Resumed { why } => line(match why {
+            Resumption::ReadOnly => "remounted read-only; beating by ourselves".to_owned(),
+            Resumption::Stopped => {
+                "warning: the kernel stopped the filesystem after an error; beating by ourselves".to_owned()
+            }
+            Resumption::Unmounted => "unmounted without a clean mark; releasing".to_owned(),
+            Resumption::NotMounted => "taking the claim back".to_owned(),
+        }),
         Event::Intruder { by } => line(format!(
             "warning: somebody claimed over our beat; beaten over; it named: {}",
             render::peer(by)
@@ -169,9 +197,12 @@ pub(super) fn told(event: &Event) -> Told {
             let left = render::seconds(lease_end.since(clock::mono()));
             line(format!("warning: {what}; trying again, {left} of the lease left"))
         }
-        Event::Lost { .. } | Event::Refused { .. } | Event::Watched { .. } | Event::Released => {
-            Told::default()
-        }
+        Event::Lost { .. }
+        | Event::Refused { .. }
+        | Event::Watched { .. }
+        | Event::Unmounted
+        | Event::NotMounted { .. }
+        | Event::Released => Told::default(),
     }
 }
 

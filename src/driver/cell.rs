@@ -96,6 +96,18 @@ impl LeaseCell {
         self.exchange(word_of(from), word_of(to))
     }
 
+    /// Takes the lease back, from `from` to unarmed: nothing is protected for now (the device is handed over to a kernel
+    /// that has yet to mount it).
+    ///
+    /// # Errors
+    /// [`CellLost`] as [`LeaseCell::extend`].
+    ///
+    /// # Panics
+    /// As [`LeaseCell::arm`].
+    pub fn disarm(&self, from: Mono) -> Result<(), CellLost> {
+        self.exchange(word_of(from), UNARMED)
+    }
+
     /// Declares the lease lost, whatever the cell held, except after a release, which stands.
     pub fn lose(&self) {
         self.finish(LOST);
@@ -180,6 +192,18 @@ mod tests {
         assert_eq!(cell.extend(Mono(30), Mono(40)), Err(CellLost));
         assert_eq!(cell.release(), Err(CellLost));
         assert!(cell.expire(Mono(1)), "lost is final");
+    }
+
+    #[test]
+    fn a_lease_that_was_taken_back_can_be_armed_again_and_a_lost_one_cannot() {
+        let cell = LeaseCell::new().unwrap();
+        cell.arm(Mono(10)).unwrap();
+        assert_eq!(cell.disarm(Mono(9)), Err(CellLost));
+        cell.disarm(Mono(10)).unwrap();
+        assert!(!cell.expire(Mono(u64::MAX - 5)), "nothing to lose");
+        cell.arm(Mono(20)).unwrap();
+        assert!(cell.expire(Mono(20)));
+        assert_eq!(cell.disarm(Mono(20)), Err(CellLost));
     }
 
     #[test]

@@ -37,14 +37,20 @@ use serde::Serialize;
 use self::cell::CellState;
 pub use self::options::{Options, watch};
 pub use self::place::Place;
-use self::thread::{COMMAND_CRASH, COMMAND_RELEASE, Shared};
+use self::thread::{
+    COMMAND_CRASH, COMMAND_HAND_OVER, COMMAND_HAND_OVER_MOUNTED, COMMAND_MOUNT_ENDED, COMMAND_RELEASE, Shared,
+};
 use crate::clock::{self, Mono};
 use crate::error::Error;
-use crate::protocol::{Event, Loss};
+use crate::protocol::{Event, Loss, Mode};
 use crate::sys::{ExclusiveHold, process, users};
 
 /// How often the lease is looked at while the clean mark is on its way.
 const RELEASE_PERIOD: Duration = Duration::from_millis(200);
+
+/// Every mode, to find one by its number.
+const MODES: [Mode; 6] =
+    [Mode::Claiming, Mode::Expecting, Mode::Watching, Mode::Bridging, Mode::Beating, Mode::Over];
 
 /// Tells a keeper to look at the lease cell now. Must not block.
 type WakeKeeper = Box<dyn Fn() + Send>;
@@ -107,6 +113,39 @@ impl Held {
             worst_lateness: Duration::from_nanos(self.shared.worst_lateness_ns.load(SeqCst)),
             events_lost: self.shared.events_lost.load(SeqCst),
         }
+    }
+
+    /// Who beats the block.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        MODES.into_iter().find(|&mode| mode as u64 == self.shared.mode.load(SeqCst)).unwrap_or(Mode::Over)
+    }
+
+    /// Marks the block clean for the kernel to mount the device, or to make a read-only mount of it writable.
+    /// [`Event::HandedOver`] follows.
+    pub(crate) fn hand_over(&self, mounted: bool) {
+        self.command(if mounted { COMMAND_HAND_OVER_MOUNTED } else { COMMAND_HAND_OVER });
+    }
+
+    /// Whatever tried to mount has ended.
+    pub(crate) fn mount_ended(&self) {
+        self.command(COMMAND_MOUNT_ENDED);
+    }
+
+    /// Gives back what was never used: a claim, or a device handed over to a kernel that has not begun to mount.
+    fn take_back(&mut self) -> Result<(), Error> {
+        if self.mode() != Mode::Expecting {
+            return self.write_clean_mark();
+        }
+        self.mount_ended();
+        while !self.over {
+            match self.next_event(RELEASE_PERIOD) {
+                Some(Event::Lost { loss, .. }) => return Err(self.loss(loss)),
+                Some(Event::NotMounted { .. } | Event::Released) => self.over = true,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The next event, waited for at most `patience`. After the last one there is never another.
@@ -226,7 +265,7 @@ impl Held {
     }
 
     fn command(&self, command: u64) {
-        self.shared.command.store(command, SeqCst);
+        self.shared.commands.fetch_or(command, SeqCst);
         // Cannot fail but by overflow, and then it is readable already.
         let _ = self.shared.wake.write(1);
     }

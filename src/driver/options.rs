@@ -17,9 +17,10 @@ use super::thread::{self, COMMAND_WITHDRAW, Driver, Shared};
 use super::{Held, WakeKeeper};
 use crate::clock::{self, Mono};
 use crate::error::Error;
+use crate::format::NodeName;
 use crate::io;
-use crate::protocol::{Event, Guard, GuardOptions, Quiet, Refusal, timing};
-use crate::sys::{process, users};
+use crate::protocol::{Adoption, Event, Guard, GuardOptions, Mode, Quiet, Refusal, timing};
+use crate::sys::{KernelView, process, users};
 
 /// Events that may wait for a listener.
 const EVENT_BACKLOG: usize = 256;
@@ -44,6 +45,9 @@ pub struct Options {
     realtime: bool,
     wake_keeper: Option<WakeKeeper>,
     another_host: bool,
+    /// The kernel is to mount and waits for itself; true if somebody was just seen beating.
+    kernel_waits: Option<bool>,
+    fenced: Option<NodeName>,
 }
 
 impl Options {
@@ -59,6 +63,8 @@ impl Options {
             realtime: false,
             wake_keeper: None,
             another_host: false,
+            kernel_waits: None,
+            fenced: None,
         }
     }
 
@@ -83,6 +89,21 @@ impl Options {
     /// How long to wait for somebody who uses the device to leave; by default not at all.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait;
+        self
+    }
+
+    /// Vouches that `node` is dead (the cluster has fenced it). If the block names it, its holder, or its e2fsck, is
+    /// watched for one beat only. Do not say so without knowing: two hosts would use the device.
+    pub fn fenced(mut self, node: impl AsRef<str>) -> Self {
+        self.fenced = Some(NodeName::new(node.as_ref()));
+        self
+    }
+
+    /// The kernel is to mount the device, and waits by itself: [`Options::acquire`] returns when the block is ready
+    /// for it ([`Held::mode`] is *expecting* then), and nothing is protected before the kernel beats. `seen_live`:
+    /// somebody was just seen beating, so the block has to stand still for one of his beats first.
+    pub(crate) fn kernel_waits(mut self, seen_live: bool) -> Self {
+        self.kernel_waits = Some(seen_live);
         self
     }
 
@@ -145,7 +166,7 @@ impl Options {
             None => LeaseCell::new()
                 .map_err(|source| Error::io("share memory for the lease of", &self.path, source))?,
         };
-        let mut held = start(place, options, cell, self.realtime, self.wake_keeper)?;
+        let mut held = start(place, options, None, cell, self.realtime, self.wake_keeper)?;
         held.another_host = self.another_host;
         let mut withdrawn = None;
         while !held.over {
@@ -155,7 +176,9 @@ impl Options {
                 withdrawn.get_or_insert(clock::mono());
             }
             match event {
-                Some(Event::Held { .. }) => return begin_use(held, withdrawn.is_some()),
+                Some(Event::Held { .. } | Event::HandedOver { .. }) => {
+                    return begin_use(held, withdrawn.is_some());
+                }
                 Some(Event::Refused { refusal }) => return Err(Error::Refused { path: self.path, refusal }),
                 Some(Event::Lost { loss, .. }) => return Err(Error::Lost { path: self.path, loss }),
                 _ => {}
@@ -167,6 +190,19 @@ impl Options {
             }
         }
         Err(Error::Interrupted)
+    }
+
+    /// Watches a filesystem that the kernel has mounted here already; the first event is the kernel's first beat, or why
+    /// it is not watched. Nobody is looked for, and nothing is written.
+    pub(crate) fn adopt(self, adoption: Adoption) -> Result<Held, Error> {
+        let place = Place::find(&self.path, self.node.as_deref())?;
+        let options = self.guard_options()?;
+        let cell = match self.cell {
+            Some(cell) => cell,
+            None => LeaseCell::new()
+                .map_err(|source| Error::io("share memory for the lease of", &self.path, source))?,
+        };
+        start(place, options, Some(adoption), cell, self.realtime, self.wake_keeper)
     }
 
     /// Step 0: nothing is claimed that this host uses already.
@@ -222,6 +258,9 @@ impl Options {
             check_interval_floor_s,
             patience_until,
             watch_only: false,
+            kernel_waits: self.kernel_waits.is_some(),
+            seen_live: self.kernel_waits == Some(true),
+            fenced: self.fenced,
         })
     }
 }
@@ -238,22 +277,36 @@ fn check_privilege(place: &Place) -> Result<(), Error> {
     Ok(())
 }
 
-/// Between *held* and the first use: what another host wrote is not in our page cache; what is in it is stale.
+/// Between *held* and the first use: what another host wrote is not in our page cache; what is in it is stale. A kernel
+/// that is about to mount must not find an old MMP block there, either.
 /// Whatever goes wrong here, nothing has used the device yet, so it is left clean.
 fn begin_use(mut held: Held, withdrawn: bool) -> Result<Held, Error> {
     let path = held.place.device().path().to_owned();
     let trouble = if withdrawn {
         Error::Refused { path, refusal: Refusal::Withdrawn { claim_left_standing: false } }
     } else {
-        match held.place.device().drop_cache() {
+        match drop_cache(&held.place) {
             Ok(()) => return Ok(held),
             Err(error) => error,
         }
     };
-    match held.write_clean_mark() {
+    match held.take_back() {
         Ok(()) => Err(trouble),
         Err(worse) => Err(worse),
     }
+}
+
+fn drop_cache(place: &Place) -> Result<(), Error> {
+    let device = place.device();
+    device.drop_cache()?;
+    let length = place.superblock().block_bytes as usize;
+    if device.cache_agrees(place.offset_bytes(), length)? {
+        return Ok(());
+    }
+    let what = "its page cache on this host cannot be dropped (something has it mapped) and shows an old MMP block; \
+                end whatever has the device open here"
+        .to_owned();
+    Err(Error::Unsupported { path: device.path().to_owned(), what })
 }
 
 /// Watches a device without ever opening it for writing, until it is known whether somebody uses it.
@@ -267,7 +320,7 @@ pub fn watch(
     let place = Place::find(path, None)?;
     let cell = LeaseCell::new().map_err(|source| Error::io("share memory to watch", path, source))?;
     let options = GuardOptions { watch_only: true, ..GuardOptions::default() };
-    let mut watcher = start(place, options, cell, false, None)?;
+    let mut watcher = start(place, options, None, cell, false, None)?;
     while !watcher.over {
         let event = watcher.next_event(OBSERVE_PERIOD);
         if observe(event.as_ref()).is_break() {
@@ -287,6 +340,7 @@ pub fn watch(
 fn start(
     place: Place,
     options: GuardOptions,
+    adoption: Option<Adoption>,
     cell: LeaseCell,
     realtime: bool,
     wake_keeper: Option<WakeKeeper>,
@@ -299,7 +353,8 @@ fn start(
     let shared = Arc::new(Shared {
         cell,
         wake,
-        command: AtomicU64::new(0),
+        commands: AtomicU64::new(0),
+        mode: AtomicU64::new(Mode::Claiming as u64),
         last_beat: AtomicU64::new(0),
         beats: AtomicU64::new(0),
         worst_lateness_ns: AtomicU64::new(0),
@@ -307,7 +362,12 @@ fn start(
     });
     let (sender, events) = sync_channel(EVENT_BACKLOG);
     let store = place.store()?;
-    let guard = Guard::new(place.medium().clone(), options, fastrand::u64(..), clock::now());
+    let (medium, seed) = (place.medium().clone(), fastrand::u64(..));
+    let guard = match adoption {
+        None => Guard::new(medium, options, seed, clock::now()),
+        Some(adoption) => Guard::adopt(medium, options, adoption, seed, clock::now()),
+    };
+    let kernel = KernelView::new(place.target().clone(), &place.device().kernel_name());
     let driver = Driver {
         guard,
         store,
@@ -315,6 +375,7 @@ fn start(
         events: sender,
         wake_keeper,
         timer,
+        ask_kernel: Box::new(move || kernel.ask()),
         cell_end: None,
     };
     // Detached: a thread that hangs in a dead device's I/O is waited for by nobody.

@@ -22,7 +22,7 @@ use super::cell::LeaseCell;
 use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::io::{BlockStore, Durability};
-use crate::protocol::{Event, Failure, Guard, Input, Loss, Output, Write};
+use crate::protocol::{Activity, Event, Failure, Guard, Input, Loss, Mode, Output, Write};
 
 /// What the thread and its owner share.
 #[derive(Debug)]
@@ -30,8 +30,10 @@ pub(super) struct Shared {
     pub(super) cell: LeaseCell,
     /// Wakes the thread for a command.
     pub(super) wake: EventFd,
-    /// The command, one of the constants below.
-    pub(super) command: AtomicU64,
+    /// The commands that wait, of the constants below.
+    pub(super) commands: AtomicU64,
+    /// Who beats: a [`Mode`].
+    pub(super) mode: AtomicU64,
     /// Start of the look before the last acknowledged beat, in Mono nanoseconds; 0 before the first.
     pub(super) last_beat: AtomicU64,
     /// Acknowledged writes since *held*.
@@ -42,11 +44,31 @@ pub(super) struct Shared {
     pub(super) events_lost: AtomicU64,
 }
 
-pub(super) const COMMAND_NONE: u64 = 0;
+// Commands, each a bit: one that comes while another waits does not replace it.
+/// Give the device back.
 pub(super) const COMMAND_RELEASE: u64 = 1;
-pub(super) const COMMAND_WITHDRAW: u64 = 2;
+/// Give up a claim.
+pub(super) const COMMAND_WITHDRAW: u64 = 1 << 1;
 /// Stop without another word: the sequence stays as it is, as after a crash.
-pub(super) const COMMAND_CRASH: u64 = 3;
+pub(super) const COMMAND_CRASH: u64 = 1 << 2;
+/// Mark it clean for the kernel to mount.
+pub(super) const COMMAND_HAND_OVER: u64 = 1 << 3;
+/// The same, for a mount that is there and read-only.
+pub(super) const COMMAND_HAND_OVER_MOUNTED: u64 = 1 << 4;
+/// Whatever tried to mount has ended.
+pub(super) const COMMAND_MOUNT_ENDED: u64 = 1 << 5;
+
+/// Each command and what the guard is told, in the order in which they are carried out.
+const INPUTS: [(u64, Input<'static>); 5] = [
+    (COMMAND_WITHDRAW, Input::Withdraw),
+    (COMMAND_HAND_OVER, Input::HandOver { mounted: false }),
+    (COMMAND_HAND_OVER_MOUNTED, Input::HandOver { mounted: true }),
+    (COMMAND_MOUNT_ENDED, Input::MountEnded),
+    (COMMAND_RELEASE, Input::Release),
+];
+
+/// Finds out what the kernel does with the device. Called from the guarding thread, only when something is to be judged.
+pub(super) type AskKernel = Box<dyn FnMut() -> Activity + Send>;
 
 pub(super) struct Driver<S> {
     pub(super) guard: Guard,
@@ -56,6 +78,7 @@ pub(super) struct Driver<S> {
     /// Makes the keeper look at once when the lease is lost or shortened; dropped with the thread.
     pub(super) wake_keeper: Option<super::WakeKeeper>,
     pub(super) timer: TimerFd,
+    pub(super) ask_kernel: AskKernel,
     /// What the cell was left at.
     pub(super) cell_end: Option<Mono>,
 }
@@ -81,14 +104,18 @@ impl<S: BlockStore> Driver<S> {
             }
             let deadline = self.guard.deadline();
             self.sleep(deadline);
-            match self.shared.command.swap(COMMAND_NONE, SeqCst) {
-                COMMAND_CRASH => return self.end(),
-                COMMAND_RELEASE => self.step(Input::Release),
-                COMMAND_WITHDRAW => self.step(Input::Withdraw),
-                _ => {
-                    let late = clock::mono().since(deadline);
-                    self.shared.worst_lateness_ns.fetch_max(nanos(late), SeqCst);
-                    self.step(Input::Tick);
+            let commands = self.shared.commands.swap(0, SeqCst);
+            if commands & COMMAND_CRASH != 0 {
+                return self.end();
+            }
+            if commands == 0 {
+                let late = clock::mono().since(deadline);
+                self.shared.worst_lateness_ns.fetch_max(nanos(late), SeqCst);
+                self.step(Input::Tick);
+            }
+            for (command, input) in INPUTS {
+                if commands & command != 0 {
+                    self.step(input);
                 }
             }
         }
@@ -96,12 +123,16 @@ impl<S: BlockStore> Driver<S> {
 
     /// Told to crash, or to withdraw, while the I/O before hung: not one more write. A holder does not withdraw.
     fn given_up(&self, output: &Output) -> u64 {
-        match self.shared.command.load(SeqCst) {
-            COMMAND_CRASH if matches!(output, Output::Write(_)) => COMMAND_CRASH,
-            COMMAND_WITHDRAW if matches!(output, Output::Write(_)) && self.cell_end.is_none() => {
-                COMMAND_WITHDRAW
-            }
-            _ => COMMAND_NONE,
+        let commands = match output {
+            Output::Write(_) => self.shared.commands.load(SeqCst),
+            _ => 0,
+        };
+        if commands & COMMAND_CRASH != 0 {
+            COMMAND_CRASH
+        } else if self.guard.mode() == Mode::Claiming {
+            commands & COMMAND_WITHDRAW
+        } else {
+            0
         }
     }
 
@@ -128,6 +159,10 @@ impl<S: BlockStore> Driver<S> {
                 Err(error) => self.failed(&error, |failure| Input::Superblock(Err(failure))),
             },
             Output::Write(write) => self.write(&write),
+            Output::Activity => {
+                let activity = (self.ask_kernel)();
+                self.step(Input::Activity(activity));
+            }
             Output::Event(event) => self.tell(event),
         }
     }
@@ -155,12 +190,17 @@ impl<S: BlockStore> Driver<S> {
     fn step(&mut self, input: Input<'_>) {
         let acknowledged = matches!(input, Input::Written(Ok(())));
         self.guard.handle(clock::now(), input);
+        self.shared.mode.store(self.guard.mode() as u64, SeqCst);
         if self.move_cell().is_err() {
             self.guard.handle(clock::now(), Input::CellLost);
         } else if acknowledged && self.guard.lease_end().is_some() {
-            self.shared.last_beat.store(clock::mono().0, SeqCst);
-            self.shared.beats.fetch_add(1, SeqCst);
+            self.beaten();
         }
+    }
+
+    fn beaten(&self) {
+        self.shared.last_beat.store(clock::mono().0, SeqCst);
+        self.shared.beats.fetch_add(1, SeqCst);
     }
 
     fn move_cell(&mut self) -> Result<(), super::cell::CellLost> {
@@ -168,10 +208,15 @@ impl<S: BlockStore> Driver<S> {
             (None, Some(end)) => self.shared.cell.arm(end)?,
             (Some(from), Some(to)) if from != to => {
                 self.shared.cell.extend(from, to)?;
+                if to > from && self.guard.mode() == Mode::Watching {
+                    self.beaten(); // by the kernel
+                }
                 if to < from {
                     self.wake_keeper();
                 }
             }
+            // Handed over to a kernel that has yet to mount.
+            (Some(from), None) if !self.guard.is_over() => self.shared.cell.disarm(from)?,
             // The end of the guard: what became of it is in its last event.
             _ => return Ok(()),
         }
@@ -181,12 +226,14 @@ impl<S: BlockStore> Driver<S> {
 
     fn tell(&mut self, event: Event) {
         let event = match event {
-            Event::Released if self.shared.cell.release().is_ok() => {
+            Event::Released | Event::Unmounted | Event::NotMounted { .. }
+                if self.shared.cell.release().is_ok() =>
+            {
                 self.cell_end = None;
-                Event::Released
+                event
             }
             // The keeper was faster than the clean mark.
-            Event::Released => {
+            Event::Released | Event::Unmounted | Event::NotMounted { .. } => {
                 self.lose();
                 Event::Lost { loss: Loss::LeaseExpired, at: clock::mono() }
             }
@@ -194,8 +241,11 @@ impl<S: BlockStore> Driver<S> {
                 self.lose();
                 event
             }
-            Event::LostRace { .. } | Event::TooSlow { .. } => {
-                // A watcher keeps no descriptor.
+            Event::LostRace { .. }
+            | Event::TooSlow { .. }
+            | Event::HandedOver { .. }
+            | Event::BridgeEnded => {
+                // A watcher keeps no descriptor. Under a mount it would also suppress the flush at the last close.
                 self.store.close();
                 event
             }
@@ -249,7 +299,15 @@ impl<S: BlockStore> Driver<S> {
 }
 
 fn is_last(event: &Event) -> bool {
-    matches!(event, Event::Lost { .. } | Event::Refused { .. } | Event::Watched { .. } | Event::Released)
+    matches!(
+        event,
+        Event::Lost { .. }
+            | Event::Refused { .. }
+            | Event::Watched { .. }
+            | Event::Released
+            | Event::Unmounted
+            | Event::NotMounted { .. }
+    )
 }
 
 fn nanos(span: std::time::Duration) -> u64 {

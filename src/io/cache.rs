@@ -7,12 +7,16 @@
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::node::{Access, DeviceKind, Node};
+use super::transfer::read_whole;
 use super::{Device, ioctl};
 use crate::error::Error;
 
 /// The operation that an [`Error::Io`] names when dirty pages could not be written: the kernel reports that once, and
 /// then forgets it with the pages.
 pub const FLUSH: &str = "write its page cache out";
+
+/// How often cache and disk are compared before they are said to differ.
+const CACHE_LOOKS: u32 = 3;
 
 impl Device {
     /// Writes everything the page cache holds of it to stable storage, then drops the cache.
@@ -43,6 +47,30 @@ impl Device {
         let node = self.node();
         let file = node.open(Access::Read, false)?;
         drop_pages(node, &file)
+    }
+
+    /// Whether a reader through the page cache of this node sees what stands on the disk, in `length_bytes` bytes at
+    /// `offset_bytes`. A cache that could not be dropped (something has its pages mapped) would show a mounting kernel
+    /// an old MMP block. A difference counts only if it lasts: somebody may write meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if either cannot be read, [`Error::Short`] beyond the end.
+    pub fn cache_agrees(&self, offset_bytes: u64, length_bytes: usize) -> Result<bool, Error> {
+        let file = self.node().open(Access::Read, false)?;
+        let (mut cached, mut on_disk) = (vec![0; length_bytes], vec![0; length_bytes]);
+        for _ in 0..CACHE_LOOKS {
+            let whole = read_whole(&file, &mut cached, offset_bytes)
+                .map_err(|source| self.node().fail("read through the page cache", source))?;
+            if !whole {
+                return Err(self.short("the bytes compared with the page cache", offset_bytes));
+            }
+            self.read_at(offset_bytes, &mut on_disk)?;
+            if cached == on_disk {
+                return Ok(true);
+            }
+            drop_pages(self.node(), &file)?;
+        }
+        Ok(false)
     }
 }
 

@@ -19,6 +19,9 @@ pub fn reason(refusal: &Refusal) -> String {
             format!("in use elsewhere: its MMP block changed after {:.1} s", after.as_secs_f64())
         }
         Refusal::Fsck { .. } => "e2fsck is at work on it, or died at it".to_owned(),
+        Refusal::NoBeat { .. } => {
+            "it is mounted here, but its kernel does not beat the MMP block (is it frozen?)".to_owned()
+        }
         Refusal::Damaged { damage } => format!("the MMP block is damaged: {damage}"),
         Refusal::UnknownSequence { seq } => format!("the MMP block has an unknown sequence {seq:#010x}"),
         Refusal::Changed { what, .. } => format!("the filesystem changed under the watch: {what}"),
@@ -45,6 +48,7 @@ pub fn loss(loss: &Loss) -> String {
         Loss::ForeignClean { by } => format!("another host came, worked and left; {}", peer(by)),
         Loss::Unreadable => "the MMP block was overwritten with something unreadable".to_owned(),
         Loss::CellLost => "the keeper declared it lost".to_owned(),
+        Loss::NoKernelBeat => "the kernel mounted it, but does not beat its MMP block".to_owned(),
     }
 }
 

@@ -61,6 +61,11 @@ pub enum Refusal {
         /// The value found.
         seq: u32,
     },
+    /// A filesystem that is mounted here, and whose kernel does not beat: frozen, or stopped.
+    NoBeat {
+        /// Whom the block names.
+        by: Peer,
+    },
     /// The superblock changed under the watch or the claim.
     Changed {
         /// What differs.
@@ -87,7 +92,7 @@ impl Refusal {
     #[must_use]
     pub fn peer(&self) -> Option<&Peer> {
         match self {
-            Refusal::InUse { by, .. } | Refusal::Fsck { by } => Some(by),
+            Refusal::InUse { by, .. } | Refusal::Fsck { by } | Refusal::NoBeat { by } => Some(by),
             Refusal::Damaged { .. }
             | Refusal::UnknownSequence { .. }
             | Refusal::Changed { .. }
@@ -148,6 +153,8 @@ pub enum Loss {
     Unreadable,
     /// The keeper, or whoever else shares the lease cell, declared it lost.
     CellLost,
+    /// The kernel has mounted, or was to, and its first beat did not come in time.
+    NoKernelBeat,
 }
 
 /// How two holders decide which of them stops (DESIGN: *A foreign block while holding*).
@@ -223,6 +230,48 @@ pub enum Event {
         /// What stands in the block.
         as_peer: Peer,
     },
+    /// The block is ready for the local kernel to mount the device (or to make a read-only mount writable). To be
+    /// followed by [`Input::MountEnded`](super::Input::MountEnded).
+    HandedOver {
+        /// How long the kernel waits before it has mounted; zero on a clean block.
+        wait: Duration,
+        /// Whom the block named, if it was not clean.
+        predecessor: Option<Peer>,
+    },
+    /// After the hand-over the block changed, and it was not the local kernel: whatever tries to mount has to be stopped.
+    Overtaken {
+        /// Why the mount has to end; none if the other one has just left cleanly, so that it may be tried again.
+        refusal: Option<Refusal>,
+    },
+    /// The local kernel's first own beat was seen: from here on the device is protected by it, and we watch.
+    KernelBeats {
+        /// End of the first lease.
+        lease_end: Mono,
+        /// What stands in the block.
+        as_peer: Peer,
+    },
+    /// The kernel's beats have stopped while its filesystem is mounted (frozen, mostly): we beat in its stead.
+    Bridging {
+        /// No beat of the kernel's was seen for so long.
+        silent: Duration,
+    },
+    /// The kernel beats again.
+    BridgeEnded,
+    /// The kernel has given its protection up, and its filesystem is still there: from here on we beat.
+    Resumed {
+        /// What the kernel did.
+        why: Resumption,
+    },
+    /// The kernel's filesystem is gone, and so is our business: the kernel has left the block as it should. Always the
+    /// last event.
+    Unmounted,
+    /// After the hand-over nothing was mounted. Always the last event.
+    NotMounted {
+        /// What stands in the block.
+        standing: Standing,
+        /// Who was in the way, if that is why.
+        refusal: Option<Refusal>,
+    },
     /// A claimer wrote over our beat; we beat over it.
     Intruder {
         /// Who.
@@ -261,6 +310,34 @@ pub enum Event {
     },
     /// The clean mark is on the disk, or was and somebody claims over it already. Always the last event.
     Released,
+}
+
+/// Why we beat a block that the kernel beat before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resumption {
+    /// It was remounted read-only.
+    ReadOnly,
+    /// The kernel stopped it after an error, or it was shut down: dirty blocks may follow until it is unmounted.
+    Stopped,
+    /// It was unmounted, and the block does not say so.
+    Unmounted,
+    /// The mount failed, and the claim made for it is taken back.
+    NotMounted,
+}
+
+/// What a mount that came to nothing left in the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// The clean mark.
+    Clean,
+    /// What stood there before we came.
+    AsBefore,
+    /// A claim of this host's: whoever comes next has to watch it out.
+    Claim,
+    /// Somebody else's.
+    Others,
 }
 
 /// What a watch without a claim found, when nothing stirred.

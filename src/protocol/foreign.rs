@@ -53,22 +53,29 @@ struct Contest {
     half: Mono,
 }
 
+/// A look at a foreign block, and what we know of ourselves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sighted<'a> {
+    /// When the look began.
+    pub(super) started: Mono,
+    pub(super) image: &'a Image,
+    /// When we must have decided, to beat within the lease.
+    pub(super) latest: Mono,
+    /// Our beats had a gap longer than the check interval.
+    pub(super) slept: bool,
+    /// Whose block we watched standing still before we took over.
+    pub(super) predecessor: Option<Owner>,
+}
+
 impl Foreign {
     /// Our own block stands again.
     pub(super) fn gone(&mut self) {
         self.current = None;
     }
 
-    /// Looks at a foreign block once more. `latest` is when we must have decided, to beat within the lease.
-    pub(super) fn rule(
-        &mut self,
-        now: Now,
-        started: Mono,
-        image: &Image,
-        latest: Mono,
-        slept: bool,
-        context: &Context,
-    ) -> Ruling {
+    /// Looks at a foreign block once more.
+    pub(super) fn rule(&mut self, now: Now, sighted: &Sighted<'_>, context: &Context) -> Ruling {
+        let &Sighted { started, image, latest, .. } = sighted;
         let block = context.medium.decode(image).ok();
         let changed = self.current.as_ref().is_none_or(|sight| sight.image != *image);
         if changed {
@@ -77,7 +84,7 @@ impl Foreign {
             self.current = Some(Box::new(Sight { image: *image, since: now.mono }));
             self.last = block.or(self.last);
             if let (true, Some(block)) = (counts, block) {
-                return self.contest(now, &block, slept, context);
+                return self.contest(now, &block, sighted, context);
             }
             if let (Some(_), Some(block)) = (before, block) {
                 // A second jump: a claimer's middle beat, or another claimer. Half a wait later he would be in.
@@ -98,11 +105,11 @@ impl Foreign {
     }
 
     /// He counts: one of us has to stop.
-    fn contest(&mut self, now: Now, block: &MmpBlock, slept: bool, context: &Context) -> Ruling {
+    fn contest(&mut self, now: Now, block: &MmpBlock, sighted: &Sighted<'_>, context: &Context) -> Ruling {
         let by = Peer::from(block);
         let lose = |because| Ruling::WeLose(Loss::Stolen { by, because });
         let tolerance_s = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
-        if slept {
+        if sighted.slept {
             return lose(LoserRule::Slept);
         }
         if stamp_ahead(block, now.wall, tolerance_s.into()) {
@@ -113,7 +120,9 @@ impl Foreign {
         if ours == his {
             return lose(LoserRule::EqualNames);
         }
-        if ours < his {
+        // Whom we took over from is the one that slept: we saw his block stand still for a wait and more. He has his time
+        // to stop, whatever the names.
+        if ours < his && sighted.predecessor != Some(his) {
             return lose(LoserRule::LowerName);
         }
         let span: Duration = timing::foreign_look(longest(block.check_interval_s, context));

@@ -7,15 +7,17 @@
 //! for any more.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::claim::{Claim, Progress};
 use super::event::{Event, FailureKind};
-use super::hold::Hold;
+use super::hold::{Ended, Hold};
 use super::medium::Medium;
 use super::timing;
+use super::watch::{Adoption, Watch, Watched};
 use crate::clock::{Mono, Now};
-use crate::format::Image;
+use crate::format::{Image, NodeName};
 
 /// How a guard is to behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,15 @@ pub struct GuardOptions {
     pub patience_until: Option<Mono>,
     /// Only watch: never write, end with [`Event::Watched`] or [`Event::Refused`].
     pub watch_only: bool,
+    /// The local kernel is to mount the device and waits for itself: the claim ends with [`Event::HandedOver`]
+    /// instead of [`Event::Held`]. A clean block is given a sequence first, so that the kernel has to wait.
+    pub kernel_waits: bool,
+    /// With `kernel_waits`: somebody was just seen beating. The block has to stand still for one of his beats before
+    /// the kernel is tried again.
+    pub seen_live: bool,
+    /// The one who asks vouches that this node is dead. A block that names it, and stands still, is watched for one beat
+    /// only; the vouch is for the very bytes that the first look shows, and void when they change.
+    pub fenced: Option<NodeName>,
 }
 
 impl Default for GuardOptions {
@@ -37,8 +48,46 @@ impl Default for GuardOptions {
             check_interval_floor_s: 0,
             patience_until: None,
             watch_only: false,
+            kernel_waits: false,
+            seen_live: false,
+            fenced: None,
         }
     }
+}
+
+/// What this host's kernel does with a filesystem on the device. A guard asks for it before it judges anything foreign
+/// or clean on a device that the kernel has mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Mounted somewhere, and may write. Also what is said when it cannot be found out.
+    ReadWrite,
+    /// Mounted, and remounted read-only: `kmmpd` has stopped.
+    ReadOnly,
+    /// Mounted, but the kernel has stopped it after an error, or was told to shut it down: `kmmpd` has stopped, and
+    /// dirty blocks may follow.
+    Stopped,
+    /// Claimed exclusively, and no filesystem is seen any more: an unmount is under way, or another use began.
+    Ending,
+    /// Nothing in the kernel claims the device.
+    Gone,
+}
+
+/// Who beats the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Nobody of ours yet.
+    Claiming,
+    /// The kernel is about to: it mounts.
+    Expecting,
+    /// The kernel, and we watch it.
+    Watching,
+    /// We, because the kernel cannot while its filesystem is frozen.
+    Bridging,
+    /// We.
+    Beating,
+    /// Nobody any more.
+    Over,
 }
 
 /// A failed I/O.
@@ -67,6 +116,17 @@ pub enum Input<'a> {
     Release,
     /// Give up a claim that is not yet held. Holding guards ignore it.
     Withdraw,
+    /// While held: the kernel is about to mount the device, or to make a read-only mount of it writable. The block is
+    /// marked clean, so that the kernel need not wait; [`Event::HandedOver`] follows.
+    HandOver {
+        /// It is mounted (read-only) already: the lease goes on for that. Otherwise nothing is protected until the
+        /// kernel beats.
+        mounted: bool,
+    },
+    /// After [`Event::HandedOver`]: whatever tried to mount has ended. What came of it is found out from the kernel.
+    MountEnded,
+    /// The answer to [`Output::Activity`].
+    Activity(Activity),
     /// Whoever shares the lease cell declared it lost.
     CellLost,
 }
@@ -92,6 +152,8 @@ pub enum Output {
     Superblock,
     /// Write the struct.
     Write(Write),
+    /// Find out what the kernel does with the device.
+    Activity,
     /// Tell whoever listens.
     Event(Event),
 }
@@ -120,14 +182,16 @@ enum Queued {
     Read,
     Superblock,
     Write,
+    Activity,
     Event(Event),
 }
 
 #[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant)] // one a device; almost all of them hold
+#[allow(clippy::large_enum_variant)] // one a device; almost all of them hold or watch
 enum Phase {
     Claim(Claim),
     Hold(Hold),
+    Watch(Watch),
     Over,
 }
 
@@ -143,25 +207,47 @@ impl Guard {
             "the caller checks the interval"
         );
         let rng = fastrand::Rng::with_seed(seed);
-        let mut context = Context { medium, options, rng, outputs: VecDeque::with_capacity(4), write: None };
+        let mut context = Context { medium, options, rng, outputs: VecDeque::with_capacity(8), write: None };
         let claim = Claim::new(now, &mut context);
         Guard { context, phase: Phase::Claim(claim) }
     }
 
+    /// Begins to watch a filesystem that the kernel has mounted here, and beats already.
+    ///
+    /// # Panics
+    /// As [`Guard::new`].
+    #[must_use]
+    pub fn adopt(medium: Medium, options: GuardOptions, adoption: Adoption, seed: u64, now: Now) -> Self {
+        let mut guard = Guard::new(medium, options, seed, now);
+        guard.context.outputs.clear();
+        guard.phase = Phase::Watch(Watch::adopting(now, adoption, &mut guard.context));
+        guard
+    }
+
     /// Takes an input. Everything that follows from it is fetched with [`Guard::poll`].
     pub fn handle(&mut self, now: Now, input: Input<'_>) {
-        match &mut self.phase {
-            Phase::Claim(claim) => match claim.handle(now, input, &mut self.context) {
-                Progress::Going => {}
-                Progress::Held(hold) => self.phase = Phase::Hold(hold),
-                Progress::Over => self.phase = Phase::Over,
+        let context = &mut self.context;
+        let next = match &mut self.phase {
+            Phase::Claim(claim) => match claim.handle(now, input, context) {
+                Progress::Going => None,
+                Progress::Held(hold) => Some(Phase::Hold(hold)),
+                Progress::HandedOver(watch) => Some(Phase::Watch(watch)),
+                Progress::Over => Some(Phase::Over),
             },
-            Phase::Hold(hold) => {
-                if hold.handle(now, input, &mut self.context).is_break() {
-                    self.phase = Phase::Over;
-                }
-            }
-            Phase::Over => {}
+            Phase::Hold(hold) => match hold.handle(now, input, context) {
+                ControlFlow::Continue(()) => None,
+                ControlFlow::Break(Ended::HandedOver(watch)) => Some(Phase::Watch(watch)),
+                ControlFlow::Break(Ended::Over) => Some(Phase::Over),
+            },
+            Phase::Watch(watch) => match watch.handle(now, input, context) {
+                ControlFlow::Continue(()) => None,
+                ControlFlow::Break(Watched::WeBeat(hold)) => Some(Phase::Hold(hold)),
+                ControlFlow::Break(Watched::Over) => Some(Phase::Over),
+            },
+            Phase::Over => None,
+        };
+        if let Some(next) = next {
+            self.phase = next;
         }
     }
 
@@ -171,6 +257,7 @@ impl Guard {
             Queued::Read => Output::Read,
             Queued::Superblock => Output::Superblock,
             Queued::Write => Output::Write(self.context.write.take()?),
+            Queued::Activity => Output::Activity,
             Queued::Event(event) => Output::Event(event),
         })
     }
@@ -181,16 +268,29 @@ impl Guard {
         match &self.phase {
             Phase::Claim(claim) => claim.deadline(),
             Phase::Hold(hold) => hold.deadline(),
+            Phase::Watch(watch) => watch.deadline(),
             Phase::Over => Mono::FAR,
         }
     }
 
-    /// The end of the lease; none unless held.
+    /// The end of the lease; none unless the device is protected, by our beats or by the kernel's.
     #[must_use]
     pub fn lease_end(&self) -> Option<Mono> {
         match &self.phase {
             Phase::Hold(hold) => Some(hold.lease_end()),
+            Phase::Watch(watch) => watch.lease_end(),
             Phase::Claim(_) | Phase::Over => None,
+        }
+    }
+
+    /// Who beats.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        match &self.phase {
+            Phase::Claim(_) => Mode::Claiming,
+            Phase::Hold(_) => Mode::Beating,
+            Phase::Watch(watch) => watch.mode(),
+            Phase::Over => Mode::Over,
         }
     }
 
@@ -214,6 +314,10 @@ impl Context {
         assert!(!self.options.watch_only, "a watcher never writes");
         self.write = Some(write);
         self.outputs.push_back(Queued::Write);
+    }
+
+    pub(super) fn activity(&mut self) {
+        self.outputs.push_back(Queued::Activity);
     }
 
     pub(super) fn event(&mut self, event: Event) {

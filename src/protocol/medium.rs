@@ -93,6 +93,12 @@ impl Medium {
         native.owner
     }
 
+    /// From here on we write these names: those that the local kernel writes, as they were found.
+    pub(super) fn rename(&mut self, owner: Owner) {
+        let Medium::Native(native) = self;
+        native.owner = owner;
+    }
+
     /// The filesystem's own interval, in seconds as it stands in the superblock.
     #[must_use]
     pub fn update_interval_s(&self) -> u16 {
@@ -116,6 +122,17 @@ impl Medium {
         let mut image = *base;
         let Owner { node, device } = native.owner;
         MmpBlock { seq, time_s: wall.0, node, device, check_interval_s }
+            .encode_into(&mut image, native.superblock.checksum_seed);
+        image
+    }
+
+    /// `base` with another sequence and the wall clock, and nothing else changed: what may be written while the kernel
+    /// has the filesystem mounted, since a direct write lands in the very buffer that `kmmpd` goes on with.
+    #[must_use]
+    pub fn renew(&self, base: &Image, seq: u32, wall: Wall) -> Image {
+        let Medium::Native(native) = self;
+        let mut image = *base;
+        MmpBlock { seq, time_s: wall.0, ..MmpBlock::fields(base) }
             .encode_into(&mut image, native.superblock.checksum_seed);
         image
     }
@@ -200,6 +217,13 @@ impl Medium {
             Verdict::ForeignClean(block)
         }
     }
+}
+
+/// True if `new` is `old` with another sequence (and checksum) and nothing else: a kernel's claim looks like that
+/// (Linux `fs/ext4/mmp.c`, `ext4_multi_mount_protect`).
+#[must_use]
+pub fn differs_in_sequence_alone(old: &Image, new: &Image) -> bool {
+    old != new && old[..4] == new[..4] && old[8..0x3FC] == new[8..0x3FC]
 }
 
 /// True if the writer's clock runs ahead of ours by more than `tolerance_s`.

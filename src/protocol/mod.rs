@@ -110,13 +110,16 @@ pub mod event;
 mod foreign;
 pub mod guard;
 mod hold;
+mod lease;
 pub mod medium;
 pub mod sequence;
 #[cfg(test)]
 mod tests;
 pub mod timing;
+mod watch;
 
-pub use event::{Change, Event, FailureKind, LoserRule, Loss, Peer, Quiet, Refusal};
-pub use guard::{Failure, Guard, GuardOptions, Input, Output, Write};
+pub use event::{Change, Event, FailureKind, LoserRule, Loss, Peer, Quiet, Refusal, Resumption, Standing};
+pub use guard::{Activity, Failure, Guard, GuardOptions, Input, Mode, Output, Write};
 pub use medium::{Medium, Native, Owner};
 pub use sequence::Sequence;
+pub use watch::Adoption;

@@ -34,6 +34,9 @@ const MAX_LOOK_PERIOD: Duration = Duration::from_millis(250);
 /// A holder looks at least so often, however seldom it beats: a claimer over its block is silent for half of the
 /// smallest wait, and has to be found within that.
 pub const MAX_HOLD_LOOK: Duration = Duration::from_millis(2500);
+/// How often a filesystem that was mounted without us is looked at until it is known who beats it: two kernels that
+/// write in turn hide each other for most of the time.
+pub const ADOPTION_LOOK: Duration = Duration::from_millis(40);
 /// A block that does not decode is read again so often before it is called damaged: a concurrent write can tear.
 pub const TORN_REREADS: u32 = 4;
 /// The pause before each of these reads. A block of at most 64 KiB is written in less.
@@ -59,6 +62,21 @@ pub fn holder_check_interval_s(interval: Duration, last_cycle: Duration, floor_s
     let twice_s =
         |span: Duration| u16::try_from(span.saturating_mul(2).as_millis().div_ceil(1000)).unwrap_or(u16::MAX);
     max3(MIN_CHECK_INTERVAL_S, twice_s(interval), twice_s(last_cycle)).max(floor_s).min(MAX_CHECK_INTERVAL_S)
+}
+
+/// The smallest C that a taker applies to a block which a kernel beats, in seconds. A kernel writes twice its interval
+/// (`EXT4_MMP_CHECK_MULT`) within its bounds, more after a slow beat, and goes back to this with the next.
+#[must_use]
+pub const fn kernel_check_interval_s(superblock: u16) -> u16 {
+    let twice = update_interval_s(superblock).saturating_mul(2);
+    let written = if twice > MAX_CHECK_INTERVAL_S { MAX_CHECK_INTERVAL_S } else { twice };
+    taker_check_interval_s(superblock, written)
+}
+
+/// How long a kernel that has the filesystem mounted may be silent before we beat in its stead. Well within its lease.
+#[must_use]
+pub fn bridge_after(longest_interval: Duration) -> Duration {
+    longest_interval + Duration::from_secs(1)
 }
 
 /// How long a taker waits, in seconds (the kernel's and e2fsprogs').
@@ -249,6 +267,19 @@ const fn max3(a: u16, b: u16, c: u16) -> u16 {
     let ab = if a > b { a } else { b };
     if ab > c { ab } else { c }
 }
+
+// A kernel that beats on time is never taken for silent, and the bridge begins well before its lease ends.
+const _: () = {
+    let mut superblock = 1;
+    while superblock < u16::MAX {
+        let lease_s = lease_s(kernel_check_interval_s(superblock));
+        let half_s = kernel_check_interval_s(superblock) as u64 / 2;
+        let longest_s = if superblock as u64 > half_s { superblock as u64 } else { half_s + 1 };
+        assert!(longest_s + 1 > superblock as u64, "a beat comes every interval");
+        assert!(lease_s > longest_s + 1 + 5, "the bridge has to begin within the lease");
+        superblock += 1;
+    }
+};
 
 // What the safety argument (`protocol`) rests on, for every C that a holder may write.
 #[allow(clippy::cast_possible_truncation)]

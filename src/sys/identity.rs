@@ -10,6 +10,24 @@ pub fn node_name() -> String {
     hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
+/// The node name that the kernel itself writes: that of the first UTS namespace, whatever ours is called (Linux
+/// `fs/ext4/mmp.c`, `init_utsname()`). Ours, where that namespace cannot be entered.
+#[must_use]
+pub fn kernel_node_name() -> String {
+    let same = |path: &str| std::fs::read_link(path).ok();
+    let first = same("/proc/1/ns/uts");
+    if first.is_none() || first == same("/proc/self/ns/uts") {
+        return node_name();
+    }
+    // A UTS namespace is a thread's own: one that ends with the question.
+    let asked = std::thread::spawn(|| {
+        let namespace = std::fs::File::open("/proc/1/ns/uts").ok()?;
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWUTS).ok()?;
+        Some(node_name())
+    });
+    asked.join().ok().flatten().unwrap_or_else(node_name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@
 //! anything here may still write). Does not protect against what this host cannot see: other hosts are `protocol`'s
 //! business, and [`users`] says which local users stay invisible.
 
+pub mod activity;
 mod bounded;
 pub mod cgroup;
 mod descriptors;
@@ -22,6 +23,7 @@ pub mod target;
 pub mod terminal;
 pub mod users;
 
+pub use activity::KernelView;
 pub use exclusive::ExclusiveHold;
 pub use target::{Target, TargetKind};
 pub use users::{Survey, User, claim_unused, kernel_users, survey, users_before_claim};

@@ -25,6 +25,8 @@ pub struct Mount {
     pub filesystem: String,
     /// What was mounted, as the filesystem shows it: a path, or any text.
     pub source: PathBuf,
+    /// The filesystem itself is read-only, whatever this mount of it is.
+    pub read_only: bool,
     /// Other devices the options name (an external log, `logdev=/dev/sdc`).
     pub more_devices: Vec<PathBuf>,
 }
@@ -88,15 +90,15 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     fields.find(|field| *field == b"-")?;
     let filesystem = String::from_utf8_lossy(&unescape(fields.next()?)).into_owned();
     let source = path(unescape(fields.next()?));
-    let more_devices = fields
-        .next()
-        .unwrap_or_default()
+    let options = fields.next().unwrap_or_default();
+    let read_only = options.split(|&byte| byte == b',').any(|option| option == b"ro");
+    let more_devices = options
         .split(|&byte| byte == b',')
         .filter_map(|option| option.splitn(2, |&byte| byte == b'=').nth(1))
         .map(|value| path(unescape(value)))
         .filter(|value| value.as_os_str().as_bytes().starts_with(b"/dev/"))
         .collect();
-    Some(Mount { device, root, dir, filesystem, source, more_devices })
+    Some(Mount { device, root, dir, filesystem, source, read_only, more_devices })
 }
 
 #[cfg(test)]
@@ -120,7 +122,7 @@ mod tests {
             assert_eq!(mount.dir, Path::new("/srv"));
             assert_eq!(mount.filesystem, "xfs");
             assert_eq!(mount.source, Path::new("/dev/loop3"));
-            assert!(mount.is_of(&[BLOCK], None));
+            assert!(mount.is_of(&[BLOCK], None) && !mount.read_only);
             assert!(!mount.is_of(&[TargetKind::Block { major: 7, minor: 4 }], None));
         }
     }

@@ -121,7 +121,7 @@ impl World {
             interval: plan.interval,
             check_interval_floor_s: plan.check_interval_floor_s,
             patience_until: plan.patience_s.map(|s| now.mono + Duration::from_secs(s)),
-            watch_only: false,
+            ..GuardOptions::default()
         };
         let seed = self.rng.u64(..);
         let state = &mut self.hosts[host];
@@ -218,6 +218,7 @@ impl World {
                 Output::Read => self.begin_read(host, Job::Read),
                 Output::Superblock => self.begin_read(host, Job::Superblock),
                 Output::Write(write) => self.plan_write(host, write),
+                Output::Activity => unreachable!("nothing is mounted"),
             }
         }
         let Some(guard) = self.hosts[host].guard.as_ref() else { return };

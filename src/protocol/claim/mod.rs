@@ -14,6 +14,7 @@ use super::hold::Hold;
 use super::medium::Owner;
 use super::sequence::Sequence;
 use super::timing;
+use super::watch::Watch as KernelWatch;
 use crate::clock::{Mono, Now};
 use crate::format::{BlockDamage, Image, MmpBlock};
 
@@ -42,6 +43,11 @@ pub(super) struct Claim {
     predecessor: Option<Owner>,
     /// For whom patience was announced last.
     waiting_for: Option<Owner>,
+    /// What the first look showed, if it names the node that the one who asks vouches to be dead.
+    vouched: Option<Image>,
+    looked_before: bool,
+    /// Somebody was seen beating.
+    seen_live: bool,
 }
 
 /// How the claim goes on after an input.
@@ -49,6 +55,7 @@ pub(super) struct Claim {
 pub(super) enum Progress {
     Going,
     Held(Hold),
+    HandedOver(KernelWatch),
     Over,
 }
 
@@ -78,12 +85,14 @@ struct Watch {
     began: Mono,
 }
 
-/// Which of the three writes of a claim.
+/// Which of the writes of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Claim,
     Middle,
     Last,
+    /// The only one, when the local kernel does the waiting.
+    HandOver,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +120,9 @@ impl Claim {
             standing_since: now.mono,
             predecessor: None,
             waiting_for: None,
+            vouched: None,
+            looked_before: false,
+            seen_live: context.options.seen_live,
         };
         claim.look(now, context);
         claim
@@ -126,7 +138,7 @@ impl Claim {
     pub(super) fn handle(&mut self, now: Now, input: Input<'_>, context: &mut Context) -> Progress {
         match (input, self.wait) {
             (Input::Tick, Wait::Until(at)) if now.mono >= at => self.look(now, context),
-            (Input::Tick, _) => {}
+            (Input::Tick | Input::HandOver { .. } | Input::MountEnded, _) => {}
             (Input::Withdraw | Input::Release | Input::CellLost, _) => {
                 return refuse(Refusal::Withdrawn { claim_left_standing: self.written }, context);
             }
@@ -134,6 +146,7 @@ impl Claim {
             (Input::Superblock(answer), Wait::Answer) => return self.probed(now, answer, context),
             (Input::Written(answer), Wait::Answer) => return self.wrote(now, Some(answer), context),
             (Input::NotWritten, Wait::Answer) => return self.wrote(now, None, context),
+            (Input::Activity(_), _) => unreachable!("a claimer does not ask for that"),
             (answer, Wait::Until(_)) => unreachable!("an answer that nobody asked for: {answer:?}"),
         }
         Progress::Going
@@ -189,9 +202,13 @@ impl Claim {
 
     /// (1) What the first look shows.
     fn looked(&mut self, now: Now, image: Image, block: MmpBlock, context: &mut Context) -> Progress {
+        if !std::mem::replace(&mut self.looked_before, true) && context.options.fenced == Some(block.node) {
+            self.vouched = Some(image);
+        }
         match Sequence::from(block.seq) {
             Sequence::Clean => self.probe(image, None, context),
             Sequence::Live(_) => self.watch(now, image, &block, false, context),
+            Sequence::Fsck if self.vouched == Some(image) => self.watch(now, image, &block, false, context),
             Sequence::Fsck => self.refuse_or_wait(now, image, &block, Duration::ZERO, context),
             Sequence::Unknown(seq) => refuse(Refusal::UnknownSequence { seq }, context),
         }
@@ -218,7 +235,7 @@ impl Claim {
         let Step::Watch(watch) = &self.step else { unreachable!("asked for while watching") };
         let unchanged = self.look_started.since(watch.since);
         let block = MmpBlock::fields(&watch.base);
-        if Sequence::from(block.seq) == Sequence::Fsck {
+        if Sequence::from(block.seq) == Sequence::Fsck && self.vouched != Some(watch.base) {
             // Only patience brought us here; no watching proves an e2fsck dead.
             let (base, after) = (watch.base, now.mono.since(watch.began));
             return self.refuse_or_wait(now, base, &block, after, context);
@@ -244,8 +261,11 @@ impl Claim {
         let check_interval_s = self.check_interval_s(block.check_interval_s, context);
         let need = match doubtful_clean {
             true => self.watch_of(timing::doubtful_clean_watch(check_interval_s)),
-            false => self.watch_of_live(check_interval_s, context),
+            false => self.watch_of_live(&base, check_interval_s, context),
         };
+        if need.is_zero() {
+            return self.probe(base, Some(need), context);
+        }
         context.event(Event::Watching { of: Peer::from(block), until: now.mono + need, total: need });
         self.watch_from(now, Watch { base, since: now.mono, need, began: now.mono }, context)
     }
@@ -259,8 +279,17 @@ impl Claim {
     /// How long a block that is not clean must stand still. The device is used no sooner than two of *its* waits after
     /// its last write: its holder needs the second one to stop what he protects. Our claim stands for a wait of our
     /// own C only, which may be the shorter one; what is missing is watched before.
-    fn watch_of_live(&self, check_interval_s: u16, context: &Context) -> Duration {
-        self.watch_of(timing::live_watch(check_interval_s, self.standing_wait(context)))
+    ///
+    /// Where the kernel waits, and where its holder is vouched to be dead, only a living one has to show himself.
+    fn watch_of_live(&self, base: &Image, check_interval_s: u16, context: &Context) -> Duration {
+        let superblock = context.medium.update_interval_s();
+        let one_beat = timing::longest_interval(context.options.interval, superblock, check_interval_s);
+        match (context.options.kernel_waits, self.seen_live) {
+            (true, false) => Duration::ZERO,
+            (true, true) => timing::refusal(one_beat) + self.worst_io,
+            (false, _) if self.vouched == Some(*base) => one_beat + self.worst_io,
+            (false, _) => self.watch_of(timing::live_watch(check_interval_s, self.standing_wait(context))),
+        }
     }
 
     fn watch_of(&self, wait: Duration) -> Duration {
@@ -285,7 +314,8 @@ impl Claim {
                     context.event(Event::Waiting { of: by, patience_until });
                 }
                 let check_interval_s = self.check_interval_s(block.check_interval_s, context);
-                let need = self.watch_of_live(check_interval_s, context);
+                self.seen_live = true;
+                let need = self.watch_of_live(&image, check_interval_s, context);
                 let began = now.mono - after;
                 self.watch_from(now, Watch { base: image, since: now.mono, need, began }, context)
             }

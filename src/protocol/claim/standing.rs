@@ -11,8 +11,9 @@ use super::super::hold::{Hold, Taken};
 use super::super::medium::Owner;
 use super::super::sequence::{self, Sequence};
 use super::super::timing;
+use super::super::watch::{Handed, Watch};
 use super::{Claim, Progress, Stage, Step, Wait, refuse};
-use crate::clock::Now;
+use crate::clock::{Mono, Now};
 use crate::format::{Image, MmpBlock};
 
 impl Claim {
@@ -60,7 +61,12 @@ impl Claim {
         if Owner::of(&block) != context.medium.owner() {
             self.predecessor = (!clean || !believable).then(|| Owner::of(&block));
         }
-        self.write(now, &base, Stage::Claim, context)
+        match context.options.kernel_waits {
+            false => self.write(now, &base, Stage::Claim, context),
+            true if clean => self.write(now, &base, Stage::HandOver, context),
+            // The kernel sees by itself that it is not clean.
+            true => self.hand_over(now, base, None, context),
+        }
     }
 
     /// (3), (4), (5): each write is a jump, so that nobody takes a claimer for a holder who counts.
@@ -120,6 +126,10 @@ impl Claim {
                 };
                 return Progress::Held(Hold::begin(now, taken, context));
             }
+            Stage::HandOver => {
+                let lease_end = self.look_started + timing::lease(self.own_check_interval_s);
+                return self.hand_over(now, image, Some(lease_end), context);
+            }
             Stage::Claim => context.event(Event::Claiming { until: now.mono + half * 2, total: half * 2 }),
             Stage::Middle => {}
         }
@@ -127,6 +137,14 @@ impl Claim {
         self.step = Step::Silent { image, since: now.mono, stage };
         self.look_at(now.mono + timing::look_period(context.options.interval));
         Progress::Going
+    }
+
+    /// The kernel's turn: it watches, claims and watches again by itself. `ours_until`: `base` is our own claim, and may
+    /// be taken back until then.
+    fn hand_over(&self, now: Now, base: Image, ours_until: Option<Mono>, context: &mut Context) -> Progress {
+        let handed =
+            Handed { base, kernel_waits: true, ours_until, lease: None, predecessor: self.predecessor };
+        Progress::HandedOver(Watch::expecting(now, handed, context))
     }
 
     /// A write that took longer than the limit counts for nothing: a rival may have come, looked and claimed under

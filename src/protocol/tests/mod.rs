@@ -5,6 +5,7 @@
 
 mod claim;
 mod hold;
+mod watch;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,6 +45,11 @@ struct Bench {
     /// When each write was issued, and its block.
     writes: Vec<(f64, MmpBlock, bool)>,
     looks: Vec<f64>,
+    /// What the kernel says of its filesystem, the last answer for good.
+    activity: VecDeque<Activity>,
+    asked: u32,
+    /// What others write, and when; in order.
+    timetable: VecDeque<(f64, MmpBlock)>,
 }
 
 impl Bench {
@@ -72,6 +78,9 @@ impl Bench {
             events: Vec::new(),
             writes: Vec::new(),
             looks: Vec::new(),
+            activity: [Activity::ReadWrite].into(),
+            asked: 0,
+            timetable: VecDeque::new(),
         };
         bench.put("zulu", seq, check_interval_s);
         bench
@@ -141,7 +150,19 @@ impl Bench {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Event(event) => self.events.push((self.seconds, event)),
+            Output::Activity => {
+                self.asked += 1;
+                let answer = match self.activity.len() {
+                    0 | 1 => self.activity[0],
+                    _ => self.activity.pop_front().expect("there are two"),
+                };
+                self.guard.handle(self.now(), Input::Activity(answer));
+            }
             Output::Read => {
+                while self.timetable.front().is_some_and(|(at, _)| *at <= self.seconds) {
+                    let (_, block) = self.timetable.pop_front().expect("there is one");
+                    block.encode_into(&mut self.image, None);
+                }
                 self.looks.push(self.seconds);
                 let image = self.image;
                 self.seconds += self.reads.pop_front().unwrap_or(0.001);

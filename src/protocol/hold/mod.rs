@@ -4,23 +4,24 @@
 //! Protects: once the lease has ended nothing more is written and *lost* is said, whatever an acknowledgement that
 //! comes later may claim. Does not stop the user of the device: the keeper does, from the lease cell.
 
+mod judge;
+
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::event::{Event, Loss, Peer};
-use super::foreign::{Foreign, Ruling};
+use super::foreign::Foreign;
 use super::guard::{Context, Failure, Input, Write};
-use super::medium::{Knowledge, Owner, Verdict};
+use super::lease::Lease;
+use super::medium::Owner;
 use super::sequence;
 use super::timing;
+use super::watch::{Handed, Watch};
 use crate::clock::{Mono, Now};
 use crate::format::{Image, MmpBlock};
 
 /// A failed read or write is tried again after this.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-
-/// So many looks in a row may find no MMP block before it is believed that there is none any more.
-const UNREADABLE_LOOKS: u32 = 5;
 
 /// What a claim hands over.
 pub(super) struct Taken {
@@ -55,15 +56,32 @@ pub(super) struct Hold {
     /// Looks in a row at something that is no MMP block.
     unreadable: u32,
     releasing: bool,
+    /// The clean mark is for the kernel, which takes over; true if the device is mounted (read-only) already.
+    handing_over: Option<bool>,
+    /// Who goes on if the block changes before our first beat.
+    back: Option<Box<Watch>>,
     trouble_told: bool,
 }
 
-/// The lease: the earliest end among the last acknowledged write and every later one whose fate is unknown. A later
-/// one may have landed with a shorter check interval, and then a taker waits the shorter time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Lease {
-    acknowledged_end: Mono,
-    unacknowledged_end: Mono,
+/// How holding ends.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // moved once
+pub(super) enum Ended {
+    /// The kernel takes over.
+    HandedOver(Watch),
+    Over,
+}
+
+/// A device that was protected before, by the kernel's beats, or by a claim that is taken back.
+pub(super) struct Standing {
+    /// What stands in the block.
+    pub(super) image: Image,
+    pub(super) lease: Lease,
+    pub(super) predecessor: Option<Owner>,
+    /// Nothing uses it: release at once.
+    pub(super) release: bool,
+    /// Who goes on if the block changes before our first beat.
+    pub(super) back: Option<Box<Watch>>,
 }
 
 #[derive(Clone, Debug)]
@@ -91,21 +109,7 @@ struct Look {
     cycle: Duration,
 }
 
-type Flow = ControlFlow<()>;
-
-impl Lease {
-    fn end(self) -> Mono {
-        self.acknowledged_end.min(self.unacknowledged_end)
-    }
-
-    fn submit(&mut self, end: Mono) {
-        self.unacknowledged_end = self.unacknowledged_end.min(end);
-    }
-
-    fn acknowledge(&mut self, end: Mono) {
-        *self = Lease { acknowledged_end: end, unacknowledged_end: Mono::FAR };
-    }
-}
+type Flow = ControlFlow<Ended>;
 
 impl Hold {
     pub(super) fn begin(now: Now, taken: Taken, context: &mut Context) -> Self {
@@ -126,7 +130,7 @@ impl Hold {
             step: Step::Idle { until: next_beat },
             acknowledged: taken.image,
             unacknowledged: None,
-            lease: Lease { acknowledged_end: lease_end, unacknowledged_end: Mono::FAR },
+            lease: Lease::until(lease_end),
             seq: MmpBlock::fields(&taken.image).seq,
             beats: 0,
             next_beat,
@@ -138,12 +142,39 @@ impl Hold {
             watchful_until: now.mono + watchful,
             unreadable: 0,
             releasing: false,
+            handing_over: None,
+            back: None,
             trouble_told: false,
         };
         hold.rest(now, context);
         let as_peer = Peer::from(&MmpBlock::fields(&hold.acknowledged));
         context.event(Event::Held { lease_end, as_peer });
         hold
+    }
+
+    /// Goes on with a device that is protected already: looks at once, and beats over what stands there if it still does.
+    pub(super) fn go_on(now: Now, standing: Standing, context: &mut Context) -> Self {
+        let seq = sequence::jump(&mut context.rng, MmpBlock::fields(&standing.image).seq);
+        Hold {
+            step: Step::Idle { until: now.mono },
+            acknowledged: standing.image,
+            unacknowledged: None,
+            lease: standing.lease,
+            seq,
+            beats: 0,
+            next_beat: now.mono,
+            last_look_started: now.mono,
+            last_good_look: now.mono,
+            last_gap: None,
+            foreign: Foreign::default(),
+            predecessor: standing.predecessor,
+            watchful_until: now.mono,
+            unreadable: 0,
+            releasing: standing.release,
+            handing_over: None,
+            back: standing.back,
+            trouble_told: false,
+        }
     }
 
     pub(super) fn lease_end(&self) -> Mono {
@@ -174,12 +205,18 @@ impl Hold {
                     self.look(now, context);
                 }
             }
+            Input::HandOver { mounted } => {
+                (self.releasing, self.handing_over) = (true, Some(mounted));
+                if matches!(self.step, Step::Idle { .. }) {
+                    self.look(now, context);
+                }
+            }
             Input::Read(answer) => return self.read(now, answer, context),
             Input::Written(answer) => return self.wrote(now, answer, context),
             Input::NotWritten => return lose(now, Loss::LeaseExpired, context),
             Input::CellLost => return lose(now, Loss::CellLost, context),
-            Input::Withdraw => {}
-            Input::Superblock(_) => unreachable!("a holder asks for no superblock"),
+            Input::Withdraw | Input::MountEnded => {}
+            Input::Superblock(_) | Input::Activity(_) => unreachable!("a holder does not ask for that"),
         }
         Flow::Continue(())
     }
@@ -207,7 +244,7 @@ impl Hold {
             self.unreadable = 0;
             if unacknowledged && self.clean_submitted() {
                 // Its acknowledgement was lost, but it landed: a second one might hit a successor.
-                return released(context);
+                return self.released(now, context);
             }
             if self.releasing || now.mono >= self.next_beat {
                 self.write(now, look, image, context);
@@ -216,72 +253,10 @@ impl Hold {
             }
             return Flow::Continue(());
         }
+        if let Some(watch) = self.back.take() {
+            return Flow::Break(Ended::HandedOver(watch.back(now)));
+        }
         self.judge(now, look, image, context)
-    }
-
-    fn judge(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
-        let check_interval = Duration::from_secs(self.check_interval_s().into());
-        let known = Knowledge {
-            our_seq: self.seq,
-            our_beats: self.beats,
-            predecessor: self.predecessor.filter(|_| now.mono < self.watchful_until),
-            seen_lately: now.mono.since(self.last_good_look) <= check_interval,
-        };
-        match context.medium.judge(image, now, known) {
-            // Our mark landed and somebody came, or he came over our last beat and will get in: either is a release.
-            Verdict::Unclear(_) | Verdict::Fsck(_) | Verdict::ClearedOurs(_) | Verdict::ForeignClean(_)
-                if self.clean_submitted() =>
-            {
-                return released(context);
-            }
-            Verdict::OursOlder => {
-                self.last_good_look = now.mono;
-                self.write(now, look, image, context);
-            }
-            Verdict::Fsck(block) => return lose(now, Loss::Fsck { by: Peer::from(&block) }, context),
-            Verdict::ForeignClean(block) => {
-                return lose(now, Loss::ForeignClean { by: Peer::from(&block) }, context);
-            }
-            Verdict::Unreadable if self.unreadable >= UNREADABLE_LOOKS => {
-                return lose(now, Loss::Unreadable, context);
-            }
-            Verdict::Unreadable => {
-                self.unreadable += 1;
-                self.step = Step::Idle { until: now.mono + timing::look_period(context.options.interval) };
-                return Flow::Continue(());
-            }
-            Verdict::ClearedOurs(block) => {
-                context.event(Event::Cleared { by: Peer::from(&block) });
-                self.write(now, look, image, context);
-            }
-            Verdict::Unclear(_) | Verdict::Torn => {
-                return self.look_longer(now, look, image, context);
-            }
-        }
-        Flow::Continue(())
-    }
-
-    /// Somebody's live block: is he a claimer, or does he count?
-    fn look_longer(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
-        let reserve = timing::write_reserve(self.check_interval_s());
-        let slept =
-            self.last_gap.is_some_and(|at| now.mono.since(at) <= timing::wait(timing::MAX_CHECK_INTERVAL_S));
-        match self.foreign.rule(now, look.started, image, self.lease.end() - reserve, slept, context) {
-            Ruling::LookOn => {
-                self.step = Step::Idle { until: now.mono + timing::look_period(context.options.interval) };
-            }
-            Ruling::BeatOver(by) => {
-                let c = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
-                self.watchful_until = self.watchful_until.max(now.mono + timing::wait(c) * 2);
-                context.event(match by {
-                    Some(by) => Event::Intruder { by },
-                    None => Event::Repaired,
-                });
-                self.write(now, look, image, context);
-            }
-            Ruling::WeLose(loss) => return lose(now, loss, context),
-        }
-        Flow::Continue(())
     }
 
     fn write(&mut self, now: Now, look: Look, base: &Image, context: &mut Context) {
@@ -304,6 +279,7 @@ impl Hold {
             self.beats += 1;
         }
         self.unacknowledged = Some(image);
+        self.back = None;
         self.step = Step::Writing { started, clean, end };
         context.write(Write { image, durable: clean, not_after: self.lease.end() });
     }
@@ -314,7 +290,7 @@ impl Hold {
             return self.trouble(now, failure, context);
         }
         if clean {
-            return released(context);
+            return self.released(now, context);
         }
         self.acknowledged = self.unacknowledged.take().expect("set when the write was submitted");
         // It was in time: while it was under way, the lease ended with it at the latest.
@@ -348,6 +324,22 @@ impl Hold {
         self.step = Step::Idle { until };
     }
 
+    /// Our clean mark has landed, whatever stands there now.
+    fn released(&mut self, now: Now, context: &mut Context) -> Flow {
+        let Some(mounted) = self.handing_over else {
+            context.event(Event::Released);
+            return Flow::Break(Ended::Over);
+        };
+        let handed = Handed {
+            base: self.unacknowledged.unwrap_or(self.acknowledged),
+            kernel_waits: false,
+            ours_until: None,
+            lease: mounted.then_some(self.lease),
+            predecessor: self.predecessor,
+        };
+        Flow::Break(Ended::HandedOver(Watch::expecting(now, handed, context)))
+    }
+
     fn trouble(&mut self, now: Now, failure: Failure<'_>, context: &mut Context) -> Flow {
         if !self.trouble_told {
             self.trouble_told = true;
@@ -358,12 +350,7 @@ impl Hold {
     }
 }
 
-fn released(context: &mut Context) -> Flow {
-    context.event(Event::Released);
-    Flow::Break(())
-}
-
 fn lose(now: Now, loss: Loss, context: &mut Context) -> Flow {
     context.event(Event::Lost { loss, at: now.mono });
-    Flow::Break(())
+    Flow::Break(Ended::Over)
 }

@@ -1,0 +1,89 @@
+//! Another block than ours while we hold: what it means, and what follows from it.
+
+use std::time::Duration;
+
+use super::super::event::{Event, Loss, Peer};
+use super::super::foreign::{Ruling, Sighted};
+use super::super::guard::Context;
+use super::super::medium::{Knowledge, Verdict};
+use super::super::timing;
+use super::{Flow, Hold, Look, Step, lose};
+use crate::clock::Now;
+use crate::format::Image;
+
+/// So many looks in a row may find no MMP block before it is believed that there is none any more.
+const UNREADABLE_LOOKS: u32 = 5;
+
+impl Hold {
+    pub(super) fn judge(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
+        let check_interval = Duration::from_secs(self.check_interval_s().into());
+        let known = Knowledge {
+            our_seq: self.seq,
+            our_beats: self.beats,
+            predecessor: self.predecessor.filter(|_| now.mono < self.watchful_until),
+            seen_lately: now.mono.since(self.last_good_look) <= check_interval,
+        };
+        match context.medium.judge(image, now, known) {
+            // Our mark landed and somebody came, or he came over our last beat and will get in: either is a release.
+            Verdict::Unclear(_) | Verdict::Fsck(_) | Verdict::ClearedOurs(_) | Verdict::ForeignClean(_)
+                if self.clean_submitted() =>
+            {
+                return self.released(now, context);
+            }
+            Verdict::OursOlder => {
+                self.last_good_look = now.mono;
+                self.write(now, look, image, context);
+            }
+            Verdict::Fsck(block) => return lose(now, Loss::Fsck { by: Peer::from(&block) }, context),
+            Verdict::ForeignClean(block) => {
+                return lose(now, Loss::ForeignClean { by: Peer::from(&block) }, context);
+            }
+            Verdict::Unreadable if self.unreadable >= UNREADABLE_LOOKS => {
+                return lose(now, Loss::Unreadable, context);
+            }
+            Verdict::Unreadable => {
+                self.unreadable += 1;
+                self.step = Step::Idle { until: now.mono + timing::look_period(context.options.interval) };
+                return Flow::Continue(());
+            }
+            Verdict::ClearedOurs(block) => {
+                context.event(Event::Cleared { by: Peer::from(&block) });
+                self.write(now, look, image, context);
+            }
+            Verdict::Unclear(_) | Verdict::Torn => {
+                return self.look_longer(now, look, image, context);
+            }
+        }
+        Flow::Continue(())
+    }
+
+    /// Somebody's live block: is he a claimer, or does he count?
+    fn look_longer(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
+        let reserve = timing::write_reserve(self.check_interval_s());
+        let slept =
+            self.last_gap.is_some_and(|at| now.mono.since(at) <= timing::wait(timing::MAX_CHECK_INTERVAL_S));
+        let sighted = Sighted {
+            started: look.started,
+            image,
+            latest: self.lease.end() - reserve,
+            slept,
+            predecessor: self.predecessor,
+        };
+        match self.foreign.rule(now, &sighted, context) {
+            Ruling::LookOn => {
+                self.step = Step::Idle { until: now.mono + timing::look_period(context.options.interval) };
+            }
+            Ruling::BeatOver(by) => {
+                let c = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
+                self.watchful_until = self.watchful_until.max(now.mono + timing::wait(c) * 2);
+                context.event(match by {
+                    Some(by) => Event::Intruder { by },
+                    None => Event::Repaired,
+                });
+                self.write(now, look, image, context);
+            }
+            Ruling::WeLose(loss) => return lose(now, loss, context),
+        }
+        Flow::Continue(())
+    }
+}

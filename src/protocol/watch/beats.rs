@@ -1,0 +1,308 @@
+//! The kernel beats, or we do in its stead: telling its beats from others', bridging, and judging what is foreign.
+
+use std::time::Duration;
+
+use super::super::event::{Event, LoserRule, Loss, Peer, Resumption};
+use super::super::foreign::{Ruling, Sighted};
+use super::super::guard::{Activity, Context, Failure, Write};
+use super::super::hold::{Hold, Standing};
+use super::super::lease::Lease;
+use super::super::medium::{Knowledge, Owner, Verdict};
+use super::super::sequence::{self, COUNTING_REACH, Sequence, steps};
+use super::super::timing;
+use super::{Bridge, ENDING_PAUSE, Flow, Look, Stage, Step, Watch, Watched, kernel_check_interval_s, lose};
+use crate::clock::{Mono, Now};
+use crate::format::{Image, MmpBlock};
+
+/// So many looks in a row may find no MMP block before it is believed that there is none any more.
+const UNREADABLE_LOOKS: u32 = 5;
+
+impl Watch {
+    pub(super) fn watched(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
+        if *image == self.kernel {
+            self.foreign.gone();
+            if look.started.since(self.kernel_at) <= silence(context) && !self.doubted {
+                return self.rest(now, context);
+            }
+            return self.ask(look, image, context);
+        }
+        if self.is_kernels_next(now.mono, image, context) {
+            self.kernel_beat(now, look, image, context);
+            return self.rest(now, context);
+        }
+        self.ask(look, image, context)
+    }
+
+    pub(super) fn bridged(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
+        if self.is_kernels_next(now.mono, image, context) {
+            self.kernel_beat(now, look, image, context);
+            self.stage = Stage::Watching;
+            context.event(Event::BridgeEnded);
+            return self.rest(now, context);
+        }
+        if self.stands(image) {
+            self.foreign.gone();
+            self.unreadable = 0;
+        }
+        self.ask(look, image, context)
+    }
+
+    /// A live or clean block, and what the kernel said about its filesystem.
+    pub(super) fn judge(
+        &mut self,
+        now: Now,
+        look: Look,
+        image: &Image,
+        activity: Activity,
+        context: &mut Context,
+    ) -> Flow {
+        let known = Knowledge {
+            our_seq: MmpBlock::fields(&self.kernel).seq,
+            our_beats: MmpBlock::fields(&self.kernel).seq.into(),
+            predecessor: self.predecessor.filter(|_| now.mono < self.watchful_until),
+            seen_lately: now.mono.since(self.kernel_at) <= silence(context) * 2,
+        };
+        let stands = self.stands(image);
+        let verdict = context.medium.judge(image, now, known);
+        let clean = Sequence::from(MmpBlock::fields(image).seq) == Sequence::Clean;
+        let doubted = std::mem::take(&mut self.doubted);
+        match activity {
+            Activity::Gone if !stands => {
+                context.event(Event::Unmounted);
+                return Flow::Break(Watched::Over);
+            }
+            // The kernel may have written its clean mark between our look and its answer; now it writes no more.
+            Activity::Gone if !doubted => return self.doubt(now),
+            Activity::Gone => return self.we_beat(now, image, Resumption::Unmounted, context),
+            // Foreign blocks count: until it is gone it is used.
+            Activity::Ending if stands || clean => return self.ending(now, stands, context),
+            _ => {}
+        }
+        if stands {
+            return match activity {
+                Activity::ReadOnly => self.we_beat(now, image, Resumption::ReadOnly, context),
+                Activity::Stopped => self.we_beat(now, image, Resumption::Stopped, context),
+                _ => self.bridge(now, look, context),
+            };
+        }
+        if activity == Activity::ReadWrite && self.restarts(now.mono, image, context) {
+            let until = now.mono + timing::foreign_look(u_star(context));
+            self.restarted_from = Some((MmpBlock::fields(&self.kernel).seq, until));
+            self.watchful_until = self.watchful_until.max(until);
+            self.kernel_beat(now, look, image, context);
+            return self.rest(now, context);
+        }
+        match verdict {
+            Verdict::Unreadable if self.unreadable >= UNREADABLE_LOOKS => {
+                lose(now, Loss::Unreadable, context)
+            }
+            Verdict::Unreadable => {
+                self.unreadable += 1;
+                self.look_soon(now, context)
+            }
+            // The kernel's own older beat: a path failed over. It beats on.
+            Verdict::OursOlder => self.look_soon(now, context),
+            Verdict::ClearedOurs(block) if Owner::of(&block) == context.medium.owner() => match activity {
+                Activity::ReadOnly => self.we_beat(now, image, Resumption::ReadOnly, context),
+                // Older kernels do not show that they stopped. But it may have been remounted and back just now.
+                Activity::ReadWrite if !doubted => self.doubt(now),
+                _ => self.we_beat(now, image, Resumption::Stopped, context),
+            },
+            Verdict::ClearedOurs(block) => {
+                context.event(Event::Cleared { by: Peer::from(&block) });
+                self.write(now, look, context)
+            }
+            Verdict::ForeignClean(block) => lose(now, Loss::ForeignClean { by: Peer::from(&block) }, context),
+            Verdict::Fsck(block) => lose(now, Loss::Fsck { by: Peer::from(&block) }, context),
+            Verdict::Unclear(_) | Verdict::Torn => self.look_longer(now, look, image, context),
+        }
+    }
+
+    fn doubt(&mut self, now: Now) -> Flow {
+        self.doubted = true;
+        self.look_at(now.mono)
+    }
+
+    /// Somebody's live block: is he a claimer, or does he count?
+    fn look_longer(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
+        let block = MmpBlock::fields(image);
+        if self.is_old_count(now.mono, &block, context) {
+            let loss = Loss::Stolen { by: Peer::from(&block), because: LoserRule::EqualNames };
+            return lose(now, loss, context);
+        }
+        self.watchful_until = self.watchful_until.max(now.mono + timing::foreign_look(u_star(context)));
+        let end = self.lease_end().unwrap_or(now.mono);
+        let sighted = Sighted {
+            started: look.started,
+            image,
+            latest: end - timing::write_reserve(kernel_check_interval_s(context)),
+            slept: self
+                .last_gap
+                .is_some_and(|at| now.mono.since(at) <= timing::wait(timing::MAX_CHECK_INTERVAL_S)),
+            predecessor: self.predecessor,
+        };
+        match self.foreign.rule(now, &sighted, context) {
+            Ruling::LookOn => self.look_soon(now, context),
+            Ruling::WeLose(loss) => lose(now, loss, context),
+            Ruling::BeatOver(by) => {
+                let c = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
+                self.watchful_until = self.watchful_until.max(now.mono + timing::wait(c) * 2);
+                context.event(match by {
+                    Some(by) => Event::Intruder { by },
+                    None => Event::Repaired,
+                });
+                // The kernel would do it itself, if it could.
+                self.write(now, look, context)
+            }
+        }
+    }
+
+    /// The block is as the kernel, or we in its stead, left it.
+    fn stands(&self, image: &Image) -> bool {
+        *image == self.kernel
+            || match &self.stage {
+                Stage::Bridging(bridge) => {
+                    bridge.acknowledged.as_ref() == Some(image)
+                        || bridge.unacknowledged.as_ref() == Some(image)
+                }
+                _ => false,
+            }
+    }
+
+    /// Its names, and a few beats on from its last; or from where it stood before it seemed to begin anew.
+    fn is_kernels_next(&self, now: Mono, image: &Image, context: &Context) -> bool {
+        let Ok(block) = context.medium.decode(image) else { return false };
+        let last = MmpBlock::fields(&self.kernel);
+        let counted = steps(last.seq, block.seq, self.reach(now, context));
+        Owner::of(&block) == Owner::of(&last) && matches!(counted, Some(1..))
+    }
+
+    /// How far the kernel may have counted since it was seen.
+    fn reach(&self, now: Mono, context: &Context) -> u32 {
+        let interval_s = timing::update_interval_s(context.medium.update_interval_s());
+        let beats = now.since(self.kernel_at).as_secs() / u64::from(interval_s);
+        COUNTING_REACH.saturating_add(u32::try_from(beats).unwrap_or(u32::MAX))
+    }
+
+    /// A small count under the kernel's names, and no older than its last beat: a remount began it anew between two looks.
+    fn restarts(&self, now: Mono, image: &Image, context: &Context) -> bool {
+        let Ok(block) = context.medium.decode(image) else { return false };
+        let last = MmpBlock::fields(&self.kernel);
+        let remembered = self.restarted_from.is_some_and(|(_, until)| now < until);
+        !remembered
+            && Owner::of(&block) == Owner::of(&last)
+            && block.time_s >= last.time_s
+            && (1..=COUNTING_REACH).contains(&block.seq)
+    }
+
+    /// The count that seemed to have begun anew goes on as well: the names are another host's, too.
+    fn is_old_count(&self, now: Mono, block: &MmpBlock, context: &Context) -> bool {
+        let old = self.restarted_from.filter(|&(_, until)| now < until);
+        Owner::of(block) == context.medium.owner()
+            && old.is_some_and(|(seq, _)| matches!(steps(seq, block.seq, COUNTING_REACH), Some(1..)))
+    }
+
+    /// The kernel is silent, and its filesystem is there.
+    fn bridge(&mut self, now: Now, look: Look, context: &mut Context) -> Flow {
+        let due = match &self.stage {
+            Stage::Bridging(bridge) => now.mono >= bridge.next_beat,
+            _ => true,
+        };
+        if due { self.write(now, look, context) } else { self.rest(now, context) }
+    }
+
+    /// Beats in the kernel's stead: its own block with another sequence and time.
+    fn write(&mut self, now: Now, look: Look, context: &mut Context) -> Flow {
+        let kernel_seq = MmpBlock::fields(&self.kernel).seq;
+        let bridge = match &mut self.stage {
+            Stage::Bridging(bridge) => {
+                bridge.seq = sequence::next(bridge.seq);
+                bridge
+            }
+            stage => {
+                let seq = sequence::jump(&mut context.rng, kernel_seq);
+                context.event(Event::Bridging { silent: now.mono.since(self.kernel_at) });
+                *stage = Stage::Bridging(Bridge {
+                    acknowledged: None,
+                    unacknowledged: None,
+                    seq,
+                    next_beat: now.mono,
+                });
+                let Stage::Bridging(bridge) = stage else { unreachable!("set a line above") };
+                bridge
+            }
+        };
+        let image = context.medium.renew(&self.kernel, bridge.seq, now.wall);
+        bridge.unacknowledged = Some(image);
+        let end = look.started + timing::lease(kernel_check_interval_s(context));
+        let Some(lease) = &mut self.lease else { unreachable!("nothing is bridged without a lease") };
+        lease.submit(end);
+        let not_after = lease.end();
+        self.step = Step::Writing { started: look.started, end };
+        context.write(Write { image, durable: false, not_after });
+        Flow::Continue(())
+    }
+
+    pub(super) fn wrote(&mut self, now: Now, answer: Result<(), Failure<'_>>, context: &mut Context) -> Flow {
+        let Step::Writing { started, end } = self.step else { unreachable!("no write was asked for") };
+        if let Err(failure) = answer {
+            return self.trouble(now, failure, context);
+        }
+        let next_beat = started + timing::jittered(context.options.interval, &mut context.rng);
+        if let Stage::Bridging(bridge) = &mut self.stage {
+            bridge.acknowledged = bridge.unacknowledged.take();
+            bridge.next_beat = next_beat;
+        }
+        self.lease = Some(Lease::until(end));
+        self.trouble_told = false;
+        self.look_soon(now, context)
+    }
+
+    /// An unmount is under way, or something else has claimed the device right after it. The kernel's clean mark is its
+    /// last write; a block that still says *live* is watched on, and beaten if its lease needs it.
+    fn ending(&mut self, now: Now, stands: bool, context: &mut Context) -> Flow {
+        let since = *self.ending_since.get_or_insert(now.mono);
+        if now.mono.since(since) < context.options.interval {
+            return self.look_at(now.mono + ENDING_PAUSE);
+        }
+        if stands {
+            // A long unmount: dirty blocks on a slow disk. The kernel has stopped beating, or never could.
+            self.ending_since = None;
+            let look = Look { started: self.last_look_started, before: self.last_look_started };
+            return self.write(now, look, context);
+        }
+        context.event(Event::Unmounted);
+        Flow::Break(Watched::Over)
+    }
+
+    /// From here on we are the holder, under the lease that runs.
+    pub(super) fn we_beat(
+        &mut self,
+        now: Now,
+        image: &Image,
+        why: Resumption,
+        context: &mut Context,
+    ) -> Flow {
+        let Some(lease) = self.lease else { unreachable!("nothing is held without a lease") };
+        context.event(Event::Resumed { why });
+        let release = why == Resumption::NotMounted;
+        // Whatever changes before our first beat is the kernel's, or a rival's, and judged by the watch again.
+        let back = (!release).then(|| Box::new(self.clone()));
+        let standing = Standing { image: *image, lease, predecessor: self.predecessor, release, back };
+        Flow::Break(Watched::WeBeat(Hold::go_on(now, standing, context)))
+    }
+}
+
+/// U*: ours, the superblock's, and the kernel's.
+fn u_star(context: &Context) -> Duration {
+    timing::longest_interval(
+        context.options.interval,
+        context.medium.update_interval_s(),
+        kernel_check_interval_s(context),
+    )
+}
+
+/// How long the kernel may be silent before we beat in its stead.
+fn silence(context: &Context) -> Duration {
+    timing::bridge_after(u_star(context))
+}

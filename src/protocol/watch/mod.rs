@@ -1,0 +1,357 @@
+//! Watch: the local kernel has the filesystem mounted and beats the block (`kmmpd`); a second writer would be wrong. We
+//! look, know until when the kernel's beats protect, beat in its stead while it cannot, and say when it is over.
+//!
+//! | stage | the block | we |
+//! |---|---|---|
+//! | expecting (`expect`) | handed over to the kernel, which mounts | look for rivals |
+//! | adopting (`expect`) | mounted without us | look for the kernel's beats |
+//! | watching (`beats`) | the kernel beats | look |
+//! | bridging (`beats`) | the kernel cannot (a frozen filesystem) | beat in its stead |
+//!
+//! Protects: a device mounted here, as long as [`Watch::lease_end`] lies ahead. Does not stop the kernel when the
+//! lease has ended: the keeper does.
+//!
+//! # Why it holds
+//! **W1. The lease of a kernel's beat.** A beat that one look shows and the look before it did not has landed after
+//! that look began. So its lease runs from the start of the look *before* the one that saw it, and a taker needs
+//! two waits from the landing, as in S1. A later beat that we have not seen may carry a smaller C than the one we saw: a
+//! kernel writes at least `timing::kernel_check_interval_s`, and by that C the lease is counted, whatever stands there.
+//!
+//! **W2. Whose beat it is.** The kernel counts by one from its own first beat: its names and a small count from its last
+//! one. Names alone do not tell, since hosts and devices may share them.
+//!
+//! **W3. Nothing is judged that may be somebody's right.** Before anything foreign or clean is judged, the kernel is asked
+//! whether its filesystem is still there. If it is not, the device may be another's by now, and nothing is written.
+//!
+//! **W4. The bridge.** Written only after the kernel's first own beat, while its filesystem is mounted, within the lease,
+//! over a block that is as the kernel left it (or over a clean mark that a loser or a forced clear put there). It counts on
+//! from a far jump, so that a peer sees a change, and cannot take it for the kernel's count; nor can we. It changes
+//! sequence, time and checksum alone, since it lands in `kmmpd`'s own buffer. A kernel that beats again is overwritten at
+//! most once, and seen at the next look: it counts on.
+//!
+//! **W5. Clean while mounted.** The kernel has stopped beating by itself: remounted read-only, stopped after an error, or
+//! shut down. Its mark is under our own names, so no other holder's, and its lease still runs: we beat at once (`hold`),
+//! looking first, and judge what stands there then as any holder does. While an unmount is under way the mark is the
+//! kernel's last word, and we are silent.
+//!
+//! **W6. The hand-over.** While the kernel waits nothing is protected, because nothing is mounted: the kernel's own two
+//! waits decide, and the looks beside them only make a refusal early. The kernel's claim changes the sequence alone, once,
+//! no sooner than one wait after the hand-over; a rival's claim at that very instant is found by the kernel's own check.
+//! From a clean hand-over it need not wait; a rival that comes into that window is seen as a foreign block while the
+//! kernel beats (S6).
+
+mod beats;
+mod expect;
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+pub use self::expect::Adoption;
+use self::expect::{Adopting, Expecting};
+use super::event::{Event, Loss, Peer};
+use super::foreign::Foreign;
+use super::guard::{Activity, Context, Failure, Input, Mode};
+use super::hold::Hold;
+use super::lease::Lease;
+use super::medium::Owner;
+use super::timing;
+use crate::clock::{Mono, Now};
+use crate::format::{Image, MmpBlock};
+
+/// A failed read or write is tried again after this.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// The kernel's answer is asked for again after this, while an unmount is under way.
+const ENDING_PAUSE: Duration = Duration::from_millis(100);
+
+/// A filesystem that the kernel protects, or is about to.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    stage: Stage,
+    step: Step,
+    /// None as long as nothing is protected.
+    lease: Option<Lease>,
+    /// The kernel's last own beat; meaningless before its first.
+    kernel: Image,
+    /// End of the look that first saw it.
+    kernel_at: Mono,
+    /// The kernel may have begun to count anew: where it stood before, and until when that is remembered.
+    restarted_from: Option<(u32, Mono)>,
+    last_look_started: Mono,
+    last_gap: Option<Mono>,
+    foreign: Foreign,
+    predecessor: Option<Owner>,
+    /// Until then looks are taken at a watcher's pace.
+    watchful_until: Mono,
+    /// Looks in a row at something that is no MMP block.
+    unreadable: u32,
+    /// Whatever tried to mount has ended, and the kernel is to be asked what came of it.
+    mount_ended: bool,
+    /// An unmount was first seen under way then.
+    ending_since: Option<Mono>,
+    /// What the kernel said about a block that may be about to change is asked for once more, after a fresh look.
+    doubted: bool,
+    trouble_told: bool,
+}
+
+/// What the kernel is handed.
+pub(super) struct Handed {
+    /// What stands in the block.
+    pub(super) base: Image,
+    /// It is not clean, so the kernel waits.
+    pub(super) kernel_waits: bool,
+    /// It is a claim of ours, which we may take back until then.
+    pub(super) ours_until: Option<Mono>,
+    /// The device is mounted (read-only) and protected.
+    pub(super) lease: Option<Lease>,
+    pub(super) predecessor: Option<Owner>,
+}
+
+/// How watching ends.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // moved once
+pub(super) enum Watched {
+    /// We beat from here on.
+    WeBeat(Hold),
+    Over,
+}
+
+type Flow = ControlFlow<Watched>;
+
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one a device
+enum Stage {
+    Expecting(Expecting),
+    Adopting(Adopting),
+    Watching,
+    Bridging(Bridge),
+}
+
+/// Our beats in the kernel's stead.
+#[derive(Clone, Debug)]
+struct Bridge {
+    acknowledged: Option<Image>,
+    /// What we wrote after that, if its fate is not known.
+    unacknowledged: Option<Image>,
+    seq: u32,
+    next_beat: Mono,
+}
+
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one a device
+enum Step {
+    Idle {
+        until: Mono,
+    },
+    Looking {
+        started: Mono,
+    },
+    /// The kernel is asked about what a look showed.
+    Asking {
+        look: Look,
+        image: Image,
+    },
+    Writing {
+        started: Mono,
+        end: Mono,
+    },
+}
+
+/// A look that was answered.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    started: Mono,
+    /// Start of the look before it.
+    before: Mono,
+}
+
+impl Watch {
+    fn begin(now: Now, stage: Stage, predecessor: Option<Owner>) -> Self {
+        Watch {
+            stage,
+            step: Step::Idle { until: now.mono },
+            lease: None,
+            kernel: [0; 1024],
+            kernel_at: now.mono,
+            restarted_from: None,
+            last_look_started: now.mono,
+            last_gap: None,
+            foreign: Foreign::default(),
+            predecessor,
+            watchful_until: now.mono,
+            unreadable: 0,
+            mount_ended: false,
+            ending_since: None,
+            doubted: false,
+            trouble_told: false,
+        }
+    }
+
+    pub(super) fn lease_end(&self) -> Option<Mono> {
+        self.lease.map(Lease::end)
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        match self.stage {
+            Stage::Expecting(_) | Stage::Adopting(_) => Mode::Expecting,
+            Stage::Watching => Mode::Watching,
+            Stage::Bridging(_) => Mode::Bridging,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Mono {
+        let end = self.lease_end().unwrap_or(Mono::FAR);
+        match self.step {
+            Step::Idle { until } => until.min(end),
+            Step::Looking { .. } | Step::Asking { .. } | Step::Writing { .. } => end,
+        }
+    }
+
+    pub(super) fn handle(&mut self, now: Now, input: Input<'_>, context: &mut Context) -> Flow {
+        // First of all, and whatever it is that comes. One who wakes after his lease does not bridge.
+        if self.lease_end().is_some_and(|end| now.mono >= end) {
+            return lose(now, Loss::LeaseExpired, context);
+        }
+        match input {
+            Input::Tick => {
+                if matches!(self.step, Step::Idle { until } if now.mono >= until) {
+                    self.look(now, context);
+                }
+            }
+            Input::MountEnded => {
+                self.mount_ended = matches!(self.stage, Stage::Expecting(_));
+                if self.mount_ended && matches!(self.step, Step::Idle { .. }) {
+                    self.look(now, context);
+                }
+            }
+            Input::Read(answer) => return self.read(now, answer, context),
+            Input::Activity(activity) => return self.answered(now, activity, context),
+            Input::Written(answer) => return self.wrote(now, answer, context),
+            Input::NotWritten => return lose(now, Loss::LeaseExpired, context),
+            Input::CellLost => return lose(now, Loss::CellLost, context),
+            Input::Withdraw | Input::Release | Input::HandOver { .. } => {}
+            Input::Superblock(_) => unreachable!("a watcher asks for no superblock"),
+        }
+        Flow::Continue(())
+    }
+
+    fn look(&mut self, now: Now, context: &mut Context) {
+        let check_interval = Duration::from_secs(kernel_check_interval_s(context).into());
+        if now.mono.since(self.last_look_started) > check_interval {
+            self.last_gap = Some(now.mono);
+        }
+        self.step = Step::Looking { started: now.mono };
+        context.read();
+    }
+
+    fn read(&mut self, now: Now, answer: Result<&Image, Failure<'_>>, context: &mut Context) -> Flow {
+        let Step::Looking { started } = self.step else { unreachable!("no read was asked for") };
+        let look = Look { started, before: self.last_look_started };
+        let image = match answer {
+            Ok(image) => image,
+            Err(failure) => return self.trouble(now, failure, context),
+        };
+        // Only now: a beat that a failed look could not show has landed after the last good one.
+        self.last_look_started = started;
+        match &self.stage {
+            Stage::Expecting(_) => self.expected(now, look, image, context),
+            Stage::Adopting(_) => self.adopted(now, look, image, context),
+            Stage::Watching => self.watched(now, look, image, context),
+            Stage::Bridging(_) => self.bridged(now, look, image, context),
+        }
+    }
+
+    fn answered(&mut self, now: Now, activity: Activity, context: &mut Context) -> Flow {
+        let Step::Asking { look, image } = self.step else { unreachable!("the kernel was not asked") };
+        if activity != Activity::Ending {
+            self.ending_since = None;
+        }
+        match &self.stage {
+            Stage::Expecting(_) => self.mount_answered(now, &image, activity, context),
+            Stage::Adopting(_) => unreachable!("nothing is asked while adopting"),
+            Stage::Watching | Stage::Bridging(_) => self.judge(now, look, &image, activity, context),
+        }
+    }
+
+    fn ask(&mut self, look: Look, image: &Image, context: &mut Context) -> Flow {
+        self.step = Step::Asking { look, image: *image };
+        context.activity();
+        Flow::Continue(())
+    }
+
+    /// The kernel's own beat: the lease runs from the look before the one that saw it.
+    fn kernel_beat(&mut self, now: Now, look: Look, image: &Image, context: &Context) {
+        self.kernel = *image;
+        self.kernel_at = now.mono;
+        self.lease = Some(Lease::until(look.before + timing::lease(kernel_check_interval_s(context))));
+        self.foreign.gone();
+        self.unreadable = 0;
+        self.doubted = false;
+        self.trouble_told = false;
+    }
+
+    /// The first own beat: from here on the device is protected.
+    fn first_beat(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
+        let block = MmpBlock::fields(image);
+        // The kernel writes the first namespace's node name, and goes on with that.
+        context.medium.rename(Owner::of(&block));
+        self.kernel_beat(now, look, image, context);
+        self.stage = Stage::Watching;
+        if self.predecessor.is_some() {
+            let c = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
+            self.watchful_until = now.mono + timing::wait(c);
+        }
+        if let Some(lease_end) = self.lease_end().filter(|&end| now.mono < end) {
+            context.event(Event::KernelBeats { lease_end, as_peer: Peer::from(&block) });
+            return self.rest(now, context);
+        }
+        // Looks that hung: it may be over already.
+        lose(now, Loss::LeaseExpired, context)
+    }
+
+    /// Watches again, as before: what was to be beaten over has changed.
+    pub(super) fn back(mut self, now: Now) -> Self {
+        self.step = Step::Idle { until: now.mono };
+        self.doubted = false;
+        self
+    }
+
+    /// Until the next look: twice an interval, at no fixed phase to the kernel's beats, so that a foreign block that the
+    /// kernel soon overwrites is seen before long.
+    fn rest(&mut self, now: Now, context: &mut Context) -> Flow {
+        let interval = context.options.interval;
+        let pause = if now.mono < self.watchful_until {
+            timing::look_period(interval)
+        } else {
+            timing::jittered(interval, &mut context.rng) / 2
+        };
+        self.look_at(now.mono + pause)
+    }
+
+    fn look_soon(&mut self, now: Now, context: &Context) -> Flow {
+        self.look_at(now.mono + timing::look_period(context.options.interval))
+    }
+
+    fn look_at(&mut self, until: Mono) -> Flow {
+        self.step = Step::Idle { until };
+        Flow::Continue(())
+    }
+
+    fn trouble(&mut self, now: Now, failure: Failure<'_>, context: &mut Context) -> Flow {
+        if !self.trouble_told {
+            self.trouble_told = true;
+            let lease_end = self.lease_end().unwrap_or(now.mono);
+            context.event(Event::IoTrouble { what: failure.what.to_owned(), lease_end });
+        }
+        self.look_at(now.mono + RETRY_PAUSE)
+    }
+}
+
+/// C as the kernel writes it at least.
+fn kernel_check_interval_s(context: &Context) -> u16 {
+    timing::kernel_check_interval_s(context.medium.update_interval_s())
+}
+
+fn lose(now: Now, loss: Loss, context: &mut Context) -> Flow {
+    context.event(Event::Lost { loss, at: now.mono });
+    Flow::Break(Watched::Over)
+}

@@ -1,0 +1,102 @@
+//! What this host's kernel does with a filesystem on a device: asked before anything in its MMP block is judged.
+//!
+//! Protects: a filesystem that was lazily unmounted, or is mounted in another mount namespace only, is still there, and
+//! one that is gone is known to be gone: by ext4's own list and by the kernel's exclusive claim, never by a table of
+//! mounts alone. What cannot be found out counts as mounted and writing, which stops nobody else and judges everything.
+//!
+//! Does not protect: a filesystem without a list like ext4's is seen as long as a mount table shows it; after a lazy
+//! unmount only the claim is left, and that may be another user's by then.
+//!
+//! Sources: Linux `fs/ext4/sysfs.c` (`/proc/fs/ext4/DEV` exists from mount until `ext4_put_super` begins, for every
+//! namespace), `fs/ext4/super.c` (`_ext4_show_options`: `rw`, `ro`, `emergency_ro`, `shutdown`; the last two since 6.15).
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::exclusive::ExclusiveHold;
+use super::mountinfo;
+use super::target::Target;
+use crate::protocol::Activity;
+
+/// ext4's list of what it has mounted.
+const EXT4: &str = "/proc/fs/ext4";
+
+/// Asks about one device. Made before the mount, so that no path has to be looked up later.
+#[derive(Clone, Debug)]
+pub struct KernelView {
+    target: Target,
+    listed: PathBuf,
+}
+
+impl KernelView {
+    /// Of `target`, whose kernel name is `kernel_name`.
+    #[must_use]
+    pub fn new(target: Target, kernel_name: &str) -> Self {
+        KernelView { target, listed: Path::new(EXT4).join(kernel_name).join("options") }
+    }
+
+    /// What it does with it at this moment. Opens the device, for reading and for no longer than a moment, if ext4 does not
+    /// list it; that may hang with a device that hangs.
+    #[must_use]
+    pub fn ask(&self) -> Activity {
+        match std::fs::read(&self.listed) {
+            Ok(options) => return of_options(&options),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(_) => return Activity::ReadWrite,
+        }
+        if let Some(activity) = self.by_mounts() {
+            return activity;
+        }
+        match ExclusiveHold::take(&self.target) {
+            Ok(Some(_)) => Activity::Gone,
+            // ext4 has given its entry up, or never had one here.
+            Ok(None) if Path::new(EXT4).is_dir() => Activity::Ending,
+            Ok(None) | Err(_) => Activity::ReadWrite,
+        }
+    }
+
+    /// A mount that can be seen, of whatever filesystem.
+    fn by_mounts(&self) -> Option<Activity> {
+        let table = std::fs::read("/proc/self/mountinfo").ok()?;
+        let mounts = mountinfo::parse(&table);
+        let mount = mounts.iter().find(|mount| mount.is_of(&[self.target.kind], None))?;
+        Some(if mount.read_only { Activity::ReadOnly } else { Activity::ReadWrite })
+    }
+}
+
+/// Of ext4's `options`: one a line.
+fn of_options(text: &[u8]) -> Activity {
+    let has = |wanted: &[u8]| text.split(|&byte| byte == b'\n').any(|line| line == wanted);
+    if has(b"emergency_ro") || has(b"shutdown") {
+        Activity::Stopped
+    } else if has(b"ro") {
+        Activity::ReadOnly
+    } else {
+        Activity::ReadWrite
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ext4_says_how_it_is_mounted() {
+        assert_eq!(of_options(b"rw\nbsddf\nerrors=continue\n"), Activity::ReadWrite);
+        assert_eq!(of_options(b"ro\nbsddf\nerrors=remount-ro\n"), Activity::ReadOnly);
+        assert_eq!(of_options(b"rw\nbsddf\nprefetch_block_bitmaps\nemergency_ro\n"), Activity::Stopped);
+        assert_eq!(of_options(b"rw\nshutdown\n"), Activity::Stopped);
+        assert_eq!(of_options(b""), Activity::ReadWrite, "what is not known counts as writing");
+    }
+
+    #[test]
+    fn what_nobody_claims_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        std::fs::write(&image, [0; 4096]).unwrap();
+        let view = KernelView::new(Target::of(&image).unwrap(), "no such device");
+        assert_eq!(view.ask(), Activity::Gone);
+        std::fs::remove_file(&image).unwrap();
+        assert_eq!(view.ask(), Activity::ReadWrite, "what cannot be found out counts as writing");
+    }
+}
