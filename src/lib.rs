@@ -56,6 +56,7 @@ pub mod format;
 pub mod io;
 pub mod keeper;
 pub mod protocol;
+pub mod registry;
 #[allow(unsafe_code)]
 pub mod sys;
 

@@ -73,6 +73,16 @@ impl LeaseCell {
         LeaseCell { words, index }
     }
 
+    /// Word `index` as it stands: the cell that another process made.
+    ///
+    /// # Panics
+    /// If there is no such word.
+    #[must_use]
+    pub fn found_in_words(words: SharedWords, index: usize) -> Self {
+        let _ = words.word(index);
+        LeaseCell { words, index }
+    }
+
     /// Starts the first lease. Once only.
     ///
     /// # Errors

@@ -25,7 +25,9 @@
 pub mod cell;
 mod options;
 mod place;
+mod start;
 mod thread;
+pub mod trace;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;

@@ -4,34 +4,27 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::sync_channel;
 use std::time::Duration;
-
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::cell::LeaseCell;
 use super::place::Place;
-use super::thread::{self, COMMAND_WITHDRAW, Driver, Shared};
+use super::start::{Start, start};
+use super::thread::COMMAND_WITHDRAW;
+use super::trace::Trace;
 use super::{Held, WakeKeeper};
 use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::format::NodeName;
 use crate::io;
-use crate::protocol::{Adoption, Event, Guard, GuardOptions, Mode, Quiet, Refusal, timing};
-use crate::sys::{KernelView, process, users};
+use crate::protocol::{Adoption, Event, GuardOptions, Quiet, Refusal, timing};
+use crate::sys::{process, users};
 
-/// Events that may wait for a listener.
-const EVENT_BACKLOG: usize = 256;
 /// How often an observer is asked when nothing happens.
 const OBSERVE_PERIOD: Duration = Duration::from_millis(100);
 /// How often the users on this host are looked for while waiting for them.
 const USERS_PERIOD: Duration = Duration::from_millis(250);
 /// A withdrawal waits so long for a thread that may hang in the device.
 const WITHDRAW_PATIENCE: Duration = Duration::from_secs(2);
-/// The driver's stack: its frames hold a few images of 1 KiB.
-const STACK_BYTES: usize = 256 * 1024;
 
 /// How to claim a device.
 #[must_use = "options do nothing until `acquire`"]
@@ -48,6 +41,7 @@ pub struct Options {
     /// The kernel is to mount and waits for itself; true if somebody was just seen beating.
     kernel_waits: Option<bool>,
     fenced: Option<NodeName>,
+    trace: Option<Trace>,
 }
 
 impl Options {
@@ -65,6 +59,7 @@ impl Options {
             another_host: false,
             kernel_waits: None,
             fenced: None,
+            trace: None,
         }
     }
 
@@ -104,6 +99,12 @@ impl Options {
     /// somebody was just seen beating, so the block has to stand still for one of his beats first.
     pub(crate) fn kernel_waits(mut self, seen_live: bool) -> Self {
         self.kernel_waits = Some(seen_live);
+        self
+    }
+
+    /// Leaves what a successor needs to know in `trace`.
+    pub(crate) fn trace(mut self, trace: Trace) -> Self {
+        self.trace = Some(trace);
         self
     }
 
@@ -166,7 +167,8 @@ impl Options {
             None => LeaseCell::new()
                 .map_err(|source| Error::io("share memory for the lease of", &self.path, source))?,
         };
-        let mut held = start(place, options, None, cell, self.realtime, self.wake_keeper)?;
+        let Options { trace, realtime, wake_keeper, .. } = self;
+        let mut held = start(place, Start { options, adoption: None, cell, trace, realtime, wake_keeper })?;
         held.another_host = self.another_host;
         let mut withdrawn = None;
         while !held.over {
@@ -202,7 +204,8 @@ impl Options {
             None => LeaseCell::new()
                 .map_err(|source| Error::io("share memory for the lease of", &self.path, source))?,
         };
-        start(place, options, Some(adoption), cell, self.realtime, self.wake_keeper)
+        let Options { trace, realtime, wake_keeper, .. } = self;
+        start(place, Start { options, adoption: Some(adoption), cell, trace, realtime, wake_keeper })
     }
 
     /// Step 0: nothing is claimed that this host uses already.
@@ -320,7 +323,8 @@ pub fn watch(
     let place = Place::find(path, None)?;
     let cell = LeaseCell::new().map_err(|source| Error::io("share memory to watch", path, source))?;
     let options = GuardOptions { watch_only: true, ..GuardOptions::default() };
-    let mut watcher = start(place, options, None, cell, false, None)?;
+    let with = Start { options, adoption: None, cell, trace: None, realtime: false, wake_keeper: None };
+    let mut watcher = start(place, with)?;
     while !watcher.over {
         let event = watcher.next_event(OBSERVE_PERIOD);
         if observe(event.as_ref()).is_break() {
@@ -335,60 +339,4 @@ pub fn watch(
         }
     }
     Err(Error::Interrupted)
-}
-
-fn start(
-    place: Place,
-    options: GuardOptions,
-    adoption: Option<Adoption>,
-    cell: LeaseCell,
-    realtime: bool,
-    wake_keeper: Option<WakeKeeper>,
-) -> Result<Held, Error> {
-    let path = place.device().path().to_owned();
-    let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-        .map_err(|source| Error::io("make an event descriptor for", &path, source))?;
-    let timer =
-        thread::timer().map_err(|source| Error::io("make a CLOCK_BOOTTIME timer for", &path, source))?;
-    let shared = Arc::new(Shared {
-        cell,
-        wake,
-        commands: AtomicU64::new(0),
-        mode: AtomicU64::new(Mode::Claiming as u64),
-        last_beat: AtomicU64::new(0),
-        beats: AtomicU64::new(0),
-        worst_lateness_ns: AtomicU64::new(0),
-        events_lost: AtomicU64::new(0),
-    });
-    let (sender, events) = sync_channel(EVENT_BACKLOG);
-    let store = place.store()?;
-    let (medium, seed) = (place.medium().clone(), fastrand::u64(..));
-    let guard = match adoption {
-        None => Guard::new(medium, options, seed, clock::now()),
-        Some(adoption) => Guard::adopt(medium, options, adoption, seed, clock::now()),
-    };
-    let kernel = KernelView::new(place.target().clone(), &place.device().kernel_name());
-    let driver = Driver {
-        guard,
-        store,
-        shared: Arc::clone(&shared),
-        events: sender,
-        wake_keeper,
-        timer,
-        ask_kernel: Box::new(move || kernel.ask()),
-        cell_end: None,
-    };
-    // Detached: a thread that hangs in a dead device's I/O is waited for by nobody.
-    std::thread::Builder::new()
-        .name("mmp-beat".to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(move || {
-            if realtime {
-                // Best effort; without it beats are only less punctual under load.
-                let _ = crate::sys::realtime::schedule_this_thread();
-            }
-            driver.run();
-        })
-        .map_err(|source| Error::io("start the guarding thread for", &path, source))?;
-    Ok(Held { place, shared, events, over: false, lost: None, another_host: false })
 }

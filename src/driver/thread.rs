@@ -19,8 +19,10 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::cell::LeaseCell;
+use super::trace::Trace;
 use crate::clock::{self, Mono};
 use crate::error::Error;
+use crate::format::MmpBlock;
 use crate::io::{BlockStore, Durability};
 use crate::protocol::{Activity, Event, Failure, Guard, Input, Loss, Mode, Output, Write};
 
@@ -42,6 +44,8 @@ pub(super) struct Shared {
     pub(super) worst_lateness_ns: AtomicU64,
     /// Events that nobody fetched in time.
     pub(super) events_lost: AtomicU64,
+    /// What a successor needs to know if this process dies.
+    pub(super) trace: Option<Trace>,
 }
 
 // Commands, each a bit: one that comes while another waits does not replace it.
@@ -91,6 +95,7 @@ pub(super) fn timer() -> nix::Result<TimerFd> {
 impl<S: BlockStore> Driver<S> {
     /// Runs until the guard is over or told to crash.
     pub(super) fn run(mut self) {
+        self.shared.mode.store(self.guard.mode() as u64, SeqCst);
         loop {
             while let Some(output) = self.guard.poll() {
                 match self.given_up(&output) {
@@ -175,6 +180,9 @@ impl<S: BlockStore> Driver<S> {
         if clock::mono() > write.not_after {
             return self.step(Input::NotWritten);
         }
+        if let Some(trace) = &self.shared.trace {
+            trace.submit(MmpBlock::fields(&write.image).seq);
+        }
         match self.store.write(&write.image, durability) {
             Ok(()) => self.step(Input::Written(Ok(()))),
             Err(error) => self.failed(&error, |failure| Input::Written(Err(failure))),
@@ -190,7 +198,11 @@ impl<S: BlockStore> Driver<S> {
     fn step(&mut self, input: Input<'_>) {
         let acknowledged = matches!(input, Input::Written(Ok(())));
         self.guard.handle(clock::now(), input);
-        self.shared.mode.store(self.guard.mode() as u64, SeqCst);
+        let mode = self.guard.mode();
+        self.shared.mode.store(mode as u64, SeqCst);
+        if let Some(trace) = &self.shared.trace {
+            trace.note(mode, self.guard.kernel_counted());
+        }
         if self.move_cell().is_err() {
             self.guard.handle(clock::now(), Input::CellLost);
         } else if acknowledged && self.guard.lease_end().is_some() {

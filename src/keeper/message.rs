@@ -130,6 +130,13 @@ impl Socket {
         Ok((Socket(one), Socket(other)))
     }
 
+    /// A packet socket that was passed on.
+    pub(crate) fn of(descriptor: OwnedFd) -> io::Result<Socket> {
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+        fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        Ok(Socket(descriptor))
+    }
+
     /// Sends one packet, or fails with `WouldBlock`.
     pub(super) fn send(&self, packet: &[u8]) -> io::Result<()> {
         send(self.0.as_raw_fd(), packet, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?;
@@ -165,6 +172,12 @@ impl Socket {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+impl From<Socket> for OwnedFd {
+    fn from(socket: Socket) -> OwnedFd {
+        socket.0
     }
 }
 

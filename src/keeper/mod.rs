@@ -41,6 +41,7 @@
 
 pub mod fence;
 pub mod message;
+pub mod mounts;
 mod process;
 
 use std::ffi::OsString;

@@ -294,6 +294,15 @@ impl Guard {
         }
     }
 
+    /// How far the kernel has counted, and when that was seen; none unless its beats are watched.
+    #[must_use]
+    pub fn kernel_counted(&self) -> Option<(Mono, u32)> {
+        match &self.phase {
+            Phase::Watch(watch) => watch.counted(),
+            Phase::Claim(_) | Phase::Hold(_) | Phase::Over => None,
+        }
+    }
+
     /// True after the last event.
     #[must_use]
     pub fn is_over(&self) -> bool {

@@ -122,4 +122,4 @@ pub use event::{Change, Event, FailureKind, LoserRule, Loss, Peer, Quiet, Refusa
 pub use guard::{Activity, Failure, Guard, GuardOptions, Input, Mode, Output, Write};
 pub use medium::{Medium, Native, Owner};
 pub use sequence::Sequence;
-pub use watch::Adoption;
+pub use watch::{Adoption, Left};

@@ -12,6 +12,7 @@ pub mod exclusive;
 pub mod identity;
 mod loops;
 pub mod mountinfo;
+pub mod passing;
 pub mod process;
 pub mod realtime;
 pub mod shared;

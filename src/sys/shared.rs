@@ -1,4 +1,4 @@
-//! Words of memory that several processes of one `mmp run` share.
+//! Words of memory that several processes of one guard share.
 //!
 //! A memfd mapped shared: after a fork parent and child see the same words, and nothing else of each other's
 //! memory. The pages live in the kernel's memory, not in a file, so no device can make an access wait.
@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -17,6 +18,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 #[derive(Clone, Debug)]
 pub struct SharedWords {
     map: Arc<MmapRaw>,
+    /// For a process that is not forked off this one.
+    file: Arc<File>,
     count: usize,
 }
 
@@ -31,11 +34,31 @@ impl SharedWords {
     pub fn new(count: usize) -> io::Result<Self> {
         assert!(count > 0, "a shared mapping of no words");
         let file = File::from(memfd_create(c"mmp-cells", MFdFlags::MFD_CLOEXEC)?);
-        let bytes = count * size_of::<AtomicU64>();
-        file.set_len(bytes as u64)?;
-        // The mapping keeps the memory; the descriptor is closed here, so that no child has to.
-        let map = memmap2::MmapOptions::new().len(bytes).map_raw(&file)?;
-        Ok(SharedWords { map: Arc::new(map), count })
+        file.set_len((count * size_of::<AtomicU64>()) as u64)?;
+        Self::map(file, count)
+    }
+
+    /// Maps the words that another process made, from the descriptor it passed on.
+    ///
+    /// # Errors
+    /// When it is no memory of at least `count` words, or the kernel refuses.
+    pub fn of_descriptor(descriptor: OwnedFd, count: usize) -> io::Result<Self> {
+        let file = File::from(descriptor);
+        if file.metadata()?.len() < (count * size_of::<AtomicU64>()) as u64 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Self::map(file, count)
+    }
+
+    fn map(file: File, count: usize) -> io::Result<Self> {
+        let map = memmap2::MmapOptions::new().len(count * size_of::<AtomicU64>()).map_raw(&file)?;
+        Ok(SharedWords { map: Arc::new(map), file: Arc::new(file), count })
+    }
+
+    /// The descriptor of the memory, close-on-exec: for passing it on.
+    #[must_use]
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Word number `index`.
@@ -47,7 +70,7 @@ impl SharedWords {
         assert!(index < self.count, "word {index} of {}", self.count);
         let words = self.map.as_ptr().cast::<AtomicU64>();
         // SAFETY: the mapping is `count` words long, page-aligned, lives as long as `self`, is never remapped or
-        // truncated (its descriptor is gone), and is touched through atomics alone, here and in other processes.
+        // truncated (nobody but us has its descriptor), and is touched through atomics alone, here and in other processes.
         unsafe { &*words.add(index) }
     }
 }
@@ -64,6 +87,16 @@ mod tests {
         let other = words.clone();
         words.word(1).store(7, SeqCst);
         assert_eq!([0, 1, 2].map(|i| other.word(i).load(SeqCst)), [0, 7, 0]);
+    }
+
+    #[test]
+    fn words_are_found_again_by_their_descriptor() {
+        let words = SharedWords::new(2).unwrap();
+        let passed_on = words.descriptor().try_clone_to_owned().unwrap();
+        let other = SharedWords::of_descriptor(passed_on.try_clone().unwrap(), 2).unwrap();
+        words.word(1).store(9, SeqCst);
+        assert_eq!(other.word(1).load(SeqCst), 9);
+        assert!(SharedWords::of_descriptor(passed_on, 3).is_err());
     }
 
     #[test]

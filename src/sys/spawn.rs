@@ -9,7 +9,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -114,6 +114,38 @@ pub fn give_up_passed_descriptors() -> io::Result<()> {
         }
     }
     stdio_to_null()
+}
+
+/// Closes every descriptor but these and the standard ones, and makes those `/dev/null`: for a process of ours that was
+/// started by exec.
+///
+/// # Errors
+/// As [`give_up_passed_descriptors`].
+pub fn alone_with(keep: &[RawFd]) -> io::Result<()> {
+    close_descriptors(Descriptors::Only(keep))
+}
+
+/// Makes `file` standard output and standard error of this process, and of what it starts.
+///
+/// # Errors
+/// When there is no descriptor left.
+pub fn output_to(file: BorrowedFd<'_>) -> io::Result<()> {
+    for fd in 1..=2 {
+        // SAFETY: dup2(2) replaces what 1 and 2 stand for; they stay open, as the standard library expects.
+        Errno::result(unsafe { libc::dup2(file.as_raw_fd(), fd) })?;
+    }
+    Ok(())
+}
+
+/// The descriptor that this process was given as its standard input, as one of its own.
+///
+/// # Errors
+/// When it is closed, or there is no descriptor left.
+pub fn take_stdin() -> io::Result<OwnedFd> {
+    // SAFETY: dup(2) makes a descriptor that nobody else knows of.
+    let descriptor = Errno::result(unsafe { libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: as said.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 fn close_descriptors(keep: Descriptors<'_>) -> io::Result<()> {

@@ -3,6 +3,7 @@
 // Seconds as f64, for reading, and back.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod adoption;
 mod claim;
 mod hold;
 mod watch;

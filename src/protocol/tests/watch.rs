@@ -4,21 +4,21 @@ use super::*;
 use crate::protocol::event::{Resumption, Standing};
 use crate::protocol::sequence::SEQ_MAX;
 
-const CLAIM: u32 = 0x5000_0000;
+pub(super) const CLAIM: u32 = 0x5000_0000;
 
-fn named(node: &str, seq: u32, time_s: u64) -> MmpBlock {
+pub(super) fn named(node: &str, seq: u32, time_s: u64) -> MmpBlock {
     let (node, device) = (NodeName::new(node), DeviceName::new("sda"));
     MmpBlock { seq, time_s, node, device, check_interval_s: 5 }
 }
 
 impl Bench {
-    fn for_kernel(seq: u32, needs_recovery: bool) -> Self {
+    pub(super) fn for_kernel(seq: u32, needs_recovery: bool) -> Self {
         let options = GuardOptions { kernel_waits: true, ..GuardOptions::default() };
         Self::with(seq, 5, options, superblock(needs_recovery))
     }
 
     /// `count` beats of `node`'s kernel from `from` seconds on, 1.02 s apart, counting from `seq`.
-    fn kernel_beats(&mut self, node: &str, from: f64, seq: u32, count: u32) {
+    pub(super) fn kernel_beats(&mut self, node: &str, from: f64, seq: u32, count: u32) {
         for number in 0..count {
             let at = from + 1.02 * f64::from(number);
             self.timetable.push_back((at, named(node, seq + number, WALL_S + at as u64)));
@@ -335,34 +335,6 @@ fn whom_we_took_over_from_has_his_time_to_stop_whatever_the_names() {
 }
 
 #[test]
-fn one_who_is_adopted_and_slept_stops_within_three_seconds() {
-    let mut bench = Bench::adopted(Adoption { counted: Some((Mono(BOOT_S * 1_000_000_000), 7)) }, 40.0);
-    bench.kernel_beats("mike", 40.3, 9, 20);
-    bench.kernel_beats("alpha", 40.7, 5, 20);
-    bench.run_until(60.0);
-    let Loss::Stolen { because, .. } = bench.loss() else { panic!("{:?}", bench.events) };
-    assert_eq!(*because, LoserRule::Slept);
-    assert!(bench.last().0 < 42.6, "{:?}", bench.last());
-}
-
-#[test]
-fn one_who_is_adopted_and_did_not_sleep_is_watched() {
-    let mut bench = Bench::adopted(Adoption { counted: Some((Mono(BOOT_S * 1_000_000_000), 7)) }, 40.0);
-    bench.kernel_beats("mike", 40.3, 46, 20);
-    bench.run_until(50.0);
-    assert!(matches!(bench.last().1, Event::KernelBeats { .. }), "{:?}", bench.events);
-    assert!(bench.last().0 < 41.5 && bench.guard.lease_end().is_some());
-}
-
-#[test]
-fn what_does_not_beat_cannot_be_adopted() {
-    let mut bench = Bench::adopted(Adoption::default(), 40.0);
-    bench.put("mike", 9, 5);
-    bench.run_until(60.0);
-    assert!(matches!(bench.refusal(), Refusal::NoBeat { .. }));
-}
-
-#[test]
 fn a_vouch_shortens_the_watch_of_the_bytes_that_were_seen() {
     for (fenced, held_after) in [("zulu", 13.5), ("other", 23.5)] {
         let fenced = Some(NodeName::new(fenced));
@@ -387,17 +359,4 @@ fn a_vouch_is_void_when_the_bytes_change_and_counts_for_an_e2fsck() {
     let mut bench = Bench::with(SEQ_FSCK, 5, options, superblock(false));
     bench.run_until(14.0);
     assert!(bench.has(|event| matches!(event, Event::Held { .. })), "{:?}", bench.events);
-}
-
-impl Bench {
-    fn adopted(adoption: Adoption, at: f64) -> Self {
-        let mut bench = Bench::for_kernel(1, false);
-        let owner = Owner { node: NodeName::new("mike"), device: DeviceName::new("sda") };
-        let decoded = Superblock::decode(&superblock(false)).unwrap();
-        let medium = Medium::Native(Native::new(decoded, owner));
-        bench.seconds = at;
-        bench.guard = Guard::adopt(medium, GuardOptions::default(), adoption, 7, bench.now());
-        bench.events.clear();
-        bench
-    }
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::super::event::{Event, Loss, Peer, Refusal, Resumption, Standing};
 use super::super::foreign::{Ruling, Sighted};
 use super::super::guard::{Activity, Context};
+use super::super::hold::{Hold, Standing as HoldStanding};
 use super::super::lease::Lease;
 use super::super::medium::{Owner, differs_in_sequence_alone};
 use super::super::sequence::{COUNTING_REACH, Sequence, steps};
 use super::super::timing;
-use super::{ENDING_PAUSE, Flow, Handed, Look, Stage, Watch, Watched, kernel_check_interval_s, lose};
+use super::{Bridge, ENDING_PAUSE, Flow, Handed, Look, Stage, Watch, Watched, kernel_check_interval_s, lose};
 use crate::clock::{Mono, Now};
 use crate::format::{BlockDamage, Image, MmpBlock};
 
@@ -22,6 +23,21 @@ const TICK: Duration = Duration::from_millis(100);
 pub struct Adoption {
     /// At that time its count stood at that.
     pub counted: Option<(Mono, u32)>,
+    /// A guard of this host's has just died, and its lease still runs: we go on where it ended.
+    pub left: Option<Left>,
+}
+
+/// What a guard that died has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The end of its lease.
+    pub lease_end: Mono,
+    /// The kernel's count as it was last seen; none if the kernel never beat.
+    pub kernel_seq: Option<u32>,
+    /// The sequence that it wrote last, or was about to write; none if it never wrote.
+    pub submitted_seq: Option<u32>,
+    /// It held the device by its own beats, not by the kernel's.
+    pub beating: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -86,7 +102,10 @@ impl Watch {
             kernel_check_interval_s(context),
         );
         let until = now.mono + timing::foreign_look(longest) + Duration::from_secs(2);
-        Watch::begin(now, Stage::Adopting(Adopting { adoption, until, candidate: None }), None)
+        let mut watch =
+            Watch::begin(now, Stage::Adopting(Adopting { adoption, until, candidate: None }), None);
+        watch.lease = adoption.left.map(|left| Lease::until(left.lease_end));
+        watch
     }
 
     pub(super) fn expected(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
@@ -171,6 +190,9 @@ impl Watch {
     /// to do: `Foreign` knows who counts.
     pub(super) fn adopted(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
         let Stage::Adopting(adopting) = &mut self.stage else { unreachable!("asked for while adopting") };
+        if let Some(left) = adopting.adoption.left {
+            return self.goes_on(now, look, image, left, context);
+        }
         let again = now.mono + timing::ADOPTION_LOOK;
         let (until, candidate) = (adopting.until, adopting.candidate);
         let Ok(block) = context.medium.decode(image) else {
@@ -197,6 +219,52 @@ impl Watch {
             }
         }
         if now.mono >= until { silent(Some(&block), context) } else { self.look_at(again) }
+    }
+}
+
+impl Watch {
+    /// Takes the place of a guard that died: what stands there was written by it or by the kernel, or is judged as it
+    /// would have judged it, under its lease.
+    fn goes_on(&mut self, now: Now, look: Look, image: &Image, left: Left, context: &mut Context) -> Flow {
+        let Ok(block) = context.medium.decode(image) else {
+            return self.look_at(now.mono + timing::TORN_PAUSE);
+        };
+        let ours = Owner::of(&block) == context.medium.owner();
+        let submitted = ours && left.submitted_seq == Some(block.seq);
+        let as_peer = Peer::from(&block);
+        if left.beating {
+            let Some(lease) = self.lease else { unreachable!("set from what was left") };
+            context.event(Event::Held { lease_end: left.lease_end, as_peer });
+            // A foreign block is judged by the holder: what it is to find is then what it would have written.
+            let seq = left.submitted_seq.unwrap_or(block.seq);
+            let expected = context.medium.compose(image, seq, now.wall, block.check_interval_s);
+            let found = if submitted { *image } else { expected };
+            let standing =
+                HoldStanding { image: found, lease, predecessor: None, release: false, back: None };
+            return Flow::Break(Watched::WeBeat(Hold::go_on(now, standing, context)));
+        }
+        let kernel_seq = left.kernel_seq.unwrap_or(block.seq);
+        // All but sequence and time is the kernel's own, whoever wrote it last.
+        self.kernel = match ours {
+            true => context.medium.renew(image, kernel_seq, now.wall),
+            false => context.medium.compose(image, kernel_seq, now.wall, block.check_interval_s),
+        };
+        self.kernel_at = look.before;
+        self.stage = Stage::Watching;
+        context.event(Event::KernelBeats { lease_end: left.lease_end, as_peer });
+        if submitted && block.seq != kernel_seq {
+            self.stage = Stage::Bridging(Bridge {
+                acknowledged: Some(*image),
+                unacknowledged: None,
+                seq: block.seq,
+                next_beat: now.mono,
+            });
+            return self.bridged(now, look, image, context);
+        }
+        if ours && block.seq == kernel_seq {
+            self.kernel = *image;
+        }
+        self.watched(now, look, image, context)
     }
 }
 

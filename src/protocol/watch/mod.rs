@@ -46,8 +46,8 @@ mod expect;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-pub use self::expect::Adoption;
 use self::expect::{Adopting, Expecting};
+pub use self::expect::{Adoption, Left};
 use super::event::{Event, Loss, Peer};
 use super::foreign::Foreign;
 use super::guard::{Activity, Context, Failure, Input, Mode};
@@ -188,6 +188,16 @@ impl Watch {
 
     pub(super) fn lease_end(&self) -> Option<Mono> {
         self.lease.map(Lease::end)
+    }
+
+    /// The kernel's count when it was last seen, and when that was; none before its first beat.
+    pub(super) fn counted(&self) -> Option<(Mono, u32)> {
+        match self.stage {
+            Stage::Expecting(_) | Stage::Adopting(_) => None,
+            Stage::Watching | Stage::Bridging(_) => {
+                Some((self.kernel_at, MmpBlock::fields(&self.kernel).seq))
+            }
+        }
     }
 
     pub(super) fn mode(&self) -> Mode {

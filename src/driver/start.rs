@@ -1,0 +1,85 @@
+//! Starting the guarding thread of one device.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::sync_channel;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::cell::LeaseCell;
+use super::place::Place;
+use super::thread::{self, Driver, Shared};
+use super::trace::Trace;
+use super::{Held, WakeKeeper};
+use crate::clock;
+use crate::error::Error;
+use crate::protocol::{Adoption, Guard, GuardOptions, Mode};
+use crate::sys::KernelView;
+
+/// Events that may wait for a listener.
+const EVENT_BACKLOG: usize = 256;
+/// The thread's stack: its frames hold a few images of 1 KiB.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// What the guarding thread is started with.
+pub(super) struct Start {
+    pub(super) options: GuardOptions,
+    pub(super) adoption: Option<Adoption>,
+    pub(super) cell: LeaseCell,
+    pub(super) trace: Option<Trace>,
+    pub(super) realtime: bool,
+    pub(super) wake_keeper: Option<WakeKeeper>,
+}
+
+/// Starts it.
+pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
+    let Start { options, adoption, cell, trace, realtime, wake_keeper } = with;
+    let path = place.device().path().to_owned();
+    let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+        .map_err(|source| Error::io("make an event descriptor for", &path, source))?;
+    let timer =
+        thread::timer().map_err(|source| Error::io("make a CLOCK_BOOTTIME timer for", &path, source))?;
+    let shared = Arc::new(Shared {
+        cell,
+        wake,
+        commands: AtomicU64::new(0),
+        mode: AtomicU64::new(Mode::Claiming as u64),
+        last_beat: AtomicU64::new(0),
+        beats: AtomicU64::new(0),
+        worst_lateness_ns: AtomicU64::new(0),
+        events_lost: AtomicU64::new(0),
+        trace,
+    });
+    let (sender, events) = sync_channel(EVENT_BACKLOG);
+    let store = place.store()?;
+    let (medium, seed) = (place.medium().clone(), fastrand::u64(..));
+    let guard = match adoption {
+        None => Guard::new(medium, options, seed, clock::now()),
+        Some(adoption) => Guard::adopt(medium, options, adoption, seed, clock::now()),
+    };
+    let kernel = KernelView::new(place.target().clone(), &place.device().kernel_name());
+    let driver = Driver {
+        guard,
+        store,
+        shared: Arc::clone(&shared),
+        events: sender,
+        wake_keeper,
+        timer,
+        ask_kernel: Box::new(move || kernel.ask()),
+        // A successor goes on with the lease that the cell carries.
+        cell_end: adoption.and_then(|adoption| adoption.left).map(|left| left.lease_end),
+    };
+    // Detached: a thread that hangs in a dead device's I/O is waited for by nobody.
+    std::thread::Builder::new()
+        .name("mmp-beat".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            if realtime {
+                // Best effort; without it beats are only less punctual under load.
+                let _ = crate::sys::realtime::schedule_this_thread();
+            }
+            driver.run();
+        })
+        .map_err(|source| Error::io("start the guarding thread for", &path, source))?;
+    Ok(Held { place, shared, events, over: false, lost: None, another_host: false })
+}

@@ -1,0 +1,266 @@
+//! The keeper of a guarded mount: the small process that outlives the one that guards, and fences when a lease runs out.
+//!
+//! # What it protects
+//! A filesystem that is mounted goes on being used whatever becomes of the processes that guard it. So there are two
+//! of them, and each starts the other anew:
+//!
+//! ```text
+//!  driver (all device I/O: looks, bridges, talks)  <--- socket, pipe --->  keeper (locked in memory, waits in poll)
+//!        |  starts a new keeper if it is gone                                |  starts a new driver if it is gone
+//!        |                                                                   |  mounts, by mount(8)
+//!        +------------ lease cell and trace: words in shared memory ---------+  fences when the lease ends
+//! ```
+//!
+//! The keeper fences at once when the lease ran out, or was declared lost. A driver that dies is replaced, and its
+//! successor goes on under the same lease, with what the trace says ([`crate::driver::trace`]); if it dies again and
+//! again, or the lease ends meanwhile, the keeper fences. As long as nothing is mounted there is nothing to fence: then
+//! the death of the driver, or of the one who asked, ends whatever is mounting, and the guard.
+//!
+//! # Why it holds
+//! 1. The ladder is prepared before anything is mounted, and a mount without a real fence is refused (or was asked
+//!    for in so many words).
+//! 2. mount(8) is the keeper's child and dies with it (`PR_SET_PDEATHSIG`), so nothing mounts unwatched. What came of it
+//!    is asked of the kernel, never read off an exit status.
+//! 3. The keeper waits for nothing but poll(2). It forks without exec: the successor's code is in memory.
+//! 4. A stalled keeper or driver is judged by the cell alone ([`crate::driver::cell`]). Both hold the device's lock.
+//! 5. The driver is killed after a fence, so that it never writes again; before the fence it writes no more because
+//!    the cell says so.
+//!
+//! # What it does not
+//! If both are killed at the same instant nobody watches: the kernel beats on, other hosts are refused as long as it
+//! does, and `mmp adopt` puts a new guard there. A read-only mount, which we beat, is unprotected then.
+
+mod process;
+mod task;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Command, Stdio};
+
+use serde::{Deserialize, Serialize};
+
+use super::DriverPipe;
+use super::message::Socket;
+use crate::driver::cell::LeaseCell;
+use crate::driver::trace::{TRACE_WORDS, Trace};
+use crate::registry::Slot;
+use crate::sys::fence::{ClimbReport, Summary};
+use crate::sys::passing;
+use crate::sys::shared::SharedWords;
+use crate::sys::spawn::CommandEnd;
+
+pub use process::{Driver, run};
+pub use task::{Handover, Purpose, Task};
+
+/// The hidden verb that a keeper is started by.
+pub const VERB: &str = "guard-keeper";
+/// The keeper's name, and the driver's, as ps(1) shows them.
+pub const NAMES: (&std::ffi::CStr, &std::ffi::CStr) = (c"mmp-keeper", c"mmp-driver");
+/// A task with its paths and options is far shorter.
+const LETTER_BYTES: usize = 1 << 17;
+
+/// What driver and keeper of a guard share: the lease cell, and the trace.
+#[derive(Clone, Debug)]
+pub struct Memory(SharedWords);
+
+impl Memory {
+    /// New memory, with an unarmed cell.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn new() -> io::Result<Self> {
+        let words = SharedWords::new(1 + TRACE_WORDS)?;
+        let _ = LeaseCell::in_words(words.clone(), 0);
+        Ok(Memory(words))
+    }
+
+    /// The cell.
+    #[must_use]
+    pub fn cell(&self) -> LeaseCell {
+        LeaseCell::found_in_words(self.0.clone(), 0)
+    }
+
+    /// The trace.
+    #[must_use]
+    pub fn trace(&self) -> Trace {
+        Trace::in_words(self.0.clone(), 1)
+    }
+}
+
+/// From the driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do")]
+pub enum ToKeeper {
+    /// Run mount(8). Answered by [`FromKeeper::MountEnded`].
+    Mount {
+        /// Its arguments.
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Kill it.
+    StopMount,
+    /// It is mounted and guarded: the one who asked may go.
+    Committed,
+    /// Protection was lost, and why. The cell says so, too.
+    Lost {
+        /// In a sentence.
+        reason: String,
+    },
+    /// Nothing is left to guard.
+    Finish,
+}
+
+/// To the driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "says")]
+pub enum FromKeeper {
+    /// mount(8) has ended.
+    MountEnded {
+        /// How.
+        end: CommandEnd,
+        /// What it said, both streams.
+        said: String,
+    },
+}
+
+/// To the one who asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "says")]
+pub enum ToFront {
+    /// The ladder is prepared.
+    Ready {
+        /// What is done on a loss, and whether that is a fence.
+        only_reboot: bool,
+        /// It is not, and that was allowed.
+        incomplete: bool,
+    },
+    /// No real fence is possible here, and nothing was begun.
+    NoFence {
+        /// Why, a line a rung.
+        why: Vec<String>,
+    },
+    /// The keeper cannot work.
+    Failed {
+        /// Why.
+        what: String,
+    },
+    /// The driver died and was replaced.
+    DriverReplaced,
+    /// The driver died before anything was mounted.
+    DriverGone,
+    /// Protection was lost.
+    Fenced {
+        /// Why.
+        reason: String,
+        /// What the ladder did; none if nothing was mounted.
+        report: Option<ClimbReport>,
+    },
+}
+
+/// The first message to a keeper.
+#[derive(Debug, Serialize, Deserialize)]
+struct Letter {
+    task: Task,
+    /// The driver that lives already; its socket is the one this came through.
+    driver: Option<i32>,
+}
+
+/// Starts the keeper of a new guard. `front` is what the driver tells its progress through; the keeper's own messages to
+/// the one who asked ([`ToFront`]) come through the socket that is given back, whose end ends a guard that has not begun.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start(task: &Task, memory: &Memory, lock: &OwnedFd, front: &OwnedFd) -> io::Result<Link> {
+    begin(&Letter { task: task.clone(), driver: None }, &[memory.0.descriptor(), lock.as_fd(), front.as_fd()])
+}
+
+/// Starts a keeper for the calling process, a driver whose keeper is gone.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_again(task: &Task, memory: &Memory, lock: &OwnedFd) -> io::Result<(Link, DriverPipe)> {
+    let (pipe, theirs) = DriverPipe::new()?;
+    let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+    let letter = Letter { task: task.clone(), driver: Some(pid) };
+    let link = begin(&letter, &[memory.0.descriptor(), lock.as_fd(), theirs.as_fd()])?;
+    Ok((link, pipe))
+}
+
+/// One end of what a keeper is talked to through.
+#[derive(Debug)]
+pub struct Link {
+    socket: Socket,
+    /// The keeper, if this process started it; reaped when it ends.
+    child: Option<std::process::Child>,
+}
+
+impl Link {
+    /// The end of a socket pair.
+    pub(crate) fn of(socket: Socket) -> Self {
+        Link { socket, child: None }
+    }
+
+    /// Sends a message. Never blocks.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the other side leaves very many unread, `BrokenPipe` when it is gone.
+    pub fn send(&self, message: &impl Serialize) -> io::Result<()> {
+        self.socket.send_message(message)
+    }
+
+    /// The next message, or none at present. Never blocks.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the other side is gone and every message was received.
+    pub fn receive<T: serde::de::DeserializeOwned>(&self) -> io::Result<Option<T>> {
+        self.socket.receive()
+    }
+
+    /// Lets the keeper's end be known to the system, if it was started here.
+    pub fn reap(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.try_wait();
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn begin(letter: &Letter, descriptors: &[BorrowedFd<'_>]) -> io::Result<Link> {
+    let (ours, theirs) = Socket::pair()?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(VERB).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn()?;
+    let bytes = serde_json::to_vec(letter)?;
+    passing::send(ours.as_fd(), &bytes, descriptors)?;
+    Ok(Link { socket: ours, child: Some(child) })
+}
+
+/// Why a ladder is no fence, a line a rung.
+fn why_no_fence(summary: &Summary) -> Vec<String> {
+    summary
+        .rungs
+        .iter()
+        .map(|rung| format!("{}: {}", rung.rung, rung.lacks.as_ref().unwrap_or(&rung.what)))
+        .collect()
+}
+
+/// What a slot is for in a keeper: its record tells how the guard ended.
+fn tell_loss(slot: &Slot, reason: &str, report: Option<&ClimbReport>) {
+    use crate::registry::{Lost, Phase};
+    if let Ok(Some(mut record)) = slot.read() {
+        record.phase = Phase::Lost;
+        record.mode = crate::protocol::Mode::Over;
+        record.lease_end_ns = None;
+        record.lost = Some(Lost {
+            reason: reason.to_owned(),
+            at_s: crate::clock::wall().0,
+            fence: report.cloned(),
+        });
+        let _ = slot.write(&record);
+    }
+    let _ = std::fs::remove_file(slot.socket());
+}

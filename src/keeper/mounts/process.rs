@@ -1,0 +1,368 @@
+//! The body of a mount's keeper: one loop around poll(2).
+
+mod children;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::{TimeSpec, TimeValLike as _};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use nix::unistd::Pid;
+
+use self::children::Mounter;
+use super::super::message::Socket;
+use super::super::{DriverPipe, EXIT_FENCED, EXIT_FINISHED, EXIT_NOT_FENCED, EXIT_SETUP, LOOK_INTERVAL, drain};
+use super::task::Purpose;
+use super::{LETTER_BYTES, Letter, Link, Memory, Task, ToFront, ToKeeper, tell_loss, why_no_fence};
+use crate::clock::{self, Mono};
+use crate::driver::cell::{CellState, LeaseCell};
+use crate::protocol::Adoption;
+use crate::sys::fence::{FenceTarget, Prepared, prepare};
+use crate::sys::process::ProcessRef;
+use crate::sys::realtime::{Lock, Protection, protect};
+use crate::sys::shared::SharedWords;
+use crate::sys::spawn::{alone_with, take_stdin};
+use crate::sys::{KernelView, passing};
+
+/// What of the second wait is kept for the reboot, should the fence not be done by then.
+const REBOOT_RESERVE: Duration = Duration::from_secs(2);
+/// So many drivers may die within a minute.
+const REPLACED_AT_MOST: usize = 3;
+/// For how long a death is remembered.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// With less of a lease left a successor would come too late.
+const SUCCESSION: Duration = Duration::from_millis(500);
+/// How long a driver's last word about a loss is waited for.
+const LAST_WORD: Duration = Duration::from_millis(300);
+/// How long a driver whose front is gone may take to end its claim.
+const WITHDRAWAL: Duration = Duration::from_secs(10);
+
+/// What a driver starts with.
+#[derive(Debug)]
+pub struct Driver {
+    /// What for.
+    pub task: Task,
+    /// The lease cell and the trace, shared with the keeper.
+    pub memory: Memory,
+    /// The device's lock, shared with the keeper.
+    pub lock: OwnedFd,
+    /// To the keeper.
+    pub keeper: Link,
+    /// Its sign of life to the keeper.
+    pub pipe: DriverPipe,
+    /// To the one who asked, as long as he waits.
+    pub front: Option<Link>,
+    /// The first driver of this guard, or what its predecessor left.
+    pub adoption: Option<Adoption>,
+}
+
+/// Runs a keeper, from its standard input on; gives its exit code. `driver` is the body of the driver's process.
+pub fn run(driver: &dyn Fn(Driver) -> i32) -> i32 {
+    match Keeper::set_up(driver) {
+        Ok(Some(keeper)) => keeper.run(),
+        Ok(None) => EXIT_FINISHED,
+        Err(_) => EXIT_SETUP,
+    }
+}
+
+struct Keeper<'a> {
+    body: &'a dyn Fn(Driver) -> i32,
+    task: Task,
+    memory: Memory,
+    cell: LeaseCell,
+    lock: OwnedFd,
+    driver: Option<DriverLink>,
+    front: Option<Link>,
+    /// The driver's end to the front, until the first driver has it.
+    front_for_driver: Option<OwnedFd>,
+    signals: SignalFd,
+    timer: TimerFd,
+    protection: Protection,
+    fence: Prepared,
+    view: KernelView,
+    mounter: Option<Mounter>,
+    /// Something may be mounted.
+    mount_begun: bool,
+    /// The one who asked was told that it is guarded.
+    committed: bool,
+    /// When drivers died.
+    deaths: VecDeque<Mono>,
+    /// The last end of the lease that was seen.
+    last_end: Mono,
+    lost_reason: Option<String>,
+    /// The front is gone, and the driver has until then to end.
+    withdrawn: Option<Mono>,
+}
+
+struct DriverLink {
+    process: ProcessRef,
+    link: Link,
+    pipe: OwnedFd,
+}
+
+/// Why it fences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    LeaseExpired,
+    CellLost,
+    DriverGone,
+}
+
+impl<'a> Keeper<'a> {
+    fn set_up(body: &'a dyn Fn(Driver) -> i32) -> io::Result<Option<Self>> {
+        pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
+        let _ = nix::unistd::setsid();
+        let _ = nix::sys::prctl::set_name(super::NAMES.0);
+        let starter = Socket::of(take_stdin()?)?;
+        alone_with(&[starter.as_fd().as_raw_fd()])?;
+        // What mount(8) says is caught there, and what a panic says.
+        let said = children::catch_output()?;
+        let (bytes, descriptors) = passing::receive(starter.as_fd(), LETTER_BYTES)?;
+        let letter: Letter = serde_json::from_slice(&bytes)?;
+        let [memory, lock, third]: [OwnedFd; 3] =
+            descriptors.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        let memory = Memory(SharedWords::of_descriptor(memory, 1 + crate::driver::trace::TRACE_WORDS)?);
+        let task = letter.task;
+        let _ = std::env::set_current_dir("/"); // no filesystem is kept busy
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGCHLD);
+        let fence = prepare(&task.on_loss, &fence_target(&task));
+        let replaced = letter.driver.map(|pid| ProcessRef::open(Pid::from_raw(pid))).transpose()?;
+        let mut keeper = Keeper {
+            body,
+            cell: memory.cell(),
+            memory,
+            lock,
+            driver: None,
+            front: None,
+            front_for_driver: None,
+            signals: SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?,
+            timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
+            protection: protect(Lock::Everything),
+            fence,
+            view: KernelView::new(task.target(), &task.kernel_name),
+            mounter: None,
+            mount_begun: matches!(task.purpose, Purpose::Adopt { .. }) || replaced.is_some(),
+            committed: replaced.is_some(),
+            deaths: VecDeque::with_capacity(REPLACED_AT_MOST + 1),
+            last_end: Mono(0),
+            lost_reason: None,
+            withdrawn: None,
+            task,
+        };
+        children::remember(said);
+        match replaced {
+            Some(process) => keeper.driver = Some(DriverLink { process, link: Link::of(starter), pipe: third }),
+            None => {
+                (keeper.front, keeper.front_for_driver) = (Some(Link::of(starter)), Some(third));
+                if !keeper.may_begin() {
+                    return Ok(None);
+                }
+                keeper.start_driver(None)?;
+            }
+        }
+        Ok(Some(keeper))
+    }
+
+    /// A real fence, or the word that none is needed.
+    fn may_begin(&self) -> bool {
+        let summary = self.fence.summary();
+        let complete = summary.complete || self.task.is_read_only();
+        if !complete && !self.task.incomplete_fence {
+            self.tell_front(&ToFront::NoFence { why: why_no_fence(&summary) });
+            return false;
+        }
+        self.tell_front(&ToFront::Ready { only_reboot: summary.only_reboot, incomplete: !complete });
+        true
+    }
+
+    fn run(mut self) -> i32 {
+        loop {
+            // The lease comes before everything else, each time.
+            let state = self.cell.state();
+            if let CellState::Until(end) = state {
+                self.last_end = end;
+            }
+            if self.cell.expire(clock::mono()) {
+                let lost = state == CellState::Lost;
+                return self.end_with_fence(if lost { Why::CellLost } else { Why::LeaseExpired });
+            }
+            if self.sleep().is_err() {
+                return self.end_with_fence(Why::LeaseExpired); // cannot keep watch any more
+            }
+            self.hear_front();
+            if let Some(code) = self.hear_driver() {
+                return code;
+            }
+            self.look_after_children();
+            if let Some(code) = self.look_after_driver() {
+                return code;
+            }
+        }
+    }
+
+    /// Sleeps until something happens, at most until the end of the lease.
+    fn sleep(&mut self) -> io::Result<()> {
+        let soon = clock::mono() + LOOK_INTERVAL;
+        let wake = match self.cell.state() {
+            CellState::Until(end) => end.min(soon),
+            CellState::Unarmed | CellState::Released => soon,
+            CellState::Lost => return Ok(()),
+        };
+        let ns = i64::try_from(wake.0).unwrap_or(i64::MAX);
+        let at = Expiration::OneShot(TimeSpec::nanoseconds(ns));
+        self.timer.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
+        let mut fds = vec![
+            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+        ];
+        if let Some(driver) = &self.driver {
+            fds.push(PollFd::new(driver.link.as_fd(), PollFlags::POLLIN));
+            fds.push(PollFd::new(driver.pipe.as_fd(), PollFlags::POLLIN));
+        }
+        fds.extend(self.front.iter().map(|front| PollFd::new(front.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The front says nothing; its end matters until the mount is guarded.
+    fn hear_front(&mut self) {
+        let gone = self.front.as_ref().is_some_and(|front| front.receive::<()>().is_err());
+        if gone {
+            self.front = None;
+            if !self.committed {
+                // The driver has seen it, too, and withdraws; if it hangs, that is over before long.
+                self.withdrawn = Some(clock::mono() + WITHDRAWAL);
+            }
+        }
+    }
+
+    fn hear_driver(&mut self) -> Option<i32> {
+        while let Some(driver) = &self.driver {
+            match driver.link.receive::<ToKeeper>() {
+                Ok(None) | Err(_) => return None, // its pipe tells its end
+                Ok(Some(ToKeeper::Mount { arguments })) => self.mount(&arguments),
+                Ok(Some(ToKeeper::StopMount)) => self.stop_mount(),
+                Ok(Some(ToKeeper::Committed)) => (self.committed, self.withdrawn) = (true, None),
+                Ok(Some(ToKeeper::Lost { reason })) => self.lost_reason = Some(reason),
+                Ok(Some(ToKeeper::Finish)) => {
+                    self.stop_mount();
+                    return Some(EXIT_FINISHED);
+                }
+            }
+        }
+        None
+    }
+
+    /// A driver that is gone, or does not end, though nobody waits for it any more.
+    fn look_after_driver(&mut self) -> Option<i32> {
+        if self.withdrawn.is_some_and(|until| clock::mono() >= until) && !self.committed {
+            self.kill_driver();
+            self.withdrawn = None;
+        }
+        if self.driver.as_ref().is_none_or(|driver| drain(&driver.pipe)) {
+            return None;
+        }
+        // What it said last comes first.
+        if let Some(code) = self.hear_driver() {
+            return Some(code);
+        }
+        self.driver = None;
+        let now = clock::mono();
+        self.deaths.retain(|&at| now.since(at) < REMEMBERED);
+        self.deaths.push_back(now);
+        match self.cell.state() {
+            CellState::Lost => return None, // the loop finds that by itself
+            CellState::Released => return self.ended_without_driver(),
+            CellState::Unarmed => {
+                self.stop_mount();
+                if !self.mount_begun || !self.is_mounted() {
+                    return self.ended_without_driver();
+                }
+            }
+            CellState::Until(_) => {}
+        }
+        let end = match self.cell.state() {
+            CellState::Until(end) if end < now + SUCCESSION => None,
+            CellState::Until(end) => Some(Some(end)),
+            _ => Some(None),
+        };
+        let adoption = end.map(|end| match end {
+            Some(end) => self.memory.trace().left(end),
+            None => Adoption { counted: self.memory.trace().kernel_counted(), left: None },
+        });
+        match adoption {
+            Some(adoption) if self.deaths.len() <= REPLACED_AT_MOST => {
+                match self.start_driver(Some(adoption)) {
+                    Ok(()) => {
+                        self.tell_front(&ToFront::DriverReplaced);
+                        None
+                    }
+                    Err(_) => Some(self.end_with_fence(Why::DriverGone)),
+                }
+            }
+            _ => Some(self.end_with_fence(Why::DriverGone)),
+        }
+    }
+
+    fn ended_without_driver(&self) -> Option<i32> {
+        self.tell_front(&ToFront::DriverGone);
+        self.task.slot().clear();
+        Some(EXIT_FINISHED)
+    }
+
+    fn end_with_fence(mut self, why: Why) -> i32 {
+        self.cell.lose(); // a driver that comes back to itself must not extend it any more
+        self.stop_mount();
+        let report = (self.mount_begun && self.is_mounted()).then(|| {
+            let from = if self.last_end == Mono(0) { clock::mono() } else { self.last_end };
+            let limit = from + self.task.wait_after_lease.saturating_sub(REBOOT_RESERVE);
+            self.fence.climb(limit, &mut |_| {})
+        });
+        let reason = self.reason(why);
+        self.kill_driver();
+        tell_loss(&self.task.slot(), &reason, report.as_ref());
+        let code = match &report {
+            Some(report) if !report.done => EXIT_NOT_FENCED,
+            _ => EXIT_FENCED,
+        };
+        self.tell_front(&ToFront::Fenced { reason, report });
+        code
+    }
+
+    /// What the driver said, or what is seen from here.
+    fn reason(&mut self, why: Why) -> String {
+        let until = clock::mono() + LAST_WORD;
+        while why == Why::CellLost && self.lost_reason.is_none() && clock::mono() < until {
+            let _ = self.hear_driver();
+            clock::sleep(Duration::from_millis(10));
+        }
+        let seen = match why {
+            Why::LeaseExpired => "the lease ran out (the device hung, or this host did)",
+            Why::CellLost => "the device was lost",
+            Why::DriverGone => "the guarding process died again and again",
+        };
+        self.lost_reason.take().unwrap_or_else(|| seen.to_owned())
+    }
+
+    fn tell_front(&self, message: &ToFront) {
+        if let Some(front) = &self.front {
+            let _ = front.send(message);
+        }
+    }
+}
+
+fn fence_target(task: &Task) -> FenceTarget {
+    FenceTarget {
+        target: task.target(),
+        filesystem: task.filesystem.clone(),
+        spare: vec![i32::try_from(std::process::id()).unwrap_or(0)],
+    }
+}

@@ -1,0 +1,101 @@
+//! What a guard is for. Given to its processes, and to whoever replaces one of them.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::registry::{Registry, Slot};
+use crate::sys::fence::LadderSpec;
+use crate::sys::{Target, TargetKind};
+
+/// How the block is handed over to a kernel that mounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Handover {
+    /// The kernel waits by itself, twice, whatever stands in the block. No window, whoever else mounts.
+    Kernel,
+    /// mmp claims the device, marks it clean, and the kernel mounts at once. For fleets where every host uses mmp: a plain
+    /// kernel mount elsewhere at that very instant is not seen in time.
+    Clean,
+}
+
+/// What is to be guarded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// A mount that is to be made.
+    Mount {
+        /// Options for mount(8), joined by commas; empty for none.
+        options: OsString,
+        /// The filesystem is not to be written.
+        read_only: bool,
+        /// How it is handed over, if it is to be written.
+        handover: Handover,
+        /// How long to wait for whoever uses it to leave.
+        wait: Duration,
+        /// The node that is vouched to be dead.
+        fenced: Option<String>,
+        /// The storage outage that a read-only mount is to survive.
+        tolerate: Option<Duration>,
+    },
+    /// One that was made without us.
+    Adopt {
+        /// When it was last seen, and where its count stood: nanoseconds of `CLOCK_BOOTTIME`.
+        counted: Option<(u64, u32)>,
+    },
+}
+
+/// A guard's task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// The device as it was named.
+    pub asked: PathBuf,
+    /// The device, without symbolic links.
+    pub device: PathBuf,
+    /// Its number.
+    pub number: (u32, u32),
+    /// Its name in the kernel.
+    pub kernel_name: String,
+    /// Where it is, or is to be, mounted.
+    pub dir: PathBuf,
+    /// The type for mount(8).
+    pub filesystem: String,
+    /// What for.
+    pub purpose: Purpose,
+    /// What is done on a loss.
+    pub on_loss: LadderSpec,
+    /// It need not be a fence.
+    pub incomplete_fence: bool,
+    /// One wait: so long the fence may take from the end of the lease.
+    pub wait_after_lease: Duration,
+    /// Where its record is.
+    pub registry: PathBuf,
+    /// When it was begun, in seconds since 1970.
+    pub since_s: u64,
+}
+
+impl Task {
+    /// The device as `sys` asks about it.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        let (major, minor) = self.number;
+        Target { canonical: self.device.clone(), kind: TargetKind::Block { major, minor } }
+    }
+
+    /// Its place in the registry.
+    ///
+    /// # Panics
+    /// Never: a task is about a block device.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        Registry::at(&self.registry).slot(self.target().kind).expect("a block device has a place")
+    }
+
+    /// True if mount(8) is to be told that it must not write.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.purpose, Purpose::Mount { read_only: true, .. })
+    }
+}

@@ -1,0 +1,269 @@
+//! What this host guards: one record, one lock and one socket a device, below `/run/mmp`.
+//!
+//! Protects: one guard a device (`flock` on a file that the guard's processes share, and that the kernel gives up when
+//! the last of them is gone); a record is read whole or not at all (written beside it and renamed). Does not protect
+//! anything on a device: a record says what was known when it was written, and the lock whether its guard lives.
+//!
+//! A record outlives a guard that lost its device: the next mount on this host says why.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{self, Mono};
+use crate::protocol::Mode;
+use crate::sys::TargetKind;
+use crate::sys::fence::ClimbReport;
+
+/// Where it is, unless `MMP_RUNTIME_DIR` says otherwise.
+pub const DIRECTORY: &str = "/run/mmp";
+/// The variable that moves it.
+pub const DIRECTORY_VARIABLE: &str = "MMP_RUNTIME_DIR";
+/// The version of a record.
+pub const SCHEMA: u32 = 1;
+
+/// What is known of one guarded device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The boot it was written in: a record of an earlier one says nothing.
+    pub boot_id: String,
+    /// The device, without symbolic links.
+    pub device: PathBuf,
+    /// Its number.
+    pub major: u32,
+    /// Its number.
+    pub minor: u32,
+    /// Where it was mounted.
+    pub dir: Option<PathBuf>,
+    /// The filesystem's type.
+    pub filesystem: String,
+    /// How far it is.
+    pub phase: Phase,
+    /// Who beats.
+    pub mode: Mode,
+    /// The kernel's filesystem is read-only.
+    pub read_only: bool,
+    /// The names in the block, escaped.
+    pub node: String,
+    /// The names in the block, escaped.
+    pub block_device: String,
+    /// What is done on a loss.
+    pub on_loss: String,
+    /// What that takes does not cut the device off, and was allowed to.
+    pub incomplete_fence: bool,
+    /// The process that guards.
+    pub driver_pid: i32,
+    /// The process that fences.
+    pub keeper_pid: i32,
+    /// When it was written, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub written_ns: u64,
+    /// Since when it is guarded, in seconds since 1970.
+    pub since_s: u64,
+    /// The end of the lease, in nanoseconds of `CLOCK_BOOTTIME`; none if nothing is protected.
+    pub lease_end_ns: Option<u64>,
+    /// The last beat, ours or the kernel's as we saw it, on the same clock.
+    pub last_beat_ns: u64,
+    /// Beats of ours, and of the kernel's that were seen.
+    pub beats: u64,
+    /// The worst that a look was late.
+    pub worst_lateness_ns: u64,
+    /// How far the kernel had counted, and when that was seen, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub kernel_counted: Option<(u64, u32)>,
+    /// So often we beat in a silent kernel's stead.
+    pub bridged: u64,
+    /// What is worth knowing, one text each ("who": why a bridge began).
+    pub notes: Vec<String>,
+    /// Why it was lost.
+    pub lost: Option<Lost>,
+}
+
+/// How far a guard is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It claims, or the kernel mounts.
+    Beginning,
+    /// It protects.
+    Guarding,
+    /// Unmounted; the clean mark is on its way.
+    Releasing,
+    /// Protection ended while it was in use.
+    Lost,
+}
+
+/// How protection ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Lost {
+    /// Why, in a sentence.
+    pub reason: String,
+    /// When, in seconds since 1970.
+    pub at_s: u64,
+    /// What the fence did.
+    pub fence: Option<ClimbReport>,
+}
+
+impl Record {
+    /// Written in this boot, so that its times and processes mean something.
+    #[must_use]
+    pub fn is_of_this_boot(&self) -> bool {
+        self.schema == SCHEMA && self.boot_id == boot_id()
+    }
+
+    /// What is left of its lease.
+    #[must_use]
+    pub fn lease_left(&self) -> std::time::Duration {
+        self.lease_end_ns.map(|end| Mono(end).since(clock::mono())).unwrap_or_default()
+    }
+}
+
+/// This boot's identity.
+#[must_use]
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Registry(PathBuf);
+
+impl Registry {
+    /// This host's.
+    #[must_use]
+    pub fn host() -> Self {
+        let moved = std::env::var_os(DIRECTORY_VARIABLE).filter(|value| !value.is_empty());
+        Registry(moved.map_or_else(|| DIRECTORY.into(), PathBuf::from))
+    }
+
+    /// In this directory.
+    #[must_use]
+    pub fn at(directory: &Path) -> Self {
+        Registry(directory.to_owned())
+    }
+
+    /// Makes the directory, if it is not there.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn create(&self) -> io::Result<()> {
+        match fs::DirBuilder::new().mode(0o755).create(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.0
+    }
+
+    /// A device's place in it; none for a file.
+    #[must_use]
+    pub fn slot(&self, device: TargetKind) -> Option<Slot> {
+        match device {
+            TargetKind::Block { major, minor } => Some(Slot(self.0.join(format!("{major}-{minor}")))),
+            TargetKind::File { .. } => None,
+        }
+    }
+
+    /// Every record that can be read, in the order of their devices. A directory that is not there holds none.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn list(&self) -> io::Result<Vec<(Slot, Record)>> {
+        let entries = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let slot = Slot(path.with_extension(""));
+                if let Ok(Some(record)) = slot.read() {
+                    found.push((slot, record));
+                }
+            }
+        }
+        found.sort_by_key(|(_, record)| (record.major, record.minor));
+        Ok(found)
+    }
+}
+
+/// One device's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot(PathBuf);
+
+impl Slot {
+    /// Becomes the device's only guard; none if there is one. The lock is its descriptor's, and shared by every process
+    /// that inherits it.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn lock(&self) -> io::Result<Option<OwnedFd>> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.0.with_extension("lock"))?;
+        Ok(if try_lock(&file)? { Some(file.into()) } else { None })
+    }
+
+    /// True if a guard lives.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        let Ok(file) = File::open(self.0.with_extension("lock")) else { return false };
+        matches!(try_lock(&file), Ok(false))
+    }
+
+    /// The record; none if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no record.
+    pub fn read(&self) -> io::Result<Option<Record>> {
+        match fs::read(self.0.with_extension("json")) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the record, whole.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn write(&self, record: &Record) -> io::Result<()> {
+        let new = self.0.with_extension(format!("new-{}", std::process::id()));
+        fs::write(&new, serde_json::to_vec_pretty(record)?)?;
+        fs::rename(&new, self.0.with_extension("json"))
+    }
+
+    /// Takes record and socket away. The lock's file stays: it may be another's by now.
+    pub fn clear(&self) {
+        let _ = fs::remove_file(self.0.with_extension("json"));
+        let _ = fs::remove_file(self.socket());
+    }
+
+    /// Where its guard listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.0.with_extension("sock")
+    }
+}
+
+/// flock(2), which lasts as long as any copy of the descriptor.
+fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(fs::TryLockError::WouldBlock) => Ok(false),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
