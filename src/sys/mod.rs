@@ -7,15 +7,22 @@
 mod bounded;
 pub mod cgroup;
 mod descriptors;
+mod device_mapper;
 pub mod exclusive;
+#[cfg(test)]
+mod fake_sysfs;
+pub mod fence;
 pub mod identity;
 mod loops;
 pub mod mountinfo;
+pub mod probe;
 pub mod process;
+pub mod queueing;
 pub mod realtime;
 pub mod shared;
 pub mod signals;
 pub mod spawn;
+mod stack;
 mod swaps;
 mod sysfs;
 pub mod target;
