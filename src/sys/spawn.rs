@@ -352,7 +352,7 @@ fn execute(spec: &CommandSpec<'_>, parent: Pid) -> i32 {
 
 /// Nothing blocked, nothing ignored (the Rust runtime ignores SIGPIPE), except for what nohup(1) and a shell's `&`
 /// ignore on purpose; nothing of ours ignores those.
-fn reset_signals() {
+pub(super) fn reset_signals() {
     for signal in 1..=LAST_SIGNAL {
         if ![libc::SIGHUP, libc::SIGINT, libc::SIGQUIT].contains(&signal) {
             // SAFETY: SIG_DFL installs no handler; signals that cannot be set are refused, which is harmless.

@@ -104,7 +104,7 @@ impl Sysfs<'_> {
             .collect()
     }
 
-    fn dir_of(self, device: TargetKind) -> Option<PathBuf> {
+    pub(super) fn dir_of(self, device: TargetKind) -> Option<PathBuf> {
         match device {
             TargetKind::Block { major, minor } => Some(self.0.join(format!("dev/block/{major}:{minor}"))),
             TargetKind::File { .. } => None,
@@ -112,18 +112,18 @@ impl Sysfs<'_> {
     }
 }
 
-fn named_device(dir: &Path) -> Option<Named> {
+pub(super) fn named_device(dir: &Path) -> Option<Named> {
     let kind = TargetKind::parse_block(&std::fs::read(dir.join("dev")).ok()?)?;
     Some(Named { name: file_name(dir), kind })
 }
 
 /// The kernel's name; sysfs stands `!` where a device name has a slash (`cciss!c0d0`).
-fn file_name(dir: &Path) -> String {
+pub(super) fn file_name(dir: &Path) -> String {
     dir.file_name().unwrap_or_default().to_string_lossy().replace('!', "/")
 }
 
 /// The entries of a directory in a fixed order; none if there is no such directory.
-fn entries(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn entries(dir: &Path) -> Vec<PathBuf> {
     let Ok(found) = std::fs::read_dir(dir) else { return Vec::new() };
     let mut entries: Vec<_> = found.filter_map(Result::ok).map(|entry| entry.path()).collect();
     entries.sort();
