@@ -49,6 +49,7 @@ struct Readme;
 
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod driver;
 pub mod error;
 pub mod format;

@@ -46,11 +46,34 @@ pub(super) enum Verb {
     /// The device itself is not made inaccessible to other processes on this host: what the command did not start is
     /// not killed.
     Run(Run),
+    /// Mount a filesystem, guarded: refused while another host uses it, stopped when the protection is lost.
+    ///
+    /// Claims the device, or lets the kernel claim it, and mounts with mount(8). Returns when the filesystem is mounted,
+    /// and leaves two small processes behind that watch the kernel's beats, beat in its stead while it cannot (a
+    /// snapshot's freeze), and cut the device off when its protection is lost. A plain umount(8) ends them, too.
+    ///
+    /// How it is cut off is said by --on-loss; `mmp fence --test DEV` tells what is possible here. Where there is nothing
+    /// but a reboot, a loss reboots this host at once, without a sync.
+    Mount(Mount),
+    /// Unmount a guarded filesystem and wait until it is released.
+    Umount(Umount),
+    /// Remount a guarded filesystem with other options.
+    ///
+    /// A plain `mount -o remount,rw` of a guarded mount that is read-only fails, because mmp beats its block; this hands
+    /// the block back to the kernel first. Without a guard it is what mount(8) does.
+    Remount(Remount),
+    /// Guard a filesystem that a plain mount(8) has mounted.
+    Adopt(Adopt),
+    /// Show what this host guards, and what it has lost.
+    Status(Status),
     /// See it work, without root and without a device: two holders, a refusal, a crash, a takeover.
     ///
     /// Takes about 40 s, on an image file that is removed again. Each step is checked; one that does not come out as
     /// told ends the demo with exit code 11.
     Demo(Demo),
+    /// The process that fences. Started by `mount` and `adopt`.
+    #[command(name = crate::keeper::mounts::VERB, hide = true)]
+    GuardKeeper,
     /// Write man pages or completions, generated from this definition.
     #[command(hide = true)]
     Generate(Generate),
@@ -108,6 +131,107 @@ pub(super) struct Run {
     /// Do not look for other users on this host: several holders of one image file, as `demo` has them.
     #[arg(long, hide = true)]
     pub(super) pretend_another_host: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Mount {
+    /// The block device, or UUID=, LABEL=, PARTUUID= or PARTLABEL= and its value.
+    #[arg(value_name = "DEV", value_hint = ValueHint::FilePath)]
+    pub(super) device: PathBuf,
+    /// Where to mount it.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) dir: PathBuf,
+    /// The filesystem's type, for mount(8).
+    #[arg(short = 't', long = "types", value_name = "TYPE", default_value = "ext4")]
+    pub(super) filesystem: String,
+    /// Options for mount(8), separated by commas.
+    #[arg(short = 'o', long = "options", value_name = "OPTS", action = clap::ArgAction::Append)]
+    pub(super) options: Vec<OsString>,
+    /// Mount it read-only. mmp beats its block for as long as it is mounted.
+    #[arg(short = 'r', long)]
+    pub(super) read_only: bool,
+    /// Wait so long for somebody who uses the device to leave (such as 30s, 5m).
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) wait: Option<Duration>,
+    /// NODE is dead, and the cluster vouches for it (it was fenced): if the block names NODE, one beat is waited for
+    /// instead of a whole watch. Handed over clean.
+    #[arg(long, value_name = "NODE", value_parser = node_name)]
+    pub(super) fenced: Option<String>,
+    /// How the block is handed over to the kernel [default: kernel, or as the configuration file says].
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(super) handover: Option<crate::keeper::mounts::Handover>,
+    /// With --read-only: survive a storage outage of so long.
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "read_only")]
+    pub(super) tolerate: Option<Duration>,
+    #[command(flatten)]
+    pub(super) fence: OnLoss,
+    /// Say nothing but errors.
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+/// What is done on a loss.
+#[derive(Debug, Args)]
+pub(super) struct OnLoss {
+    /// What to do when protection is lost: `auto`, or rungs in order, separated by commas: dm, scsi, unbind, shutdown,
+    /// kill, exec:/COMMAND, reboot [default: auto, or as the configuration file says].
+    #[arg(long, value_name = "LADDER", env = "MMP_ON_LOSS")]
+    pub(super) on_loss: Option<crate::sys::fence::LadderSpec>,
+    /// Mount although no rung of the ladder is a fence by itself. After a loss this host may still write to the device
+    /// while another one uses it.
+    #[arg(long)]
+    pub(super) incomplete_fence: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Umount {
+    /// Where it is mounted, or the device.
+    #[arg(value_name = "DIR|DEV", value_hint = ValueHint::AnyPath)]
+    pub(super) what: PathBuf,
+    /// Detach it now; it is released when nothing uses it any more (umount -l).
+    #[arg(short, long)]
+    pub(super) lazy: bool,
+    /// Unmount also what has lost its protection. What is dirty here is written over another host's data then.
+    #[arg(long)]
+    pub(super) although_lost: bool,
+    /// Wait so long until it is released.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub(super) wait: Duration,
+    /// Say nothing but errors.
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Remount {
+    /// Where it is mounted, or the device.
+    #[arg(value_name = "DIR|DEV", value_hint = ValueHint::AnyPath)]
+    pub(super) what: PathBuf,
+    /// Options for mount(8), separated by commas, such as rw or ro.
+    #[arg(short = 'o', long = "options", value_name = "OPTS", default_value = "rw")]
+    pub(super) options: OsString,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Adopt {
+    /// The block device.
+    #[arg(value_name = "DEV", value_hint = ValueHint::FilePath)]
+    pub(super) device: PathBuf,
+    #[command(flatten)]
+    pub(super) fence: OnLoss,
+    /// Say nothing but errors.
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Only these devices, or where they are mounted.
+    #[arg(value_name = "DIR|DEV", value_hint = ValueHint::AnyPath)]
+    pub(super) only: Vec<PathBuf>,
+    /// Report as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -24,6 +24,8 @@ pub(super) const UNSUPPORTED: u8 = 7;
 pub(super) const HOLDER_DEAD: u8 = 8;
 /// e2fsck's mark.
 pub(super) const FSCK: u8 = 9;
+/// What is to be protected could not be fenced, or no fence is possible here.
+pub(super) const NOT_FENCED: u8 = 10;
 /// A step of `demo` did not come out as told.
 pub(super) const DEMO_FAILED: u8 = 11;
 

@@ -5,12 +5,17 @@ mod check;
 mod demo;
 mod exit;
 mod generate;
+mod guard;
 mod interrupt;
+mod mount;
 mod output;
 mod progress;
+mod remount;
 mod render;
 mod run;
 mod show;
+mod status;
+mod umount;
 
 use std::process::ExitCode;
 
@@ -30,6 +35,12 @@ pub fn main() -> ExitCode {
         Verb::Show(arguments) => show::run(arguments),
         Verb::Check(arguments) => check::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
+        Verb::Mount(arguments) => mount::run(arguments),
+        Verb::Umount(arguments) => umount::run(arguments),
+        Verb::Remount(arguments) => remount::run(arguments),
+        Verb::Adopt(arguments) => mount::adopt(arguments),
+        Verb::Status(arguments) => status::run(arguments),
+        Verb::GuardKeeper => guard::keeper(),
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Generate(arguments) => generate::run(arguments),
     }

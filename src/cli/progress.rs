@@ -99,6 +99,11 @@ impl Told {
     pub(super) fn line(line: String) -> Self {
         Told { line: Some(line), countdown: None }
     }
+
+    /// What it says, if anything.
+    pub(super) fn text(&self) -> Option<&str> {
+        self.line.as_deref()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

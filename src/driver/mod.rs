@@ -63,6 +63,8 @@ pub struct Held {
     place: Place,
     shared: Arc<Shared>,
     events: Receiver<Event>,
+    /// Fetched too early by somebody, and due again.
+    put_back: Option<Event>,
     over: bool,
     /// Why protection ended, once that was heard of.
     lost: Option<Loss>,
@@ -150,8 +152,16 @@ impl Held {
         Ok(())
     }
 
+    /// Makes `event`, just fetched, the next one again.
+    pub(crate) fn put_back(&mut self, event: Event) {
+        self.put_back = Some(event);
+    }
+
     /// The next event, waited for at most `patience`. After the last one there is never another.
     pub fn next_event(&mut self, patience: Duration) -> Option<Event> {
+        if let Some(event) = self.put_back.take() {
+            return Some(event);
+        }
         match self.events.recv_timeout(patience) {
             Ok(event) => {
                 tracing::debug!(device = %self.place.device().path().display(), ?event);
@@ -171,7 +181,7 @@ impl Held {
     /// True after the last event.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.over
+        self.over && self.put_back.is_none()
     }
 
     /// Flushes the node, verifies the block, writes the clean mark. This process must have closed its own

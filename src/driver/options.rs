@@ -42,6 +42,7 @@ pub struct Options {
     kernel_waits: Option<bool>,
     fenced: Option<NodeName>,
     trace: Option<Trace>,
+    mounted_here: bool,
 }
 
 impl Options {
@@ -60,6 +61,7 @@ impl Options {
             kernel_waits: None,
             fenced: None,
             trace: None,
+            mounted_here: false,
         }
     }
 
@@ -99,6 +101,13 @@ impl Options {
     /// somebody was just seen beating, so the block has to stand still for one of his beats first.
     pub(crate) fn kernel_waits(mut self, seen_live: bool) -> Self {
         self.kernel_waits = Some(seen_live);
+        self
+    }
+
+    /// It is mounted here already, read-only, and that is what is to be held for: nobody on this host is looked for
+    /// before the claim.
+    pub(crate) fn mounted_here(mut self) -> Self {
+        self.mounted_here = true;
         self
     }
 
@@ -170,7 +179,7 @@ impl Options {
         let Options { trace, realtime, wake_keeper, .. } = self;
         let mut held = start(place, Start { options, adoption: None, cell, trace, realtime, wake_keeper })?;
         held.another_host = self.another_host;
-        let mut withdrawn = None;
+        let (mut withdrawn, mounted_here) = (None, self.mounted_here);
         while !held.over {
             let event = held.next_event(OBSERVE_PERIOD);
             if observe(event.as_ref()).is_break() {
@@ -179,7 +188,7 @@ impl Options {
             }
             match event {
                 Some(Event::Held { .. } | Event::HandedOver { .. }) => {
-                    return begin_use(held, withdrawn.is_some());
+                    return if mounted_here { Ok(held) } else { begin_use(held, withdrawn.is_some()) };
                 }
                 Some(Event::Refused { refusal }) => return Err(Error::Refused { path: self.path, refusal }),
                 Some(Event::Lost { loss, .. }) => return Err(Error::Lost { path: self.path, loss }),
@@ -215,7 +224,7 @@ impl Options {
         patience_until: Mono,
         observe: &mut impl FnMut(Option<&Event>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
-        if self.another_host {
+        if self.another_host || self.mounted_here {
             return Ok(ControlFlow::Continue(()));
         }
         let mut told = Vec::new();

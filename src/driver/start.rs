@@ -81,5 +81,5 @@ pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
             driver.run();
         })
         .map_err(|source| Error::io("start the guarding thread for", &path, source))?;
-    Ok(Held { place, shared, events, over: false, lost: None, another_host: false })
+    Ok(Held { place, shared, events, put_back: None, over: false, lost: None, another_host: false })
 }

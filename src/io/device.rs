@@ -121,6 +121,15 @@ impl Device {
         }
     }
 
+    /// Opens it for writing, and closes it again: the kernel may refuse that for a device that is mounted
+    /// (`bdev_allow_write_mounted=0`). Wakes udev once.
+    ///
+    /// # Errors
+    /// As [`BlockStore::open_for_writing`](super::BlockStore::open_for_writing).
+    pub fn check_writable_while_mounted(&self) -> Result<(), Error> {
+        self.node.open(Access::Write, self.access.direct).map(drop)
+    }
+
     /// Reads `into.len()` bytes at `offset_bytes`, any offset and any length, through a descriptor that is closed
     /// again. On a direct device it comes from the disk.
     ///

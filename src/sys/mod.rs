@@ -27,6 +27,7 @@ pub mod spawn;
 mod stack;
 mod swaps;
 mod sysfs;
+pub mod tags;
 pub mod target;
 pub mod terminal;
 pub mod users;

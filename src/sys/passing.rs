@@ -46,8 +46,9 @@ pub fn receive(socket: BorrowedFd<'_>, most: usize) -> io::Result<(Vec<u8>, Vec<
                 for part in message.cmsgs()? {
                     if let ControlMessageOwned::ScmRights(numbers) = part {
                         // SAFETY: the kernel has just made these descriptors for us, and nobody else knows of them.
-                        descriptors
-                            .extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+                        descriptors.extend(
+                            numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }),
+                        );
                     }
                 }
                 let cut = MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC;

@@ -74,6 +74,11 @@ impl Memory {
         Ok(Memory(words))
     }
 
+    /// Forgets how a claim ended that protected nothing: the cell is unarmed again.
+    pub fn renew(&self) {
+        let _ = LeaseCell::in_words(self.0.clone(), 0);
+    }
+
     /// The cell.
     #[must_use]
     pub fn cell(&self) -> LeaseCell {
@@ -215,6 +220,16 @@ impl Link {
         self.socket.receive()
     }
 
+    /// The keeper: whom this process started, or else whoever made the socket.
+    #[must_use]
+    pub fn peer_pid(&self) -> i32 {
+        use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+        match &self.child {
+            Some(child) => i32::try_from(child.id()).unwrap_or(0),
+            None => getsockopt(&self.socket, PeerCredentials).map_or(0, |credentials| credentials.pid()),
+        }
+    }
+
     /// Lets the keeper's end be known to the system, if it was started here.
     pub fn reap(&mut self) {
         if let Some(child) = &mut self.child {
@@ -255,11 +270,8 @@ fn tell_loss(slot: &Slot, reason: &str, report: Option<&ClimbReport>) {
         record.phase = Phase::Lost;
         record.mode = crate::protocol::Mode::Over;
         record.lease_end_ns = None;
-        record.lost = Some(Lost {
-            reason: reason.to_owned(),
-            at_s: crate::clock::wall().0,
-            fence: report.cloned(),
-        });
+        record.lost =
+            Some(Lost { reason: reason.to_owned(), at_s: crate::clock::wall().0, fence: report.cloned() });
         let _ = slot.write(&record);
     }
     let _ = std::fs::remove_file(slot.socket());

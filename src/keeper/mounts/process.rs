@@ -16,7 +16,9 @@ use nix::unistd::Pid;
 
 use self::children::Mounter;
 use super::super::message::Socket;
-use super::super::{DriverPipe, EXIT_FENCED, EXIT_FINISHED, EXIT_NOT_FENCED, EXIT_SETUP, LOOK_INTERVAL, drain};
+use super::super::{
+    DriverPipe, EXIT_FENCED, EXIT_FINISHED, EXIT_NOT_FENCED, EXIT_SETUP, LOOK_INTERVAL, drain,
+};
 use super::task::Purpose;
 use super::{LETTER_BYTES, Letter, Link, Memory, Task, ToFront, ToKeeper, tell_loss, why_no_fence};
 use crate::clock::{self, Mono};
@@ -157,7 +159,9 @@ impl<'a> Keeper<'a> {
         };
         children::remember(said);
         match replaced {
-            Some(process) => keeper.driver = Some(DriverLink { process, link: Link::of(starter), pipe: third }),
+            Some(process) => {
+                keeper.driver = Some(DriverLink { process, link: Link::of(starter), pipe: third })
+            }
             None => {
                 (keeper.front, keeper.front_for_driver) = (Some(Link::of(starter)), Some(third));
                 if !keeper.may_begin() {
@@ -275,41 +279,39 @@ impl<'a> Keeper<'a> {
             return Some(code);
         }
         self.driver = None;
+        self.replace_driver()
+    }
+
+    /// The driver is dead: another one takes its place, if there is something to guard, and if there is time.
+    fn replace_driver(&mut self) -> Option<i32> {
         let now = clock::mono();
         self.deaths.retain(|&at| now.since(at) < REMEMBERED);
         self.deaths.push_back(now);
-        match self.cell.state() {
+        let trace = self.memory.trace();
+        let adoption = match self.cell.state() {
             CellState::Lost => return None, // the loop finds that by itself
             CellState::Released => return self.ended_without_driver(),
+            CellState::Until(end) if end < now + SUCCESSION => None,
+            CellState::Until(end) => Some(trace.left(end)),
             CellState::Unarmed => {
                 self.stop_mount();
                 if !self.mount_begun || !self.is_mounted() {
                     return self.ended_without_driver();
                 }
+                Some(Adoption { counted: trace.kernel_counted(), left: None })
             }
-            CellState::Until(_) => {}
-        }
-        let end = match self.cell.state() {
-            CellState::Until(end) if end < now + SUCCESSION => None,
-            CellState::Until(end) => Some(Some(end)),
-            _ => Some(None),
         };
-        let adoption = end.map(|end| match end {
-            Some(end) => self.memory.trace().left(end),
-            None => Adoption { counted: self.memory.trace().kernel_counted(), left: None },
-        });
-        match adoption {
+        let replaced = match adoption {
             Some(adoption) if self.deaths.len() <= REPLACED_AT_MOST => {
-                match self.start_driver(Some(adoption)) {
-                    Ok(()) => {
-                        self.tell_front(&ToFront::DriverReplaced);
-                        None
-                    }
-                    Err(_) => Some(self.end_with_fence(Why::DriverGone)),
-                }
+                self.start_driver(Some(adoption)).is_ok()
             }
-            _ => Some(self.end_with_fence(Why::DriverGone)),
+            _ => false,
+        };
+        if !replaced {
+            return Some(self.end_with_fence(Why::DriverGone));
         }
+        self.tell_front(&ToFront::DriverReplaced);
+        None
     }
 
     fn ended_without_driver(&self) -> Option<i32> {
@@ -318,7 +320,7 @@ impl<'a> Keeper<'a> {
         Some(EXIT_FINISHED)
     }
 
-    fn end_with_fence(mut self, why: Why) -> i32 {
+    fn end_with_fence(&mut self, why: Why) -> i32 {
         self.cell.lose(); // a driver that comes back to itself must not extend it any more
         self.stop_mount();
         let report = (self.mount_begun && self.is_mounted()).then(|| {

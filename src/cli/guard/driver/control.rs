@@ -1,0 +1,214 @@
+//! The guard's control socket: one request a connection, one answer, each a line of JSON.
+//!
+//! Protects: the socket is its owner's alone (mode 0600, root); a request that cannot be meant gets an error, and one
+//! that is slow to come is dropped. Nothing here is on the path of a look or a beat.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Activity, CommandEnd, Event, Guardian, Held, Mode, PERIOD, Resumption, ToKeeper, clock, exit};
+use crate::sys::fence::{FenceTarget, prepare};
+
+/// How long a client may take to say what he wants.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A request is far shorter.
+const REQUEST_BYTES: u64 = 1 << 16;
+/// How long a remount may take.
+const REMOUNT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a guard can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do", deny_unknown_fields)]
+pub(in crate::cli) enum Request {
+    /// Remount with these options.
+    Remount {
+        /// For mount(8), separated by commas.
+        options: String,
+    },
+}
+
+/// What it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cli) struct Answer {
+    /// As an exit code.
+    pub(in crate::cli) code: u8,
+    /// For the user.
+    pub(in crate::cli) text: String,
+}
+
+pub(super) struct Listener(UnixListener);
+
+impl Listener {
+    /// Listens there; what a dead guard left is replaced (the lock says that it is dead).
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        Ok(Listener(listener))
+    }
+
+    /// The next request, if somebody asks.
+    pub(super) fn accept(&self) -> Option<(Request, UnixStream)> {
+        let (stream, _) = self.0.accept().ok()?;
+        stream.set_nonblocking(false).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.set_write_timeout(Some(PATIENCE)).ok()?;
+        let mut line = String::new();
+        BufReader::new((&stream).take(REQUEST_BYTES)).read_line(&mut line).ok()?;
+        match serde_json::from_str(&line) {
+            Ok(request) => Some((request, stream)),
+            Err(error) => {
+                let text = format!("not understood: {error}");
+                answer(stream, &Answer { code: exit::USAGE, text });
+                None
+            }
+        }
+    }
+}
+
+/// Answers, to whoever still listens.
+pub(super) fn answer(mut stream: UnixStream, answer: &Answer) {
+    if let Ok(mut line) = serde_json::to_vec(answer) {
+        line.push(b'\n');
+        let _ = stream.write_all(&line);
+    }
+}
+
+/// Asks the guard that listens at `path`.
+pub(in crate::cli) fn ask(path: &Path, request: &Request) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(REMOUNT_PATIENCE + PATIENCE))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut said = String::new();
+    BufReader::new(stream.take(REQUEST_BYTES)).read_line(&mut said)?;
+    Ok(serde_json::from_str(&said)?)
+}
+
+impl Guardian {
+    pub(super) fn carry_out(&mut self, held: &mut Held, request: &Request) -> Answer {
+        let Request::Remount { options } = request;
+        let wants = |wanted: &str| options.split(',').any(|option| option == wanted);
+        let writable = wants("rw") || !wants("ro");
+        let beating = held.mode() == Mode::Beating;
+        match self.view.ask() {
+            Activity::Gone | Activity::Ending => refuse("it is not mounted any more"),
+            Activity::Stopped => refuse(
+                "the kernel has stopped the filesystem after an error; unmount it (mmp keeps it until then), check it \
+                 with e2fsck, and mount it again",
+            ),
+            // The kernel is to beat again.
+            Activity::ReadOnly if beating && wants("rw") => self.make_writable(held, options),
+            // mount(8) would keep it read-only; said so, lest the block be handed over for nothing.
+            Activity::ReadOnly if beating && writable && !wants("ro") => {
+                self.run_remount(held, &format!("ro,{options}"))
+            }
+            _ => self.run_remount(held, options),
+        }
+    }
+
+    /// Hands the block back to the kernel, and remounts.
+    fn make_writable(&mut self, held: &mut Held, options: &str) -> Answer {
+        let target = FenceTarget {
+            target: self.task.target(),
+            filesystem: self.task.filesystem.clone(),
+            spare: Vec::new(),
+        };
+        if !self.task.incomplete_fence && !prepare(&self.task.on_loss, &target).is_complete() {
+            return refuse(
+                "nothing of its ladder cuts the device off for certain; read-only it could stay guarded without, but \
+                 not writable: unmount it, and mount it with another --on-loss",
+            );
+        }
+        held.hand_over(true);
+        let until = clock::mono() + REMOUNT_PATIENCE;
+        while held.mode() != Mode::Expecting {
+            if let Some(answer) = self.step(held, until) {
+                return answer;
+            }
+        }
+        self.start_remount(options);
+        loop {
+            match held.next_event(PERIOD) {
+                Some(Event::KernelBeats { .. }) => {
+                    let (end, said) = self.mount_end.take().unwrap_or((CommandEnd::Exited(0), String::new()));
+                    return remounted(end, &said, true);
+                }
+                Some(Event::Resumed { why: Resumption::ReadOnly }) => {
+                    let (end, said) = self.mount_end.take().unwrap_or((CommandEnd::Exited(0), String::new()));
+                    return remounted(end, &said, false);
+                }
+                Some(Event::Overtaken { .. }) => self.tell_keeper(&ToKeeper::StopMount),
+                Some(event @ Event::Lost { .. }) => {
+                    held.put_back(event);
+                    return refuse("protection was lost");
+                }
+                Some(event) => self.heard(&event),
+                None if held.is_over() || clock::mono() >= until => return refuse("it came to no end"),
+                None => {}
+            }
+            let waiting = self.mount_end.is_none();
+            self.tend(held);
+            if waiting && self.mount_end.is_some() {
+                held.mount_ended();
+            }
+        }
+    }
+
+    /// A remount that leaves the beats to whoever beats.
+    fn run_remount(&mut self, held: &mut Held, options: &str) -> Answer {
+        let until = clock::mono() + REMOUNT_PATIENCE;
+        self.start_remount(options);
+        loop {
+            if let Some((end, said)) = self.mount_end.take() {
+                return remounted(end, &said, true);
+            }
+            if let Some(answer) = self.step(held, until) {
+                self.tell_keeper(&ToKeeper::StopMount);
+                return answer;
+            }
+        }
+    }
+
+    fn start_remount(&mut self, options: &str) {
+        self.mount_end = None;
+        let options = format!("remount,{options}");
+        let arguments = vec!["-o".into(), options.into(), self.task.dir.clone().into()];
+        self.tell_keeper(&ToKeeper::Mount { arguments });
+    }
+
+    /// One round of the guard's loop beside a remount.
+    fn step(&mut self, held: &mut Held, until: crate::clock::Mono) -> Option<Answer> {
+        match held.next_event(PERIOD) {
+            Some(event @ (Event::Lost { .. } | Event::Unmounted | Event::Released)) => {
+                held.put_back(event);
+                return Some(refuse("it is not guarded any more"));
+            }
+            Some(event) => self.heard(&event),
+            None => {}
+        }
+        self.tend(held);
+        (clock::mono() >= until).then(|| refuse("it took too long"))
+    }
+}
+
+fn refuse(text: &str) -> Answer {
+    Answer { code: exit::IO, text: text.to_owned() }
+}
+
+fn remounted(end: CommandEnd, said: &str, worked: bool) -> Answer {
+    let said = crate::format::name::escape(said.as_bytes());
+    match end {
+        CommandEnd::Exited(0) if worked => Answer { code: exit::DONE, text: said },
+        CommandEnd::Exited(0) => refuse("mount(8) did not make it writable"),
+        _ if said.is_empty() => refuse("mount(8) failed"),
+        _ => refuse(&said),
+    }
+}

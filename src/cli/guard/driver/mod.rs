@@ -1,0 +1,326 @@
+//! The driver process of a guarded mount: all device I/O, so that nothing but this process can hang in it.
+//!
+//! Protects: the looks come from a thread of their own; this, the main thread, claims, asks the keeper to mount, talks,
+//! writes the record, and releases. Its keeper is replaced when it dies. What the user is told goes to the front as
+//! long as there is one, and into the record.
+
+mod control;
+mod mounting;
+mod record;
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::messages::{FromDriver, ToDriver};
+use super::{exit, render};
+use crate::cli::progress::{self, Told};
+use crate::clock::{self, Mono};
+use crate::driver::{Held, Options};
+use crate::error::{Error, Kind};
+use crate::keeper::DriverPipe;
+use crate::keeper::mounts::{self, Driver, FromKeeper, Link, Memory, Purpose, Task, ToKeeper};
+use crate::protocol::{Activity, Adoption, Event, Loss, Mode, Resumption, describe};
+use crate::registry::{Phase, Slot};
+use crate::sys::KernelView;
+use crate::sys::identity;
+use crate::sys::realtime::{Lock, protect};
+use crate::sys::spawn::CommandEnd;
+use control::Listener;
+pub(in crate::cli) use control::{Request, ask};
+
+/// How often the main thread looks around.
+const PERIOD: Duration = Duration::from_millis(50);
+/// How often the record is written.
+const RECORD_PERIOD: Duration = Duration::from_secs(1);
+/// How often the kernel is asked whether a filesystem that we beat for is still there, and a release is tried.
+const SCAN_PERIOD: Duration = Duration::from_millis(500);
+/// How often a keeper is started anew, if that fails.
+const KEEPER_PERIOD: Duration = Duration::from_secs(1);
+/// How long a lost guard waits for its keeper to end it.
+const LOST_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Runs the driver; gives the exit code of the process, which nobody reads.
+pub(in crate::cli) fn run(parts: Driver) -> i32 {
+    let protection = protect(Lock::OnFault);
+    tracing::debug!(?protection, "driver");
+    Guardian::new(parts).run()
+}
+
+pub(super) struct Guardian {
+    task: Task,
+    memory: Memory,
+    lock: OwnedFd,
+    slot: Slot,
+    view: KernelView,
+    keeper: Option<Link>,
+    /// The keeper's sign of our life, and what wakes it; the guarding thread has the same.
+    pipe: Arc<Mutex<Option<DriverPipe>>>,
+    next_keeper: Mono,
+    front: Option<Link>,
+    adoption: Option<Adoption>,
+    listener: Option<Listener>,
+    phase: Phase,
+    next_record: Mono,
+    next_scan: Mono,
+    bridged: u64,
+    notes: Vec<String>,
+    /// What mount(8) came to, until it is asked for.
+    mount_end: Option<(CommandEnd, String)>,
+    withdrawn: bool,
+    /// The kernel's filesystem is gone, and the clean mark is ours to write.
+    releasing: bool,
+}
+
+/// Why there is no guard.
+pub(super) struct Failure {
+    pub(super) text: String,
+    pub(super) code: u8,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Failure { text: render::error(error), code: exit::number(error) }
+    }
+}
+
+impl Guardian {
+    fn new(parts: Driver) -> Self {
+        let Driver { task, memory, lock, keeper, pipe, front, adoption } = parts;
+        let slot = task.slot();
+        Guardian {
+            view: KernelView::new(task.target(), &task.kernel_name),
+            listener: Listener::at(&slot.socket()).ok(),
+            slot,
+            task,
+            memory,
+            lock,
+            keeper: Some(keeper),
+            pipe: Arc::new(Mutex::new(Some(pipe))),
+            next_keeper: Mono(0),
+            front,
+            adoption,
+            phase: Phase::Beginning,
+            next_record: Mono(0),
+            next_scan: Mono(0),
+            bridged: 0,
+            notes: Vec::new(),
+            mount_end: None,
+            withdrawn: false,
+            releasing: false,
+        }
+    }
+
+    fn run(mut self) -> i32 {
+        self.write_record(None);
+        match self.begin() {
+            Ok(mut held) => {
+                self.phase = Phase::Guarding;
+                self.tell_keeper(&ToKeeper::Committed);
+                self.write_record(Some(&held));
+                self.check_bridge(&held);
+                let dir = render::shown(&self.task.dir);
+                let text = format!("{} guarded on {dir}", render::shown(&self.task.asked));
+                self.tell(FromDriver::Guarding { text });
+                self.front = None;
+                self.guard(&mut held)
+            }
+            Err(failure) => {
+                self.tell(FromDriver::Failed { text: failure.text, code: failure.code });
+                self.finish()
+            }
+        }
+    }
+
+    /// Guards until the filesystem is gone and the block is clean, or until it is lost.
+    fn guard(&mut self, held: &mut Held) -> i32 {
+        loop {
+            let event = held.next_event(PERIOD);
+            let over = held.is_over();
+            match event {
+                Some(Event::Lost { loss, .. }) => return self.lost(&loss),
+                Some(Event::Unmounted | Event::Released) => return self.finish(),
+                Some(event) => self.heard(&event),
+                None if over => return self.lost(&Loss::LeaseExpired),
+                None => {}
+            }
+            self.tend(held);
+            if let Some((request, connection)) = self.listener.as_ref().and_then(Listener::accept) {
+                let answer = self.carry_out(held, &request);
+                control::answer(connection, &answer);
+            }
+            if held.mode() == Mode::Beating && clock::mono() >= self.next_scan {
+                self.next_scan = clock::mono() + SCAN_PERIOD;
+                if let Some(code) = self.release_if_gone(held) {
+                    return code;
+                }
+            }
+        }
+    }
+
+    /// What has to be done again and again, whatever else goes on.
+    fn tend(&mut self, held: &Held) {
+        self.look_after_keeper();
+        if clock::mono() >= self.next_record {
+            self.write_record(Some(held));
+        }
+    }
+
+    fn heard(&mut self, event: &Event) {
+        let told = progress::told(event);
+        if let Some(line) = told.text() {
+            self.note(line);
+        }
+        self.tell(FromDriver::Told(told));
+        match event {
+            Event::Bridging { .. } => self.bridged += 1,
+            Event::Resumed { why: Resumption::Unmounted } => self.releasing = true,
+            _ => {}
+        }
+        self.next_record = Mono(0);
+    }
+
+    /// We beat: for a read-only mount, or for one that the kernel has given up. When it is gone, so is our business.
+    fn release_if_gone(&mut self, held: &mut Held) -> Option<i32> {
+        if !self.releasing && self.view.ask() != Activity::Gone {
+            return None;
+        }
+        self.releasing = true;
+        self.phase = Phase::Releasing;
+        match held.release() {
+            Ok(()) => Some(self.finish()),
+            Err(Error::Lost { loss, .. }) => Some(self.lost(&loss)),
+            Err(Error::UsedHere { users, .. }) => {
+                // It may have been mounted again; then it is guarded as before.
+                self.releasing = false;
+                self.note(&format!("still in use on this host: {}", users.join(", ")));
+                None
+            }
+            Err(error) => {
+                self.note(&render::error(&error));
+                None
+            }
+        }
+    }
+
+    /// Protection has ended. The keeper fences, and ends this process after that.
+    fn lost(&mut self, loss: &Loss) -> i32 {
+        let reason = describe::loss(loss);
+        self.memory.cell().lose();
+        self.tell_keeper(&ToKeeper::Lost { reason: reason.clone() });
+        self.phase = Phase::Lost;
+        self.note(&reason);
+        let until = clock::mono() + LOST_PATIENCE;
+        while clock::mono() < until {
+            self.wake_keeper();
+            self.look_after_keeper();
+            clock::sleep(PERIOD);
+        }
+        i32::from(exit::LOST)
+    }
+
+    fn finish(&mut self) -> i32 {
+        self.listener = None;
+        self.slot.clear();
+        self.tell_keeper(&ToKeeper::Finish);
+        i32::from(exit::DONE)
+    }
+
+    /// A keeper that is gone is replaced: without one, nothing would stop this host's use of the device.
+    fn look_after_keeper(&mut self) {
+        while let Some(keeper) = &mut self.keeper {
+            keeper.reap();
+            match keeper.receive::<FromKeeper>() {
+                Ok(None) => return,
+                Ok(Some(FromKeeper::MountEnded { end, said })) => self.mount_end = Some((end, said)),
+                Err(_) => self.keeper = None,
+            }
+        }
+        if clock::mono() < self.next_keeper {
+            return;
+        }
+        self.next_keeper = clock::mono() + KEEPER_PERIOD;
+        match mounts::start_again(&self.task, &self.memory, &self.lock) {
+            Ok((link, pipe)) => {
+                self.keeper = Some(link);
+                if let Ok(mut ours) = self.pipe.lock() {
+                    *ours = Some(pipe);
+                }
+                self.note("the keeper died and was replaced");
+                // Whatever was mounting died with it.
+                let gone = CommandEnd::Killed(nix::libc::SIGKILL);
+                self.mount_end.get_or_insert((gone, "the keeper died".to_owned()));
+            }
+            Err(error) => self.note(&format!("the keeper died and cannot be replaced: {error}")),
+        }
+        self.next_record = Mono(0);
+    }
+
+    fn tell_keeper(&self, message: &ToKeeper) {
+        if let Some(keeper) = &self.keeper {
+            let _ = keeper.send(message);
+        }
+    }
+
+    fn wake_keeper(&self) {
+        if let Some(pipe) = self.pipe.lock().ok().as_deref().and_then(Option::as_ref) {
+            pipe.wake();
+        }
+    }
+
+    /// To the front, as long as there is one. What is only told is dropped if it does not listen.
+    fn tell(&mut self, message: FromDriver) {
+        let last = !matches!(message, FromDriver::Told(_));
+        while let Some(front) = &self.front {
+            match front.send(&message) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && last => clock::sleep(PERIOD),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => self.front = None,
+                Ok(()) => return,
+            }
+        }
+    }
+
+    /// True once the front gave up, or is gone, before it was told that the mount is guarded.
+    fn is_withdrawn(&mut self) -> bool {
+        if let Some(front) = &self.front {
+            match front.receive::<ToDriver>() {
+                Ok(None) => {}
+                Ok(Some(ToDriver::Withdraw)) | Err(_) => self.withdrawn = true,
+            }
+        }
+        self.withdrawn
+    }
+
+    /// What every claim of this guard begins with.
+    fn options(&self) -> Options {
+        let pipe = Arc::clone(&self.pipe);
+        Options::new(&self.task.device)
+            .node(identity::kernel_node_name())
+            .cell(self.memory.cell())
+            .trace(self.memory.trace())
+            .realtime(true)
+            .wake_keeper(move || {
+                // Never waits: a keeper that is being replaced looks by itself.
+                if let Some(pipe) = pipe.try_lock().ok().as_deref().and_then(Option::as_ref) {
+                    pipe.wake();
+                }
+            })
+    }
+
+    /// Whether this kernel lets a mounted device be written: without that, no freeze can be bridged.
+    fn check_bridge(&mut self, held: &Held) {
+        if held.mode() != Mode::Watching {
+            return;
+        }
+        if let Err(error) = held.place().device().check_writable_while_mounted() {
+            let text = format!(
+                "warning: this kernel does not let a mounted device be written ({}): a frozen filesystem (fsfreeze, a \
+                 snapshot) cannot be bridged, and is fenced when its lease ends; boot with bdev_allow_write_mounted=1",
+                error.without_path()
+            );
+            self.note(&text);
+            self.tell(FromDriver::Told(Told::line(text)));
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! From the claim to a mount that is guarded; or to nothing at all.
+//!
+//! Protects: the first foreign change ends the mount, by killing mount(8), which the kernel lets go at once. Whether
+//! anything is mounted is asked of the kernel. A mount that came to nothing leaves no claim standing, if it was ours.
+
+use std::ffi::OsString;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::{
+    Activity, Adoption, CommandEnd, Error, Event, Failure, FromDriver, Guardian, Held, Kind, Loss, Mode,
+    PERIOD, Purpose, Resumption, ToKeeper, clock, describe, exit, progress, render,
+};
+use crate::clock::Mono;
+use crate::keeper::mounts::Handover;
+use crate::protocol::{Refusal, Standing};
+
+/// So often in a row a peer may have left just now, or the kernel not have come to its claim.
+const TRIES: u32 = 5;
+/// How long a read-only mount that ended is asked for.
+const ENDING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How one try to mount came out.
+enum Tried {
+    Guarding(Held),
+    /// The other one has just left, or the kernel did not come to its claim.
+    Again,
+    Failed(Failure),
+    /// Somebody uses it.
+    InUse(Error),
+}
+
+impl Guardian {
+    /// Claims and mounts, or adopts.
+    pub(super) fn begin(&mut self) -> Result<Held, Failure> {
+        if let Some(adoption) = self.adoption.take() {
+            return self.succeed(adoption);
+        }
+        if let Purpose::Adopt { counted } = self.task.purpose {
+            let counted = counted.map(|(at, seq)| (Mono(at), seq));
+            return self.adopt(Adoption { counted, left: None });
+        }
+        let Purpose::Mount { wait, .. } = self.task.purpose else { unreachable!("the other purpose") };
+        let patience_until = clock::mono() + wait;
+        let (mut tries, mut seen_live) = (0, false);
+        loop {
+            match self.try_to_mount(patience_until, seen_live) {
+                Tried::Guarding(held) => return Ok(held),
+                Tried::Failed(failure) => return Err(failure),
+                Tried::InUse(_) if clock::mono() < patience_until && !self.withdrawn => seen_live = true,
+                Tried::InUse(error) => return Err(Failure::from(&error)),
+                Tried::Again if tries < TRIES && !self.withdrawn => tries += 1,
+                Tried::Again => {
+                    let text = format!("{}: not mounted; try again", render::shown(&self.task.asked));
+                    return Err(Failure { text, code: exit::INTERRUPTED });
+                }
+            }
+            self.memory.renew();
+        }
+    }
+
+    fn try_to_mount(&mut self, patience_until: Mono, seen_live: bool) -> Tried {
+        let Purpose::Mount { read_only, handover, ref fenced, tolerate, .. } = self.task.purpose else {
+            unreachable!("the other purpose")
+        };
+        let mut options = self.options().wait(patience_until.since(clock::mono()));
+        // A vouch shortens our own watch; the kernel would not heed it.
+        let kernel_waits = !read_only && handover == Handover::Kernel && fenced.is_none();
+        if kernel_waits {
+            options = options.kernel_waits(seen_live);
+        }
+        if let Some(node) = fenced {
+            options = options.fenced(node);
+        }
+        if let Some(outage) = tolerate {
+            options = options.tolerate(outage);
+        }
+        let acquired = options.acquire_with(|event| {
+            if let Some(event) = event {
+                self.tell(FromDriver::Told(progress::told(event)));
+            }
+            self.look_after_keeper();
+            if self.is_withdrawn() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let mut held = match acquired {
+            Ok(held) => held,
+            Err(error) => return Tried::Failed(Failure::from(&error)),
+        };
+        if !read_only && !kernel_waits {
+            held.hand_over(false);
+            if let Err(tried) = self.wait_for_hand_over(&mut held) {
+                return tried;
+            }
+        }
+        self.mount_end = None;
+        self.tell_keeper(&ToKeeper::Mount { arguments: self.mount_arguments() });
+        if read_only { self.mount_read_only(held) } else { self.mount_for_kernel(held) }
+    }
+
+    fn wait_for_hand_over(&mut self, held: &mut Held) -> Result<(), Tried> {
+        loop {
+            match held.next_event(PERIOD) {
+                Some(Event::HandedOver { .. }) => return Ok(()),
+                Some(Event::Lost { loss, .. }) => return Err(Tried::Failed(self.lost_before(&loss))),
+                Some(event) => self.heard(&event),
+                None if held.is_over() => return Err(Tried::Failed(self.lost_before(&Loss::LeaseExpired))),
+                None => self.tend(held),
+            }
+        }
+    }
+
+    /// The kernel is to beat: mount(8) runs, with our looks beside it.
+    fn mount_for_kernel(&mut self, mut held: Held) -> Tried {
+        let (mut overtaken, mut ended, mut beats, mut stopping) = (None, None, false, false);
+        loop {
+            match held.next_event(PERIOD) {
+                Some(Event::Overtaken { refusal }) => {
+                    self.tell_keeper(&ToKeeper::StopMount);
+                    overtaken = Some(refusal);
+                }
+                Some(Event::KernelBeats { .. }) => beats = true,
+                Some(Event::Lost { loss, .. }) => return Tried::Failed(self.lost_while_mounting(&loss)),
+                Some(Event::NotMounted { standing, .. }) => {
+                    return self.not_mounted(overtaken.flatten_told(), ended, standing);
+                }
+                Some(Event::Released) => {
+                    return self.not_mounted(overtaken.flatten_told(), ended, Standing::Clean);
+                }
+                Some(event) => self.heard(&event),
+                None if held.is_over() => {
+                    return Tried::Failed(self.lost_while_mounting(&Loss::LeaseExpired));
+                }
+                None => {}
+            }
+            self.tend(&held);
+            if ended.is_none()
+                && let Some(end) = self.mount_end.take()
+            {
+                ended = Some(end);
+                held.mount_ended();
+            }
+            if beats && ended.is_some() && held.mode() != Mode::Claiming {
+                return Tried::Guarding(held);
+            }
+            if !beats && !stopping && self.is_withdrawn() {
+                stopping = true;
+                self.tell_keeper(&ToKeeper::StopMount);
+            }
+        }
+    }
+
+    /// The mount came to nothing.
+    fn not_mounted(
+        &self,
+        overtaken: Overtaken,
+        ended: Option<(CommandEnd, String)>,
+        standing: Standing,
+    ) -> Tried {
+        let path = self.task.asked.clone();
+        match overtaken {
+            _ if self.withdrawn => {
+                let claim_left_standing = standing == Standing::Claim;
+                let refusal = Refusal::Withdrawn { claim_left_standing };
+                Tried::Failed(Failure::from(&Error::Refused { path, refusal }))
+            }
+            Overtaken::By(refusal) => {
+                let error = Error::Refused { path, refusal };
+                match error.kind() {
+                    Kind::InUse => Tried::InUse(error),
+                    _ => Tried::Failed(Failure::from(&error)),
+                }
+            }
+            Overtaken::Again => Tried::Again,
+            Overtaken::No => Tried::Failed(self.mount_failed(ended, standing)),
+        }
+    }
+
+    fn mount_failed(&self, ended: Option<(CommandEnd, String)>, standing: Standing) -> Failure {
+        let (end, said) = ended.unwrap_or((CommandEnd::Exited(0), String::new()));
+        let how = match end {
+            CommandEnd::Exited(status) => format!("status {status}"),
+            CommandEnd::Killed(signal) => format!("signal {signal}"),
+            CommandEnd::NotStarted(failure) => format!("not started: {failure}"),
+        };
+        let said: Vec<_> = said
+            .lines()
+            .map(|line| format!("\n  {}", crate::format::name::escape(line.as_bytes())))
+            .collect();
+        let left = match standing {
+            Standing::Clean => "the MMP block is clean",
+            Standing::AsBefore => "the MMP block is as it was before",
+            Standing::Claim => {
+                "a claim of this host stands in the MMP block: whoever comes next watches it out"
+            }
+            Standing::Others => "another host has written the MMP block since",
+        };
+        let device = render::shown(&self.task.asked);
+        let text =
+            format!("{device}: mount(8) failed ({how}); nothing is mounted, and {left}{}", said.concat());
+        Failure { text, code: exit::IO }
+    }
+
+    /// We beat: mount(8) runs under our lease.
+    fn mount_read_only(&mut self, mut held: Held) -> Tried {
+        let mut stopping = false;
+        loop {
+            match held.next_event(PERIOD) {
+                Some(Event::Lost { loss, .. }) => return Tried::Failed(self.lost_while_mounting(&loss)),
+                Some(event) => self.heard(&event),
+                None if held.is_over() => {
+                    return Tried::Failed(self.lost_while_mounting(&Loss::LeaseExpired));
+                }
+                None => {}
+            }
+            self.tend(&held);
+            if !stopping && self.is_withdrawn() {
+                stopping = true;
+                self.tell_keeper(&ToKeeper::StopMount);
+            }
+            if let Some(end) = self.mount_end.take() {
+                let until = clock::mono() + ENDING_PATIENCE;
+                while self.view.ask() == Activity::Ending && clock::mono() < until {
+                    clock::sleep(PERIOD);
+                }
+                if self.view.ask() != Activity::Gone {
+                    return Tried::Guarding(held);
+                }
+                return self.give_back(held, end);
+            }
+        }
+    }
+
+    fn give_back(&mut self, mut held: Held, end: (CommandEnd, String)) -> Tried {
+        loop {
+            match held.release() {
+                Ok(()) => return self.not_mounted(Overtaken::No, Some(end), Standing::Clean),
+                Err(Error::Lost { loss, .. }) => return Tried::Failed(self.lost_before(&loss)),
+                Err(_) => clock::sleep(PERIOD * 4),
+            }
+        }
+    }
+
+    fn mount_arguments(&self) -> Vec<OsString> {
+        let Purpose::Mount { ref options, read_only, .. } = self.task.purpose else {
+            unreachable!("the other purpose")
+        };
+        let mut all = options.clone();
+        if read_only {
+            if !all.is_empty() {
+                all.push(",");
+            }
+            all.push("ro");
+        }
+        let mut arguments: Vec<OsString> = vec!["-t".into(), self.task.filesystem.clone().into()];
+        if !all.is_empty() {
+            arguments.extend(["-o".into(), all]);
+        }
+        arguments.extend([self.task.device.clone().into(), self.task.dir.clone().into()]);
+        arguments
+    }
+
+    /// A guard of this host's died under its lease, or while the kernel mounted.
+    fn succeed(&mut self, adoption: Adoption) -> Result<Held, Failure> {
+        self.note("the guarding process died and was replaced");
+        let held = self.adopt(adoption);
+        if let Err(failure) = &held {
+            // What is mounted without any beat is not protected by anything.
+            self.note(&failure.text);
+            self.lost(&Loss::NoKernelBeat);
+        }
+        held
+    }
+
+    fn adopt(&mut self, adoption: Adoption) -> Result<Held, Failure> {
+        let fail = |error: Error| Failure::from(&error);
+        if adoption.left.is_none() && self.view.ask() == Activity::ReadOnly {
+            // Nobody beats it: it is claimed, as for a read-only mount.
+            let options = self.options().mounted_here();
+            let acquired = options.acquire_with(|event| {
+                if let Some(event) = event {
+                    self.tell(FromDriver::Told(progress::told(event)));
+                }
+                if self.is_withdrawn() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            return acquired.map_err(fail);
+        }
+        let mut held = self.options().adopt(adoption).map_err(fail)?;
+        loop {
+            match held.next_event(PERIOD) {
+                Some(Event::KernelBeats { .. } | Event::Held { .. }) => return Ok(held),
+                Some(Event::Lost { loss, .. }) => {
+                    self.lost(&loss);
+                    return Err(self.lost_before(&loss));
+                }
+                Some(Event::Refused { refusal }) => {
+                    return Err(fail(Error::Refused { path: self.task.asked.clone(), refusal }));
+                }
+                Some(Event::Resumed { why: Resumption::Unmounted }) => self.releasing = true,
+                Some(event) => self.heard(&event),
+                None if held.is_over() => return Err(self.lost_before(&Loss::LeaseExpired)),
+                None => self.tend(&held),
+            }
+        }
+    }
+
+    /// Lost, and nothing was mounted.
+    fn lost_before(&self, loss: &Loss) -> Failure {
+        let path = self.task.asked.clone();
+        let error = Error::Lost { path, loss: loss.clone() };
+        Failure { text: error.to_string(), code: exit::LOST }
+    }
+
+    /// Lost, and something may be mounted: the keeper looks, fences, and tells the front.
+    fn lost_while_mounting(&mut self, loss: &Loss) -> Failure {
+        self.note(&describe::loss(loss));
+        self.lost(loss);
+        self.lost_before(loss)
+    }
+}
+
+/// Why a mount was stopped.
+enum Overtaken {
+    No,
+    Again,
+    By(Refusal),
+}
+
+trait FlattenTold {
+    fn flatten_told(self) -> Overtaken;
+}
+
+impl FlattenTold for Option<Option<Refusal>> {
+    fn flatten_told(self) -> Overtaken {
+        match self {
+            None => Overtaken::No,
+            Some(None) => Overtaken::Again,
+            Some(Some(refusal)) => Overtaken::By(refusal),
+        }
+    }
+}

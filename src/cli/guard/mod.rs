@@ -1,0 +1,119 @@
+//! Guarded mounts: what `mount`, `adopt`, `umount`, `remount` and `status` have in common.
+//!
+//! Three processes while a mount is being made: this one, the *front*, which the user sees; the *driver*, which does
+//! all device I/O; the *keeper*, which runs mount(8) and fences. The last two stay when it is mounted. See
+//! `keeper::mounts` for why that is enough.
+
+pub(super) mod driver;
+mod front;
+mod messages;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{exit, output, render};
+use crate::clock::Wall;
+use crate::error::Error;
+use crate::keeper::mounts::{self, Memory, Task};
+use crate::registry::{Lost, Phase, Record, Registry, Slot};
+use crate::sys::Target;
+
+/// What to do after a loss, in this order. README has it at length.
+pub(super) const RUNBOOK: &str = "do not use, sync or unmount it here: what is dirty in this host's memory would be \
+     written over another host's data; see who has it with `mmp check`; then reboot this host without a sync \
+     (`reboot -ff -n`), or cut the device off before you unmount (`mmp fence --test` tells how); only then mount again";
+
+/// Runs the verb `guard-keeper`.
+pub(super) fn keeper() -> ExitCode {
+    let code = mounts::run(&|parts| driver::run(parts));
+    ExitCode::from(u8::try_from(code).unwrap_or(exit::IO))
+}
+
+/// Starts a guard and tells what becomes of it, until it guards or has ended.
+pub(super) fn guard(task: &Task, quiet: bool) -> ExitCode {
+    match begin(task, quiet) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => output::failure(&error),
+    }
+}
+
+fn begin(task: &Task, quiet: bool) -> Result<u8, Error> {
+    let registry = Registry::at(&task.registry);
+    let fail = |op, path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::io(op, &path, source)
+    };
+    registry.create().map_err(fail("make the directory", registry.directory()))?;
+    let slot = task.slot();
+    let earlier = slot.read().ok().flatten();
+    let Some(lock) = slot.lock().map_err(fail("take the lock in", registry.directory()))? else {
+        let users = vec![earlier.as_ref().map_or_else(|| "guarded by mmp already".to_owned(), guarded)];
+        return Err(Error::UsedHere { path: task.asked.clone(), users });
+    };
+    if let Some(lost) = earlier.as_ref().and_then(|record| record.lost.as_ref()) {
+        output::complain(&format!("note: {}", earlier_loss(&task.asked, lost)));
+    }
+    let memory = Memory::new().map_err(fail("share memory for the lease of", &task.asked))?;
+    front::run(task, &memory, lock, quiet)
+        .map_err(|source| Error::io("start the guarding processes for", &task.asked, source))
+}
+
+fn guarded(record: &Record) -> String {
+    let dir = record.dir.as_deref().map(render::shown).unwrap_or_default();
+    match record.phase {
+        Phase::Beginning => format!("process {} is about to mount it on {dir}", record.driver_pid),
+        Phase::Guarding => format!("guarded by process {}, mounted on {dir}", record.driver_pid),
+        Phase::Releasing => format!("process {} is releasing it", record.driver_pid),
+        Phase::Lost => format!("lost, and being fenced by process {}", record.keeper_pid),
+    }
+}
+
+/// What is said of a device that this host lost before.
+pub(super) fn earlier_loss(device: &Path, lost: &Lost) -> String {
+    format!(
+        "this host lost {} at {}: {}; {}",
+        render::shown(device),
+        render::when(Wall(lost.at_s)),
+        lost.reason,
+        fenced(lost)
+    )
+}
+
+/// What the fence came to.
+pub(super) fn fenced(lost: &Lost) -> String {
+    match &lost.fence {
+        None => "nothing was mounted".to_owned(),
+        Some(report) if report.done => {
+            format!("it was cut off by \"{}\"", report.by.as_deref().unwrap_or("?"))
+        }
+        Some(report) if report.incomplete => {
+            format!(
+                "what was allowed to be no fence ran ({}): this host may still write to it",
+                rungs(report)
+            )
+        }
+        Some(report) => {
+            format!("it COULD NOT BE CUT OFF ({}): this host may still write to it", rungs(report))
+        }
+    }
+}
+
+fn rungs(report: &crate::sys::fence::ClimbReport) -> String {
+    let rungs: Vec<_> = report.rungs.iter().map(|rung| format!("{}: {}", rung.rung, rung.detail)).collect();
+    rungs.join("; ")
+}
+
+/// The guarded device that is named by itself, or by where it is mounted.
+pub(super) fn find(registry: &Registry, what: &Path) -> Option<(Slot, Record)> {
+    let here = |(_, record): &(Slot, Record)| record.is_of_this_boot();
+    let records: Vec<_> = registry.list().unwrap_or_default().into_iter().filter(here).collect();
+    let by_device = Target::of(what).ok().and_then(|target| registry.slot(target.kind));
+    if let Some(slot) = by_device {
+        return records.into_iter().find(|(other, _)| *other == slot);
+    }
+    // The directory may be a mount that hangs: its name is compared, and it is not looked into.
+    let name = std::path::absolute(what).unwrap_or_else(|_| what.to_owned());
+    let same = |dir: &Path| dir == name || dir == what;
+    let mut found = records.into_iter().filter(|(_, record)| record.dir.as_deref().is_some_and(same));
+    found.next_back()
+}

@@ -1,0 +1,203 @@
+//! `mmp mount` and `mmp adopt`: from the command line to a guard's task. Whatever can be refused is refused here, before
+//! anything is started.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::args::{Adopt, Mount, OnLoss};
+use super::{guard, output};
+use crate::clock;
+use crate::config::Config;
+use crate::driver::Place;
+use crate::error::Error;
+use crate::keeper::mounts::{Handover, Purpose, Task};
+use crate::protocol::{Activity, timing};
+use crate::registry::Registry;
+use crate::sys::{KernelView, TargetKind, User, process, queueing, tags, users};
+
+/// Options that make another thing of a mount than what is guarded, and what to use instead.
+const FOREIGN_OPTIONS: [(&str, &str); 9] = [
+    ("remount", "`mmp remount` does that"),
+    ("bind", "a bind mount has no device of its own: guard the filesystem, then bind with mount(8)"),
+    ("rbind", "a bind mount has no device of its own: guard the filesystem, then bind with mount(8)"),
+    ("move", "use mount(8)"),
+    ("loop", "a loop device is this host's alone: make it with losetup(8) and name it"),
+    ("shared", "use mount(8) once it is mounted"),
+    ("slave", "use mount(8) once it is mounted"),
+    ("private", "use mount(8) once it is mounted"),
+    ("unbindable", "use mount(8) once it is mounted"),
+];
+
+pub(super) fn run(arguments: &Mount) -> ExitCode {
+    match task(arguments) {
+        Ok(task) => guard::guard(&task, arguments.quiet),
+        Err(error) => output::failure(&error),
+    }
+}
+
+pub(super) fn adopt(arguments: &Adopt) -> ExitCode {
+    match adoption(arguments) {
+        Ok(task) => guard::guard(&task, arguments.quiet),
+        Err(error) => output::failure(&error),
+    }
+}
+
+fn task(arguments: &Mount) -> Result<Task, Error> {
+    let config = Config::host()?;
+    let (options, read_only) = options(arguments)?;
+    if arguments.tolerate.is_some() && !read_only {
+        return Err(Error::Argument("--tolerate is for read-only mounts: otherwise the kernel beats".into()));
+    }
+    let device = tags::resolve(&arguments.device)?;
+    let dir = directory(&arguments.dir)?;
+    let purpose = Purpose::Mount {
+        options,
+        read_only,
+        handover: arguments.handover.or(config.mount.handover).unwrap_or(Handover::Kernel),
+        wait: arguments.wait.unwrap_or_default(),
+        fenced: arguments.fenced.clone(),
+        tolerate: arguments.tolerate,
+    };
+    let begin = Begin { asked: &device, dir, filesystem: &arguments.filesystem, fence: &arguments.fence };
+    let task = begin.task(&config, purpose)?;
+    check_queueing(&task)?;
+    Ok(task)
+}
+
+fn adoption(arguments: &Adopt) -> Result<Task, Error> {
+    let config = Config::host()?;
+    let asked = tags::resolve(&arguments.device)?;
+    let place = Place::find(&asked, None)?;
+    let kernel_name = place.device().kernel_name();
+    let unsuitable = |what: String| Err(Error::Unsupported { path: asked.clone(), what });
+    match KernelView::new(place.target().clone(), &kernel_name).ask() {
+        Activity::ReadWrite | Activity::ReadOnly => {}
+        Activity::Gone | Activity::Ending => {
+            return unsuitable("nothing is mounted of it on this host; `mmp mount` mounts it guarded".into());
+        }
+        Activity::Stopped => {
+            return unsuitable(
+                "the kernel has stopped its filesystem after an error: unmount it and check it with e2fsck"
+                    .into(),
+            );
+        }
+    }
+    let Some((dir, filesystem)) = mounted_on(&place) else {
+        return unsuitable(
+            "it is mounted where this process cannot see it; run mmp in that mount namespace".into(),
+        );
+    };
+    let registry = Registry::host();
+    // What an earlier guard saw tells whether this host slept since.
+    let counted = registry
+        .slot(place.target().kind)
+        .and_then(|slot| slot.read().ok().flatten())
+        .filter(crate::registry::Record::is_of_this_boot)
+        .and_then(|record| record.kernel_counted);
+    let begin = Begin { asked: &asked, dir, filesystem: &filesystem, fence: &arguments.fence };
+    begin.task(&config, Purpose::Adopt { counted })
+}
+
+/// What every task begins with.
+struct Begin<'a> {
+    asked: &'a Path,
+    dir: PathBuf,
+    filesystem: &'a str,
+    fence: &'a OnLoss,
+}
+
+impl Begin<'_> {
+    fn task(self, config: &Config, purpose: Purpose) -> Result<Task, Error> {
+        let place = Place::find(self.asked, None)?;
+        let TargetKind::Block { major, minor } = place.target().kind else {
+            return Err(Error::Unsupported {
+                path: self.asked.to_owned(),
+                what: "is an image file; make a loop device of it (losetup --direct-io=on -f --show) and mount that"
+                    .to_owned(),
+            });
+        };
+        if process::may_administer() == Some(false) {
+            return Err(Error::Unsupported {
+                path: self.asked.to_owned(),
+                what: "mounting takes CAP_SYS_ADMIN; run as root".to_owned(),
+            });
+        }
+        let superblock = place.superblock().mmp_update_interval_s;
+        Ok(Task {
+            asked: self.asked.to_owned(),
+            device: place.device().canonical().to_owned(),
+            number: (major, minor),
+            kernel_name: place.device().kernel_name(),
+            dir: self.dir,
+            filesystem: self.filesystem.to_owned(),
+            purpose,
+            on_loss: self.fence.on_loss.clone().or_else(|| config.mount.on_loss.clone()).unwrap_or_default(),
+            incomplete_fence: self.fence.incomplete_fence,
+            wait_after_lease: timing::wait(timing::kernel_check_interval_s(superblock)),
+            registry: Registry::host().directory().to_owned(),
+            since_s: clock::wall().0,
+        })
+    }
+}
+
+/// All `-o` in one, and whether they ask for a read-only mount.
+fn options(arguments: &Mount) -> Result<(OsString, bool), Error> {
+    let joined = arguments.options.join(std::ffi::OsStr::new(","));
+    let mut read_only = arguments.read_only;
+    for option in joined.as_bytes().split(|&byte| byte == b',') {
+        match std::str::from_utf8(option).unwrap_or_default() {
+            "ro" => read_only = true,
+            "rw" if arguments.read_only => {
+                return Err(Error::Argument("--read-only and -o rw contradict each other".into()));
+            }
+            "rw" => read_only = false,
+            option => {
+                let name = option.split('=').next().unwrap_or_default();
+                if let Some((_, instead)) = FOREIGN_OPTIONS.iter().find(|(foreign, _)| *foreign == name) {
+                    return Err(Error::Argument(format!("-o {name}: not with a guarded mount; {instead}")));
+                }
+            }
+        }
+    }
+    Ok((joined, read_only))
+}
+
+fn directory(dir: &Path) -> Result<PathBuf, Error> {
+    let fail = |source| Error::io("mount on", dir, source);
+    let canonical = dir.canonicalize().map_err(fail)?;
+    if !canonical.metadata().map_err(fail)?.is_dir() {
+        return Err(fail(std::io::Error::from(std::io::ErrorKind::NotADirectory)));
+    }
+    Ok(canonical)
+}
+
+/// Where it is mounted, as far as this process sees.
+fn mounted_on(place: &Place) -> Option<(PathBuf, String)> {
+    let users = users::kernel_users(place.target());
+    users.into_iter().find_map(|user| match user {
+        User::Mount { dir, filesystem, .. } => Some((dir, filesystem)),
+        _ => None,
+    })
+}
+
+/// Layers that hold I/O back for longer than a wait: what they hold reaches the device after another host took it.
+fn check_queueing(task: &Task) -> Result<(), Error> {
+    let found = queueing::check(&task.target(), task.wait_after_lease);
+    let mut refused = Vec::new();
+    for finding in found {
+        let text = format!("{}; {}", finding.what, finding.advice);
+        if finding.refuse && !task.incomplete_fence {
+            refused.push(text);
+        } else {
+            output::complain(&format!("warning: {text}"));
+        }
+    }
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let what =
+        format!("I/O may be held back here for longer than another host waits: {}", refused.join("; "));
+    Err(Error::Unsupported { path: task.asked.clone(), what })
+}

@@ -1,0 +1,48 @@
+//! `mmp remount`: asks the guard, which knows who beats the block; without a guard, mount(8).
+
+use std::process::{Command, ExitCode};
+
+use super::args::Remount;
+use super::guard::driver::{Request, ask};
+use super::{exit, guard, output, render};
+use crate::registry::Registry;
+
+pub(super) fn run(arguments: &Remount) -> ExitCode {
+    let what = render::shown(&arguments.what);
+    let Some(options) = arguments.options.to_str() else {
+        output::complain("options for mount(8) have to be UTF-8");
+        return ExitCode::from(exit::USAGE);
+    };
+    let found = guard::find(&Registry::host(), &arguments.what);
+    let Some((slot, record)) = found.filter(|(slot, _)| slot.is_locked()) else {
+        return plain(arguments, options);
+    };
+    match ask(&slot.socket(), &Request::Remount { options: options.to_owned() }) {
+        Ok(answer) => {
+            if !answer.text.is_empty() {
+                output::complain(&format!("{what}: {}", answer.text));
+            }
+            ExitCode::from(answer.code)
+        }
+        Err(error) => {
+            output::complain(&format!(
+                "{what}: its guard (process {}) does not answer: {error}; see `mmp status`",
+                record.driver_pid
+            ));
+            ExitCode::from(exit::IO)
+        }
+    }
+}
+
+fn plain(arguments: &Remount, options: &str) -> ExitCode {
+    let status =
+        Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&arguments.what).status();
+    match status {
+        Ok(status) if status.success() => ExitCode::from(exit::DONE),
+        Ok(_) => ExitCode::from(exit::IO), // it said why
+        Err(error) => {
+            output::complain(&format!("cannot run mount(8): {error}"));
+            ExitCode::from(exit::IO)
+        }
+    }
+}
