@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod demo;
 mod exit;
+mod fence;
 mod generate;
 mod interrupt;
 mod output;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Verb::Show(arguments) => show::run(arguments),
         Verb::Check(arguments) => check::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
+        Verb::Fence(arguments) => fence::run(arguments),
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Generate(arguments) => generate::run(arguments),
     }
