@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use jiff::SignedDuration;
 
+use crate::sys::fence::LadderSpec;
+
 /// Multiple-mount protection for shared devices, byte-compatible with ext4, ldiskfs and e2fsprogs.
 ///
 /// Two hosts that see one device destroy what is on it when they use it at once. mmp holds the device as a mounted
@@ -66,6 +68,19 @@ pub(super) enum Verb {
     Adopt(Adopt),
     /// Show what this host guards, and what it has lost.
     Status(Status),
+    /// Tell how a mounted device would be cut off from this host if its protection were lost. Does none of it.
+    ///
+    /// What is protected must be stopped when the protection ends. For a mounted filesystem that takes a fence: a way to
+    /// keep this host from writing to the device, whatever hangs. Each rung of the ladder is tried out as far as that
+    /// changes nothing: what it needs is looked up and opened. Layers that hold I/O back for longer than others wait are
+    /// told, too.
+    ///
+    /// Rungs: dm replaces the table of a device mapper device by one that refuses everything; scsi sets all its paths
+    /// offline and removes them; unbind takes the driver away (virtio, NVMe); shutdown is the filesystem's own, and a fence
+    /// on XFS alone; kill ends the processes that use it, and is none; exec:/absolute/command is your own, whose exit
+    /// status 0 vouches that the device is cut off; reboot restarts this host at once, without sync. auto is every rung that
+    /// the device has, reboot last.
+    Fence(Fence),
     /// See it work, without root and without a device: two holders, a refusal, a crash, a takeover.
     ///
     /// Takes about 40 s, on an image file that is removed again. Each step is checked; one that does not come out as
@@ -175,8 +190,8 @@ pub(super) struct Mount {
 pub(super) struct OnLoss {
     /// What to do when protection is lost: `auto`, or rungs in order, separated by commas: dm, scsi, unbind, shutdown,
     /// kill, exec:/COMMAND, reboot [default: auto, or as the configuration file says].
-    #[arg(long, value_name = "LADDER", env = "MMP_ON_LOSS")]
-    pub(super) on_loss: Option<crate::sys::fence::LadderSpec>,
+    #[arg(long, value_name = "LADDER", env = "MMP_ON_LOSS", value_parser = ladder)]
+    pub(super) on_loss: Option<LadderSpec>,
     /// Mount although no rung of the ladder is a fence by itself. After a loss this host may still write to the device
     /// while another one uses it.
     #[arg(long)]
@@ -235,6 +250,26 @@ pub(super) struct Status {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Fence {
+    /// The block device or image file.
+    #[arg(value_name = "DEV", value_hint = ValueHint::FilePath)]
+    pub(super) device: PathBuf,
+    /// Tell what would be done; without it nothing is told or done.
+    #[arg(long)]
+    pub(super) test: bool,
+    /// The rungs to climb, in this order, separated by commas: dm, scsi, unbind, shutdown, kill, exec:/absolute/command,
+    /// reboot; or auto.
+    #[arg(long, value_name = "LADDER", env = "MMP_ON_LOSS", default_value = "auto", value_parser = ladder)]
+    pub(super) on_loss: LadderSpec,
+    /// The type of the filesystem, instead of what is found (such as ext4, xfs).
+    #[arg(long = "type", value_name = "FSTYPE")]
+    pub(super) filesystem: Option<String>,
+    /// Report as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Demo {
     /// Keep the image file here, instead of a temporary directory.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -267,6 +302,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     let hint = "give a length of time such as 500ms, 30s or 5m";
     let span = parsed.map_err(|_| hint.to_owned())?;
     Duration::try_from(span).ok().filter(|span| !span.is_zero()).ok_or_else(|| format!("{hint}, above zero"))
+}
+
+fn ladder(text: &str) -> Result<LadderSpec, String> {
+    text.parse().map_err(|error: crate::sys::fence::LadderError| error.to_string())
 }
 
 fn node_name(text: &str) -> Result<String, String> {

@@ -47,7 +47,7 @@ pub(super) const CANNOT_EXECUTE: u8 = 126;
 pub(super) const NOT_FOUND: u8 = 127;
 
 /// Every code and what it means, for `--help` and the man pages.
-pub(super) const ALL: [(u8, &str); 11] = [
+pub(super) const ALL: [(u8, &str); 12] = [
     (DONE, "done, or free"),
     (IN_USE, "in use, here or elsewhere"),
     (USAGE, "the command line cannot be meant"),
@@ -58,6 +58,7 @@ pub(super) const ALL: [(u8, &str); 11] = [
     (UNSUPPORTED, "not supported here, or MMP is not enabled (any more)"),
     (HOLDER_DEAD, "not clean, and the holder seems dead (check)"),
     (FSCK, "marked by e2fsck"),
+    (NOT_FENCED, "what is to be protected could not be fenced, or no fence is possible here"),
     (DEMO_FAILED, "a step did not come out as told (demo)"),
 ];
 

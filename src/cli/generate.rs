@@ -108,6 +108,15 @@ fn rest(name: &str, verb: &str, names: &[String]) -> String {
         item(&mut text, "MMP_NODE", "The node name in the block.");
         item(&mut text, "MMP_BLOCK", "The number of the MMP block, counted in blocks of the filesystem.");
     }
+    if matches!(verb, "" | "fence") {
+        if verb == "fence" {
+            section(&mut text, "ENVIRONMENT");
+        }
+        item(&mut text, "MMP_ON_LOSS", "The rungs to climb on a loss, unless --on-loss names others.");
+        paragraph(&mut text, "A command of the rung exec finds in its environment:");
+        item(&mut text, "MMP_DEVICE", "The device to cut off, with symbolic links resolved.");
+        item(&mut text, "MMP_FILESYSTEM", "The type of its filesystem.");
+    }
     section(&mut text, "FILES");
     item(
         &mut text,

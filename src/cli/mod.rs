@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod demo;
 mod exit;
+mod fence;
 mod generate;
 mod guard;
 mod interrupt;
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
         Verb::Adopt(arguments) => mount::adopt(arguments),
         Verb::Status(arguments) => status::run(arguments),
         Verb::GuardKeeper => guard::keeper(),
+        Verb::Fence(arguments) => fence::run(arguments),
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Generate(arguments) => generate::run(arguments),
     }

@@ -53,7 +53,7 @@ fn no_verb_is_a_mistake_that_shows_the_verbs() {
 
 #[test]
 fn help_and_version_go_to_standard_output() {
-    let asked: [&[&str]; 10] = [
+    let asked: [&[&str]; 11] = [
         &["--version"],
         &["-V"],
         &["--help"],
@@ -63,6 +63,7 @@ fn help_and_version_go_to_standard_output() {
         &["check", "--help"],
         &["run", "--help"],
         &["demo", "--help"],
+        &["fence", "--help"],
         &["help", "run"],
     ];
     for arguments in asked {
@@ -72,7 +73,9 @@ fn help_and_version_go_to_standard_output() {
     }
     assert_eq!(mmp(["--version"]).out.trim(), concat!("mmp ", env!("CARGO_PKG_VERSION")));
     let help = mmp(["--help"]).out;
-    for code in ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "120", "121", "122", "123", "124", "125"] {
+    for code in
+        ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "120", "121", "122", "123", "124", "125"]
+    {
         let told = help.lines().any(|line| line.trim_start().starts_with(&format!("{code}  ")));
         assert!(told, "--help does not tell exit code {code}: {help}");
     }
@@ -86,7 +89,7 @@ fn man_pages_and_completions_are_generated() {
         let ran = mmp(["generate".as_ref(), what.as_ref(), into.as_os_str()]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
     }
-    for page in ["mmp.1", "mmp-show.1", "mmp-check.1", "mmp-run.1", "mmp-demo.1"] {
+    for page in ["mmp.1", "mmp-show.1", "mmp-check.1", "mmp-run.1", "mmp-fence.1", "mmp-demo.1"] {
         let text = std::fs::read_to_string(into.join(page)).expect("was written");
         for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "FILES", "SEE ALSO"] {
             let found = text.lines().any(|line| line.starts_with(".SH") && line.contains(section));

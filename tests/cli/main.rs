@@ -4,6 +4,7 @@
 
 mod arguments;
 mod demo;
+mod fence;
 mod refusals;
 mod reports;
 mod run;

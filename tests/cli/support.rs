@@ -130,6 +130,7 @@ pub(crate) fn ran(command: &mut Command) -> Ran {
     let start = clock::mono();
     let output = command
         .env_remove("MMP_NODE_NAME")
+        .env_remove("MMP_ON_LOSS")
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));

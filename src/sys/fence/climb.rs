@@ -48,8 +48,11 @@ pub(super) enum Ended {
         drained: bool,
     },
     Failed(String),
-    /// It did not end in time.
-    Late(String),
+    /// It did not end in time. `goes_on`: it may come to its end yet, and [`Rung::later`] tells.
+    Late {
+        detail: String,
+        goes_on: bool,
+    },
 }
 
 /// One rung that is possible, prepared.
@@ -59,7 +62,7 @@ pub(super) trait Rung {
     /// Runs it until `until` at most.
     fn run(&mut self, until: Mono) -> Ended;
 
-    /// What became of one that was late, if it has ended since.
+    /// What became of one that was late and goes on, if it has ended since.
     fn later(&mut self) -> Option<Ended> {
         None
     }
@@ -202,8 +205,10 @@ impl<'a, 'b> Climb<'a, 'b> {
                 (Outcome::Achieved, detail)
             }
             Ended::Failed(detail) => (Outcome::Failed, detail),
-            Ended::Late(detail) => {
-                self.late.push(place);
+            Ended::Late { detail, goes_on } => {
+                if goes_on {
+                    self.late.push(place);
+                }
                 (Outcome::Late, detail)
             }
         }
@@ -242,7 +247,7 @@ impl<'a, 'b> Climb<'a, 'b> {
             let place = self.late[at];
             let ended = self.steps[place].rung.as_mut().ok().and_then(|rung| rung.later());
             match ended {
-                None | Some(Ended::Late(_)) => at += 1,
+                None | Some(Ended::Late { .. }) => at += 1,
                 Some(ended) => {
                     self.late.remove(at);
                     if let Ended::Did { drained, .. } = ended {

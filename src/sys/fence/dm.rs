@@ -57,7 +57,8 @@ impl Rung for DeviceMapper {
             Some(answer) => ended(answer, false),
             None => {
                 self.late = Some(helper);
-                Ended::Late("waits for the I/O under way to end; new I/O is held back meanwhile".to_owned())
+                let detail = "waits for the I/O under way to end; new I/O is held back meanwhile".to_owned();
+                Ended::Late { detail, goes_on: true }
             }
         }
     }

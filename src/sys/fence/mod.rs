@@ -291,7 +291,7 @@ fn run_helper(keep: &[RawFd], until: Mono, drains: bool, body: impl FnOnce() -> 
         Some(answer) => ended(answer, drains),
         None => {
             helper.leave();
-            Ended::Late("did not end in its time and was left behind".to_owned())
+            Ended::Late { detail: "did not end in its time and was left behind".to_owned(), goes_on: false }
         }
     }
 }

@@ -48,7 +48,10 @@ impl Rung for Reboot {
         let why = match Helper::start(&self.descriptors(), || Err(reboot_now(self.trigger.as_ref()))) {
             Ok(mut helper) => match helper.wait(until) {
                 Some(answer) => answer.err().unwrap_or_default(),
-                None => return Ended::Late("the reboot has begun and not ended".to_owned()),
+                None => {
+                    let detail = "the reboot has begun and not ended".to_owned();
+                    return Ended::Late { detail, goes_on: false };
+                }
             },
             // No process can be made: then this one does it.
             Err(_) => reboot_now(self.trigger.as_ref()),
