@@ -161,6 +161,27 @@ pub(super) fn told(event: &Event) -> Told {
             render::seconds(*limit)
         )),
         Event::Held { .. } => line("held".to_owned()),
+        Event::Intruder { by } => line(format!(
+            "warning: somebody claimed over our beat; beaten over; it named: {}",
+            render::peer(by)
+        )),
+        Event::Cleared { by } => line(format!(
+            "warning: our live block was marked clean by force; beaten over; it named: {}",
+            render::peer(by)
+        )),
+        Event::Repaired => line("warning: the MMP block stood damaged; written anew".to_owned()),
+        Event::IoTrouble { what, lease_end } => {
+            let left = render::seconds(lease_end.since(clock::mono()));
+            line(format!("warning: {what}; trying again, {left} of the lease left"))
+        }
+        other => told_of_kernel(other),
+    }
+}
+
+/// What concerns a mount. The rest says nothing.
+fn told_of_kernel(event: &Event) -> Told {
+    let line = Told::line;
+    match event {
         Event::HandedOver { wait, predecessor } if !wait.is_zero() => {
             let left = predecessor.as_ref().map_or_else(
                 || "clean".to_owned(),
@@ -168,7 +189,8 @@ pub(super) fn told(event: &Event) -> Told {
             );
             let text = format!("{left}; the kernel mounts, and waits {} to be sure", render::seconds(*wait));
             let message = "the kernel mounts and waits; watching for others".to_owned();
-            counting(clock::mono() + *wait, *wait, message, text)
+            let until_ns = (clock::mono() + *wait).0;
+            Told { line: Some(text), countdown: Some(Countdown { until_ns, total: *wait, message }) }
         }
         Event::HandedOver { .. } => line("handed over to the kernel".to_owned()),
         Event::Overtaken { refusal: None } => line("it was left cleanly just now; again".to_owned()),
@@ -189,25 +211,7 @@ pub(super) fn told(event: &Event) -> Told {
             Resumption::Unmounted => "unmounted without a clean mark; releasing".to_owned(),
             Resumption::NotMounted => "taking the claim back".to_owned(),
         }),
-        Event::Intruder { by } => line(format!(
-            "warning: somebody claimed over our beat; beaten over; it named: {}",
-            render::peer(by)
-        )),
-        Event::Cleared { by } => line(format!(
-            "warning: our live block was marked clean by force; beaten over; it named: {}",
-            render::peer(by)
-        )),
-        Event::Repaired => line("warning: the MMP block stood damaged; written anew".to_owned()),
-        Event::IoTrouble { what, lease_end } => {
-            let left = render::seconds(lease_end.since(clock::mono()));
-            line(format!("warning: {what}; trying again, {left} of the lease left"))
-        }
-        Event::Lost { .. }
-        | Event::Refused { .. }
-        | Event::Watched { .. }
-        | Event::Unmounted
-        | Event::NotMounted { .. }
-        | Event::Released => Told::default(),
+        _ => Told::default(),
     }
 }
 

@@ -142,7 +142,7 @@ impl Guard {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{}", self.device);
+        let mut text = self.device.clone();
         if let Some(dir) = &self.mounted_on {
             let _ = write!(text, " on {dir}");
         }

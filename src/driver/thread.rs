@@ -217,7 +217,10 @@ impl<S: BlockStore> Driver<S> {
 
     fn move_cell(&mut self) -> Result<(), super::cell::CellLost> {
         match (self.cell_end, self.guard.lease_end()) {
-            (None, Some(end)) => self.shared.cell.arm(end)?,
+            (None, Some(end)) => {
+                self.shared.cell.arm(end)?;
+                self.beaten();
+            }
             (Some(from), Some(to)) if from != to => {
                 self.shared.cell.extend(from, to)?;
                 if to > from && self.guard.mode() == Mode::Watching {

@@ -22,7 +22,7 @@ const ENDING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How one try to mount came out.
 enum Tried {
-    Guarding(Held),
+    Guarding(Box<Held>),
     /// The other one has just left, or the kernel did not come to its claim.
     Again,
     Failed(Failure),
@@ -45,7 +45,7 @@ impl Guardian {
         let (mut tries, mut seen_live) = (0, false);
         loop {
             match self.try_to_mount(patience_until, seen_live) {
-                Tried::Guarding(held) => return Ok(held),
+                Tried::Guarding(held) => return Ok(*held),
                 Tried::Failed(failure) => return Err(failure),
                 Tried::InUse(_) if clock::mono() < patience_until && !self.withdrawn => seen_live = true,
                 Tried::InUse(error) => return Err(Failure::from(&error)),
@@ -88,8 +88,8 @@ impl Guardian {
         };
         if !read_only && !kernel_waits {
             held.hand_over(false);
-            if let Err(tried) = self.wait_for_hand_over(&mut held) {
-                return tried;
+            if let Err(failure) = self.wait_for_hand_over(&mut held) {
+                return Tried::Failed(failure);
             }
         }
         self.mount_end = None;
@@ -97,13 +97,13 @@ impl Guardian {
         if read_only { self.mount_read_only(held) } else { self.mount_for_kernel(held) }
     }
 
-    fn wait_for_hand_over(&mut self, held: &mut Held) -> Result<(), Tried> {
+    fn wait_for_hand_over(&mut self, held: &mut Held) -> Result<(), Failure> {
         loop {
             match held.next_event(PERIOD) {
                 Some(Event::HandedOver { .. }) => return Ok(()),
-                Some(Event::Lost { loss, .. }) => return Err(Tried::Failed(self.lost_before(&loss))),
+                Some(Event::Lost { loss, .. }) => return Err(self.lost_before(&loss)),
                 Some(event) => self.heard(&event),
-                None if held.is_over() => return Err(Tried::Failed(self.lost_before(&Loss::LeaseExpired))),
+                None if held.is_over() => return Err(self.lost_before(&Loss::LeaseExpired)),
                 None => self.tend(held),
             }
         }
@@ -121,10 +121,10 @@ impl Guardian {
                 Some(Event::KernelBeats { .. }) => beats = true,
                 Some(Event::Lost { loss, .. }) => return Tried::Failed(self.lost_while_mounting(&loss)),
                 Some(Event::NotMounted { standing, .. }) => {
-                    return self.not_mounted(overtaken.flatten_told(), ended, standing);
+                    return self.not_mounted(overtaken.into(), ended, standing);
                 }
                 Some(Event::Released) => {
-                    return self.not_mounted(overtaken.flatten_told(), ended, Standing::Clean);
+                    return self.not_mounted(overtaken.into(), ended, Standing::Clean);
                 }
                 Some(event) => self.heard(&event),
                 None if held.is_over() => {
@@ -140,7 +140,7 @@ impl Guardian {
                 held.mount_ended();
             }
             if beats && ended.is_some() && held.mode() != Mode::Claiming {
-                return Tried::Guarding(held);
+                return Tried::Guarding(Box::new(held));
             }
             if !beats && !stopping && self.is_withdrawn() {
                 stopping = true;
@@ -223,7 +223,7 @@ impl Guardian {
                     clock::sleep(PERIOD);
                 }
                 if self.view.ask() != Activity::Gone {
-                    return Tried::Guarding(held);
+                    return Tried::Guarding(Box::new(held));
                 }
                 return self.give_back(held, end);
             }
@@ -325,13 +325,9 @@ enum Overtaken {
     By(Refusal),
 }
 
-trait FlattenTold {
-    fn flatten_told(self) -> Overtaken;
-}
-
-impl FlattenTold for Option<Option<Refusal>> {
-    fn flatten_told(self) -> Overtaken {
-        match self {
+impl From<Option<Option<Refusal>>> for Overtaken {
+    fn from(told: Option<Option<Refusal>>) -> Self {
+        match told {
             None => Overtaken::No,
             Some(None) => Overtaken::Again,
             Some(Some(refusal)) => Overtaken::By(refusal),
