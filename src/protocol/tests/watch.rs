@@ -57,6 +57,17 @@ fn an_unclean_block_is_handed_over_at_once_and_nothing_is_written() {
     assert!((33.0..34.6).contains(&bench.lease_end_s()), "{}", bench.lease_end_s());
 }
 
+/// The holder who crashed was young, and his count stood where the kernel begins its own.
+#[test]
+fn the_first_beat_is_known_also_if_it_is_the_sequence_that_stood_there() {
+    let mut bench = Bench::for_kernel(1, false);
+    bench.run_until(1.0);
+    bench.kernel_claims(11.2);
+    bench.kernel_beats("mike", 22.2, 1, 1);
+    bench.run_until(22.6);
+    assert_eq!(bench.guard.mode(), Mode::Watching, "{:?}", bench.events);
+}
+
 #[test]
 fn a_clean_block_is_given_one_sequence_so_that_the_kernel_waits() {
     let mut bench = Bench::for_kernel(SEQ_CLEAN, false);

@@ -120,7 +120,7 @@ impl Watch {
             }
             Ok(block) => {
                 self.unreadable = 0;
-                if expecting.is_first_beat(look, &block, context) {
+                if expecting.is_first_beat(look, image, &block, context) {
                     return self.first_beat(now, look, image, context);
                 }
                 if !expecting.is_as_expected(now, look, image, &block, context) {
@@ -275,12 +275,12 @@ impl Expecting {
     }
 
     /// The kernel's names and a small count, when its waits may be over.
-    fn is_first_beat(&self, look: Look, block: &MmpBlock, context: &Context) -> bool {
+    fn is_first_beat(&self, look: Look, image: &Image, block: &MmpBlock, context: &Context) -> bool {
         let waited = look.started + TICK >= self.since + self.kernel_wait * 2;
         waited
             && Owner::of(block) == context.medium.owner()
             && (1..=COUNTING_REACH).contains(&block.seq)
-            && block.seq != MmpBlock::fields(&self.base).seq
+            && !self.stands(image)
     }
 
     /// Nothing has changed, or the local kernel has claimed. It does so once, by the sequence alone, and after its wait.
