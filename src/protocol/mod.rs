@@ -1,7 +1,8 @@
 //! Claim, hold and release: the rules by which no two hosts use a device at once, as sans-IO machines.
 //!
-//! [`Guard`] is the machine; `claim`, `hold` and `foreign` are its parts; [`medium`] says what a block means,
-//! [`timing`] has every formula. This is the safety argument. It is written to be attacked: each step names what it
+//! [`Guard`] is the machine; `claim`, `hold`, `watch` and `foreign` are its parts; [`medium`] says what a block means,
+//! [`timing`] has every formula. A device that the local kernel has mounted, and beats itself, is `watch`'s business; its
+//! argument (W1 to W6) stands there and rests on this one. This is the safety argument. It is written to be attacked: each step names what it
 //! rests on, and where it ends.
 //!
 //! # What is protected, and what is not
@@ -91,7 +92,9 @@
 //! **S6. Two holders** can meet only if an assumption failed (a clock stood still, A3, A4). Both look before they
 //! write, and jitter keeps them out of phase: one of them sees a foreign block, stops writing to look at it, and sees
 //! it *count*. He stops if he slept, if his clock stood still, if his name is lower, and after a while in any case;
-//! so the double use ends within four of the longest intervals, on one side only (`foreign`).
+//! so the double use ends within four of the longest intervals, on one side only (`foreign`). Whom we took over from is
+//! the one that slept, since we watched his block stand still: against him our lower name does not count. We still stop
+//! after a while, if he does not.
 //!
 //! **S7. Clean over a holder.** A clean mark seen by a holder with a running lease cannot be a successor's, who needs
 //! two waits, unless our clock stood still; then its stamp runs ahead of our wall clock and we stop (`medium`). Should
@@ -99,6 +102,11 @@
 //! other names than ours and no path. What is left is our own mark, one that e2fsprogs forced (it writes the path), or
 //! the last word of the kernel that we took over from: beat at once. An e2fsck that came, worked and left in a pause
 //! with both clocks stopped, and its stamp hidden by a clock set right, is not found.
+//!
+//! **S8. A vouch.** Where a cluster vouches that the holder is dead (`GuardOptions::fenced`) he writes no more, and neither
+//! does what he protected: his two waits need not be waited for. What is left is the vouch's being wrong, or about
+//! somebody else: the block has to name the node, a living holder shows himself within one of his beats, and the vouch is
+//! for the bytes that were seen, since a kernel's claim keeps the dead one's name. Steps 3 to 5 are as ever.
 //!
 //! # Why somebody gets in
 //! Claimers that see each other withdraw for random times, up to half a wait, so one of them is alone for long enough
