@@ -129,13 +129,15 @@ struct Climb<'a, 'b> {
     late: Vec<usize>,
     drained: bool,
     done_by: Option<usize>,
+    /// What was under way when it was done: a path that is removed after that tells nothing any more.
+    then: Option<u64>,
 }
 
 impl<'a, 'b> Climb<'a, 'b> {
     fn new(steps: &'a mut [Step<'b>], scene: &'a dyn Scene, limit: Mono) -> Self {
         let (told, in_force, late) = (Vec::with_capacity(steps.len()), Vec::new(), Vec::new());
         let begin = scene.now();
-        Climb { steps, scene, begin, limit, told, in_force, late, drained: false, done_by: None }
+        Climb { steps, scene, begin, limit, told, in_force, late, drained: false, done_by: None, then: None }
     }
 
     fn run(&mut self, report: &mut dyn FnMut(&RungReport)) {
@@ -230,7 +232,7 @@ impl<'a, 'b> Climb<'a, 'b> {
                 may_come |= in_flight.is_some();
                 let idle = in_flight == Some(0) || (in_flight.is_none() && effect == Effect::Vouched);
                 if idle && rung.holds().is_ok() && rung.seal(until).is_ok() && rung.holds().is_ok() {
-                    self.done_by = Some(place);
+                    (self.done_by, self.then) = (Some(place), in_flight);
                     return;
                 }
             }
@@ -268,7 +270,7 @@ impl<'a, 'b> Climb<'a, 'b> {
     }
 
     fn in_flight(&self) -> Option<u64> {
-        self.scene.in_flight(self.drained)
+        if self.done_by.is_some() { self.then } else { self.scene.in_flight(self.drained) }
     }
 
     fn report(&self, place: usize, begin: Mono, outcome: Outcome, detail: String) -> RungReport {

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | `dm` | yes | yes |
 //! | `scsi` | yes, unless multipathd may bring paths back | likewise |
-//! | `unbind` | yes, after writing back | on XFS, which is shut down before |
+//! | `unbind` | yes, on virtio after writing back | on NVMe, and on XFS, which is shut down before |
 //! | `shutdown` | no | on XFS |
 //! | `kill` | no | no |
 //! | `exec` | it vouches | yes |
@@ -225,6 +225,7 @@ fn prepare_in(sysfs: Sysfs<'_>, spec: &LadderSpec, target: &FenceTarget) -> Prep
         LadderSpec::Auto => &AUTO[..],
         LadderSpec::Rungs(rungs) => rungs,
     };
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let one = |rung: &RungSpec| {
         let below = stack.as_ref().ok_or_else(|| match device {
             TargetKind::File { .. } => "an image file is no device that could be cut off".to_owned(),
@@ -233,7 +234,7 @@ fn prepare_in(sysfs: Sysfs<'_>, spec: &LadderSpec, target: &FenceTarget) -> Prep
         let mut ready = match rung {
             RungSpec::Dm => dm::prepare(below?),
             RungSpec::Scsi => scsi::prepare(sysfs, below?),
-            RungSpec::Unbind => unbind::prepare(below?, &target.filesystem),
+            RungSpec::Unbind => unbind::prepare(below?, &target.filesystem, &release),
             RungSpec::Shutdown => shutdown::prepare(device, &target.filesystem),
             RungSpec::Kill => kill::prepare(target),
             RungSpec::Exec(command) => exec::prepare(command, target),

@@ -23,6 +23,8 @@ use crate::sys::stack::{Bus, Stack};
 use crate::sys::sysfs::Sysfs;
 use crate::sys::target::TargetKind;
 
+/// With the end of its line: the kernel knows the word by it (`store_state_field`).
+const OFFLINE: &[u8] = b"offline\n";
 /// How often a path is asked whether it is removed.
 const POLL: std::time::Duration = std::time::Duration::from_millis(10);
 
@@ -98,16 +100,16 @@ impl Rung for Scsi {
 impl Scsi {
     /// In the helper.
     fn offline(&self) -> Answer {
-        // What was opened beforehand first: it takes no look at anything.
+        // What was opened beforehand first: it takes no look at anything. What they are afterwards decides.
         for path in &self.paths {
-            let _ = path.state.write_at(b"offline", 0);
+            let _ = path.state.write_at(OFFLINE, 0);
         }
         let found = self.now()?;
         let new: Vec<_> =
             found.iter().filter(|(_, dir)| self.paths.iter().all(|path| path.dir != *dir)).collect();
         for (name, dir) in &new {
             let path = PathFile::open(name, dir)?;
-            let _ = path.state.write_at(b"offline", 0);
+            let _ = path.state.write_at(OFFLINE, 0);
             path.refuses()?;
         }
         self.holds()?;
@@ -240,6 +242,7 @@ mod tests {
         let fake = FakeSysfs::new();
         let dir = fake.scsi("sda", (8, 0), "3:0:0:0");
         fake.partition("sda", "sda1", (8, 1));
+        std::fs::write(dir.join("state"), "").unwrap(); // so that all of what is written is seen
         let stack = fake.sysfs().stack(block(8, 1)).unwrap();
         let ready = prepare(fake.sysfs(), &stack).unwrap();
         assert!(ready.cut && ready.lacks.is_none());

@@ -1,10 +1,11 @@
 //! The rung `unbind`: takes the driver away from the disk (virtio, NVMe on PCI).
 //!
 //! Protects: when the write to `unbind` returns, the disk is gone and the kernel has waited for its requests. Does not
-//! protect what was not written yet: before it takes a disk away in order, the kernel has the filesystem on it *write back
-//! all that is dirty* (`del_gendisk`, `fs_bdev_mark_dead`; `fsync_bdev` before Linux 6.5). To a device that another host uses
-//! by now that is the very damage a fence is for. So it is a fence for XFS alone, which is shut down first and then
-//! writes nothing; elsewhere it cuts, and is no complete fence.
+//! protect, on virtio, what was not written yet: before it takes a disk away in order, the kernel has the filesystem on it
+//! *write back all that is dirty* (`del_gendisk`, `fs_bdev_mark_dead`; `fsync_bdev` before Linux 6.5). To a device that
+//! another host uses by now that is the very damage a fence is for. So there it is a fence for XFS alone, which is shut down
+//! first and then writes nothing; elsewhere it cuts, and is no complete fence. NVMe's driver makes the disk empty before
+//! (`nvme_ns_remove`, Linux 5.15), so that this write-back fails: there it is one for every filesystem.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, RawFd};
@@ -18,8 +19,11 @@ use crate::sys::stack::{Bus, Disk, Stack, attribute, other_namespaces};
 use crate::sys::sysfs::file_name;
 use crate::sys::target::TargetKind;
 
-/// Opens the `unbind` file of every driver that is concerned.
-pub(super) fn prepare(stack: &Stack, filesystem: &str) -> Result<Ready, String> {
+/// The first kernel whose NVMe driver lets nothing through on the way out.
+const NVME_IS_EMPTIED: (u32, u32) = (5, 15);
+
+/// Opens the `unbind` file of every driver that is concerned. `release` is the kernel's, as `6.1.0-12-amd64`.
+pub(super) fn prepare(stack: &Stack, filesystem: &str, release: &str) -> Result<Ready, String> {
     let mut devices = Vec::new();
     let mut description = Vec::new();
     for disk in &stack.disks {
@@ -30,12 +34,15 @@ pub(super) fn prepare(stack: &Stack, filesystem: &str) -> Result<Ready, String> 
         }
         description.extend(more);
     }
-    let stills = shutdown::stills(filesystem);
+    let emptied = stack.disks.iter().all(|disk| matches!(disk.bus, Bus::Nvme(_)))
+        && version(release).is_some_and(|version| version >= NVME_IS_EMPTIED);
+    let stills = !emptied && shutdown::stills(filesystem);
     if stills {
         description.insert(0, "shuts the filesystem down first".to_owned());
     }
-    let lacks = (!stills).then(|| {
-        "before the driver lets go the kernel writes back what is dirty, to a device that may be another host's".to_owned()
+    let lacks = (!emptied && !stills).then(|| {
+        "before the driver lets go the kernel writes back what is dirty, to a device that may be another host's"
+            .to_owned()
     });
     let disks = stack.disks.iter().map(|disk| disk.dir.clone()).collect();
     let rung = Unbind { devices, disks, mounted: stills.then_some(stack.layers[0].kind) };
@@ -117,6 +124,12 @@ fn open(disk: &Disk) -> Result<(Vec<Device>, Option<String>), String> {
     }
 }
 
+/// The first two numbers of a kernel's release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 fn driver_of(device: &Path) -> Result<Device, String> {
     let driver = device.join("driver").canonicalize();
     let driver = driver.map_err(|error| format!("{} has no driver: {error}", device.display()))?;
@@ -134,7 +147,7 @@ mod tests {
 
     fn prepared(fake: &FakeSysfs, number: (u32, u32), filesystem: &str) -> Result<Ready, String> {
         let device = TargetKind::Block { major: number.0, minor: number.1 };
-        prepare(&fake.sysfs().stack(device).unwrap(), filesystem)
+        prepare(&fake.sysfs().stack(device).unwrap(), filesystem, "6.12.117+deb12-amd64")
     }
 
     #[test]
@@ -169,11 +182,26 @@ mod tests {
         let fake = FakeSysfs::new();
         fake.nvme_multipath("nvme0n1", (259, 0), &[("nvme0", "0000:00:04.0"), ("nvme1", "0000:00:05.0")]);
         std::fs::create_dir(fake.path("devices/pci/0000:00:04.0/nvme/nvme0/nvme0c0n2")).unwrap();
-        let ready = prepared(&fake, (259, 0), "xfs").unwrap();
+        let ready = prepared(&fake, (259, 0), "ext4").unwrap();
+        assert!(ready.lacks.is_none(), "it is emptied before");
         for told in ["0000:00:04.0", "0000:00:05.0", "nvme0c0n2 go with it"] {
             assert!(ready.description.contains(told), "{}", ready.description);
         }
         assert_eq!(ready.rung.descriptors().len(), 2);
+    }
+
+    #[test]
+    fn an_older_kernel_lets_nvme_write_back() {
+        let fake = FakeSysfs::new();
+        fake.nvme("nvme0n1", (259, 0), "nvme0", "0000:00:04.0");
+        let stack = fake.sysfs().stack(TargetKind::Block { major: 259, minor: 0 }).unwrap();
+        let lacks = |filesystem, release| prepare(&stack, filesystem, release).unwrap().lacks.is_some();
+        for (release, old) in
+            [("5.15.0", false), ("6.1", false), ("5.14.21-150", true), ("4.18.0-553.el8", true), ("", true)]
+        {
+            assert_eq!(lacks("ext4", release), old, "{release}");
+            assert!(!lacks("xfs", release));
+        }
     }
 
     #[test]
