@@ -95,8 +95,16 @@ fn rest(name: &str, verb: &str, names: &[String]) -> String {
     if verb.is_empty() {
         paragraph(&mut text, "mmp run gives its command's status instead; see mmp-run(1).");
     }
-    if matches!(verb, "" | "run") {
+    if matches!(verb, "" | "mount" | "adopt" | "umount" | "remount" | "status") {
         section(&mut text, "ENVIRONMENT");
+        item(&mut text, "MMP_ON_LOSS", "What is done on a loss, unless --on-loss says otherwise.");
+        item(&mut text, "MMP_CONFIG", "The configuration file, instead of /etc/mmp/mmp.toml.");
+        item(&mut text, "MMP_RUNTIME_DIR", "Where records are kept, instead of /run/mmp.");
+    }
+    if matches!(verb, "" | "run") {
+        if verb == "run" {
+            section(&mut text, "ENVIRONMENT");
+        }
         item(
             &mut text,
             "MMP_NODE_NAME",
@@ -131,11 +139,23 @@ fn rest(name: &str, verb: &str, names: &[String]) -> String {
             "A control group for the command, where one can be made: killing it takes one write.",
         );
     }
+    if matches!(verb, "" | "mount" | "adopt" | "umount" | "remount" | "status") {
+        item(
+            &mut text,
+            "/etc/mmp/mmp.toml",
+            "Table [mount]: handover = \"kernel\" or \"clean\", on_loss = a ladder. An unknown key is refused.",
+        );
+        item(
+            &mut text,
+            "/run/mmp/MAJOR-MINOR.json, .lock, .sock",
+            "What is guarded: a record, the lock of its only guard, and where that guard listens.",
+        );
+    }
     section(&mut text, "SEE ALSO");
     let mut see: Vec<String> =
         names.iter().filter(|other| *other != name).map(|other| format!("{other}(1)")).collect();
     see.sort();
-    see.extend(["dumpe2fs(8)", "e2mmpstatus(8)", "ext4(5)", "tune2fs(8)"].map(str::to_owned));
+    see.extend(["dumpe2fs(8)", "e2mmpstatus(8)", "ext4(5)", "mount(8)", "tune2fs(8)"].map(str::to_owned));
     paragraph(&mut text, &see.join(", "));
     text
 }
