@@ -137,6 +137,10 @@ pub(super) struct Run {
     /// Survive a storage outage of so long; others wait longer before they may take over.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) tolerate: Option<Duration>,
+    /// NODE is dead, and the cluster vouches for it (it was fenced): if the block names NODE, one beat is waited for
+    /// instead of a whole watch.
+    #[arg(long, value_name = "NODE", value_parser = node_name)]
+    pub(super) fenced: Option<String>,
     /// Exit with CODE, instead of 121, if somebody else uses the device.
     #[arg(short = 'E', long, value_name = "CODE")]
     pub(super) conflict_exit_code: Option<u8>,

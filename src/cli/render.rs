@@ -142,11 +142,12 @@ pub(super) fn state(error: &Error) -> &'static str {
 pub(super) fn advice(error: &Error) -> Option<String> {
     let text = match error {
         Error::Refused { refusal: Refusal::InUse { by, .. }, .. } => format!(
-            "stop it on node {} first, or wait for it with --wait; if that node is dead its beats would have ended",
+            "stop it on node {} first, or wait for it with --wait; if that node were dead its beats would have ended",
             quoted(by.node.to_string())
         ),
         Error::Refused { path, refusal: Refusal::Fsck { by } } => format!(
-            "no watching proves an e2fsck dead: look on node {}; if none runs there, `tune2fs -f -E clear_mmp {}` clears it",
+            "no watching proves an e2fsck dead: look on node {}; if that node is dead, say so with --fenced; if it lives and none \
+             runs there, `tune2fs -f -E clear_mmp {}` clears it",
             quoted(by.node.to_string()),
             shown(path)
         ),

@@ -70,6 +70,9 @@ impl Driver {
         if let Some(node) = &arguments.node {
             options = options.node(node);
         }
+        if let Some(node) = &arguments.fenced {
+            options = options.fenced(node);
+        }
         if let Some(outage) = arguments.tolerate {
             options = options.tolerate(outage);
         }
