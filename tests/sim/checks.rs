@@ -13,7 +13,9 @@ impl World {
     /// A claimer never stops a live holder that had no fault of its own.
     pub(crate) fn check_loss(&mut self, host: usize, loss: &Loss) {
         let since = self.hosts[host].fault_until + 2 * self.longest_wait_ns();
-        let faultless = self.now > since || self.hosts[host].fault_until < self.hosts[host].using_since;
+        let since_then = self.hosts[host].fault_until < self.hosts[host].using_since;
+        let mounted = self.plan.hosts[host].kind == Kind::Mounted;
+        let faultless = if mounted { self.is_faultless(host) } else { self.now > since || since_then };
         if self.plan.profile == Profile::ShortStalls {
             self.violate(host, format!("a stall shorter than the lease stopped a holder: {loss:?}"));
         } else if self.plan.profile == Profile::LateClean && matches!(loss, Loss::ForeignClean { .. }) {
@@ -55,7 +57,7 @@ impl World {
     /// Without faults a live holder refuses a claimer within the stated time, and nothing else ever refuses.
     pub(crate) fn check_refusal(&mut self, host: usize, refusal: &Refusal) {
         // Two kernels that beat over each other refuse nobody in time, and it is not ours to say when.
-        if self.plan.profile != Profile::Calm || self.stats.apart.two_kernels > 0 {
+        if !matches!(self.plan.profile, Profile::Calm | Profile::Mounts) || self.stats.apart.two_kernels > 0 {
             return;
         }
         let Refusal::InUse { .. } = refusal else {
@@ -65,10 +67,14 @@ impl World {
         let holder = (0..self.hosts.len()).find(|&other| {
             self.hosts[other].using && self.hosts[other].using_since + SECOND / 10 < claim_since
         });
+        let holder = holder.filter(|&holder| self.beats_evenly(holder));
         if let (Some(holder), None) = (holder, self.plan.hosts[host].patience_s) {
             let interval = match self.plan.hosts[holder].kind {
                 Kind::Ours => self.plan.hosts[holder].interval,
-                Kind::Kernel => Duration::from_secs(self.kernel_interval_s()),
+                Kind::Mounted if !self.hosts[holder].kernel.has_the_buffer() => {
+                    self.plan.hosts[holder].interval
+                }
+                Kind::Kernel | Kind::Mounted => Duration::from_secs(self.kernel_interval_s()),
             };
             let took = Duration::from_nanos(self.now - claim_since);
             if took > timing::refusal(interval) {

@@ -1,4 +1,4 @@
-//! The simulated shared disk: one superblock that never changes, one `mmp_struct`, written in sectors of 512 bytes.
+//! The simulated shared disk: one superblock, of which mounting changes `needs_recovery` alone, one `mmp_struct`, written in sectors of 512 bytes.
 
 use byteorder::{ByteOrder, LittleEndian};
 use mmpguard::format::checksum::ext4_crc32c;
@@ -32,6 +32,7 @@ pub(crate) enum Before {
 
 pub(crate) struct Disk {
     pub(crate) image: Image,
+    filesystem: Filesystem,
     pub(crate) superblock_bytes: [u8; 1024],
     pub(crate) superblock: Superblock,
 }
@@ -44,7 +45,7 @@ impl Disk {
             Before::Clean => (mmpguard::protocol::sequence::SEQ_CLEAN, 5),
             Before::Dead(check_interval_s) => (77, check_interval_s),
         };
-        let mut disk = Disk { image: [0; 1024], superblock_bytes, superblock };
+        let mut disk = Disk { image: [0; 1024], filesystem, superblock_bytes, superblock };
         let names = (NodeName::new("long-gone"), DeviceName::new("sdz"));
         let mut image = disk.image;
         disk.encode(&mut image, seq, 1_700_000_000, Some(names), Some(check_interval_s));
@@ -66,6 +67,14 @@ impl Disk {
         let check_interval_s = check_interval_s.unwrap_or(old.check_interval_s);
         MmpBlock { seq, time_s, node, device, check_interval_s }
             .encode_into(image, self.superblock.checksum_seed);
+    }
+
+    /// The superblock's `needs_recovery`, as mounting and unmounting set it.
+    pub(crate) fn set_needs_recovery(&mut self, needs_recovery: bool) {
+        if needs_recovery != self.filesystem.needs_recovery {
+            self.filesystem.needs_recovery = needs_recovery;
+            self.superblock_bytes = superblock_bytes(self.filesystem);
+        }
     }
 
     /// One sector of a write lands.

@@ -54,6 +54,9 @@ impl World {
                 return None;
             }
             most.min(3 * SECOND)
+        } else if plan.kind == Kind::Mounted && state.kernel.looks_or_claims() {
+            // The same assumption.
+            most.min(3 * SECOND)
         } else {
             most
         };
@@ -86,7 +89,7 @@ impl World {
             if self.other_user(host).is_some() {
                 self.stats.apart.woke_beside_user += 1;
             }
-            self.stop_using(host, "the user has stopped, at once after the stall");
+            self.user_stopped(host, "the user has stopped, at once after the stall");
         }
         self.check_exclusion(host);
     }
@@ -100,5 +103,6 @@ impl World {
         self.after(pause, host, What::Start);
         self.plan_stall(host);
         self.plan_crash(host);
+        self.plan_process_faults(host);
     }
 }

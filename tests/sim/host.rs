@@ -3,15 +3,11 @@
 //! The driver does what `driver::thread` does: one I/O at a time, the clock checked right before a write is begun, the
 //! lease cell moved after every input. The keeper stops the user when the cell runs out; that takes the fence's time.
 
-use std::time::Duration;
-
 use mmpguard::clock::{Mono, Now};
-use mmpguard::format::{DeviceName, Image, NodeName};
-use mmpguard::protocol::{
-    Event, Failure, FailureKind, Guard, GuardOptions, Input, Loss, Medium, Native, Output, Owner, Write,
-};
+use mmpguard::format::Image;
+use mmpguard::protocol::{Activity, Event, Failure, FailureKind, Guard, Input, Loss, Output, Write};
 
-use super::plan::{MILLISECOND, SECOND, log_uniform};
+use super::plan::{Kind, MILLISECOND, SECOND, log_uniform};
 use super::world::{What, World};
 
 #[derive(Default)]
@@ -38,6 +34,7 @@ pub(crate) struct Host {
     /// By the host's own clock.
     pub(crate) look_began: Mono,
     pub(crate) kernel: super::kernel::Kernel,
+    pub(crate) mounted: super::mounted::State,
 }
 
 impl Host {
@@ -109,20 +106,13 @@ impl World {
         if state.guard.is_some() {
             return;
         }
-        if state.using {
+        if state.using || state.kernel.shown != Activity::Gone {
             // The fence of the last hold is not done.
             return self.after(SECOND, host, What::Start);
         }
         let now = self.clock(host);
-        let plan = &self.plan.hosts[host];
-        let owner = Owner { node: NodeName::new(&plan.node), device: DeviceName::new("sda") };
-        let medium = Medium::Native(Native::new(self.disk.superblock.clone(), owner));
-        let options = GuardOptions {
-            interval: plan.interval,
-            check_interval_floor_s: plan.check_interval_floor_s,
-            patience_until: plan.patience_s.map(|s| now.mono + Duration::from_secs(s)),
-            ..GuardOptions::default()
-        };
+        let (medium, options) = (self.guard_medium(host), self.guard_options(host));
+        self.forget_guard(host);
         let seed = self.rng.u64(..);
         let state = &mut self.hosts[host];
         state.guard = Some(Guard::new(medium, options, seed, now));
@@ -143,6 +133,7 @@ impl World {
             Feed::Plain(input) => guard.handle(now, *input),
             Feed::Read(image) => guard.handle(now, Input::Read(Ok(image))),
         }
+        self.disarm(host);
         if !self.move_cell(host, now, acknowledged) {
             let guard = self.hosts[host].guard.as_mut().expect("it was there a moment ago");
             guard.handle(now, Input::CellLost);
@@ -180,7 +171,8 @@ impl World {
     pub(crate) fn lease_is_over(&self, host: usize) -> bool {
         let state = &self.hosts[host];
         let now = self.clock(host).mono;
-        state.using && !self.breakage.no_keeper && state.cell.is_some_and(|end| end <= now)
+        let used = state.using || state.kernel.shown != Activity::Gone;
+        used && !self.breakage.no_keeper && state.cell.is_some_and(|end| end <= now)
     }
 
     /// The keeper looks at the cell and fences if it ran out.
@@ -192,6 +184,7 @@ impl World {
         let at = self.when(host, end);
         if self.lease_is_over(host) {
             self.note(host, || "keeper: the lease is over, fences".into());
+            self.check_fence(host);
             self.fence(host, at);
         } else if at > self.now {
             self.hosts[host].keeper_at = at;
@@ -204,7 +197,7 @@ impl World {
         let done = (from + self.plan.hosts[host].fence_ns).max(self.now);
         let state = &mut self.hosts[host];
         state.cell_lost = true;
-        if state.using {
+        if state.using || state.kernel.shown != Activity::Gone {
             let until = state.using_until.map_or(done, |until| until.min(done));
             state.using_until = Some(until);
             self.at(until, host, What::UserStopped);
@@ -218,14 +211,17 @@ impl World {
                 Output::Read => self.begin_read(host, Job::Read),
                 Output::Superblock => self.begin_read(host, Job::Superblock),
                 Output::Write(write) => self.plan_write(host, write),
-                Output::Activity => unreachable!("nothing is mounted"),
+                Output::Activity => self.ask(host),
             }
         }
         let Some(guard) = self.hosts[host].guard.as_ref() else { return };
         if guard.is_over() {
             let state = &mut self.hosts[host];
             (state.guard, state.io) = (None, None);
-            let pause = log_uniform(&mut self.rng, SECOND / 20, self.plan.longest_pause_ns);
+            let mut pause = log_uniform(&mut self.rng, SECOND / 20, self.plan.longest_pause_ns);
+            if std::mem::take(&mut self.hosts[host].mounted.at_once) {
+                pause = MILLISECOND;
+            }
             self.after(pause, host, What::Start);
         } else {
             let deadline = guard.deadline();
@@ -266,6 +262,9 @@ impl World {
 
     pub(crate) fn event(&mut self, host: usize, event: &Event) {
         self.note(host, || format!("* {event:?}"));
+        if self.plan.hosts[host].kind == Kind::Mounted {
+            return self.mounted_event(host, event);
+        }
         match event {
             Event::Held { .. } => {
                 self.stats.held += 1;

@@ -29,7 +29,7 @@ impl World {
             true => (10 * MILLISECOND, LONGEST_LATENCY_NS),
             false => (50_000, 8 * MILLISECOND),
         };
-        let latency = log_uniform(&mut self.rng, least, most);
+        let latency = log_uniform(&mut self.rng, least, most) + self.outage_ns(host);
         if latency > PROMPT_NS {
             self.fault_until(host, self.now + latency);
         }
@@ -120,6 +120,15 @@ impl World {
 
     pub(crate) fn issue_write(&mut self, host: usize, number: u64) {
         let Some(write) = self.write_under_way(host, number) else { return };
+        if self.drops(host) {
+            // It seems to be written.
+            return self.plan_answer(host, number, MILLISECOND);
+        }
+        self.check_write(host, &write);
+        if self.hosts[host].kernel.has_the_buffer() {
+            // A direct write goes through the page that `kmmpd` goes on with.
+            self.hosts[host].kernel.buffer = write.image;
+        }
         self.largest_c = self.largest_c.max(self.disk_c(&write.image));
         let covered = self.disk.block();
         let smaller = self.disk_c(&write.image) < covered.check_interval_s;

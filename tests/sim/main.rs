@@ -38,10 +38,15 @@
 
 mod checks;
 mod disk;
+mod driver;
 mod faults;
+mod filesystem;
 mod host;
 mod io;
 mod kernel;
+mod mount_checks;
+mod mount_plan;
+mod mounted;
 mod outcome;
 mod plan;
 mod run;
@@ -182,9 +187,10 @@ fn replay() {
         Ok("LateClean") => Profile::LateClean,
         Ok("ShortStalls") => Profile::ShortStalls,
         Ok("Kernels") => Profile::Kernels,
-        Ok(other) => {
-            panic!("MMPGUARD_PROFILE={other}: Faults, Calm, Hangs, LateClean, ShortStalls or Kernels")
-        }
+        Ok("Mounts") => Profile::Mounts,
+        Ok("MountFreezes") => Profile::MountFreezes,
+        Ok("MountFaults") => Profile::MountFaults,
+        Ok(other) => panic!("MMPGUARD_PROFILE={other}: no such profile"),
     };
     if let Ok(seed) = std::env::var("MMPGUARD_SEED") {
         let seed = seed.parse().expect("MMPGUARD_SEED is a number");

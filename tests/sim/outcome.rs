@@ -11,6 +11,39 @@ pub(crate) struct Breakage {
     pub(crate) no_keeper: bool,
     /// Time does not pass for a stalled host, as on CLOCK_MONOTONIC in a suspend.
     pub(crate) clock_stops: bool,
+    /// Of a mounted filesystem the driver always says that it is mounted and writable.
+    pub(crate) never_asks: bool,
+    /// The bridge's writes are not carried out.
+    pub(crate) no_bridge: bool,
+    /// The bridge counts on from the kernel's own count.
+    pub(crate) no_jump: bool,
+    /// A clean block is handed to the kernel without a sequence.
+    pub(crate) no_sequence: bool,
+    /// While the kernel mounts, what was there at the hand-over is all that the guard gets to see.
+    pub(crate) no_look_beside: bool,
+    /// The lease of a kernel's beat runs from the look that saw it, by the C in it.
+    pub(crate) lease_from_sight: bool,
+    /// The shutdown ioctl counts as a fence on ext4.
+    pub(crate) shutdown_fences: bool,
+}
+
+/// What became of mounts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mounts {
+    /// Held, to be handed over clean.
+    pub(crate) held: u64,
+    /// Passed to the kernel's own beats.
+    pub(crate) watched: u64,
+    pub(crate) overtaken: u64,
+    pub(crate) not_mounted: u64,
+    pub(crate) freezes: u64,
+    pub(crate) bridged: u64,
+    pub(crate) remounts: u64,
+    pub(crate) failures: u64,
+    pub(crate) resumed: u64,
+    pub(crate) unmounts: u64,
+    pub(crate) guard_crashes: u64,
+    pub(crate) adoptions: u64,
 }
 
 /// What happened that DESIGN says cannot be promised, by name. Zero unless a profile asks for it.
@@ -43,6 +76,7 @@ pub(crate) struct Stats {
     pub(crate) intruders: u64,
     pub(crate) crashes: u64,
     pub(crate) stalls: u64,
+    pub(crate) mounts: Mounts,
     pub(crate) apart: Apart,
 }
 
@@ -61,6 +95,18 @@ impl Stats {
             (&mut self.intruders, other.intruders),
             (&mut self.crashes, other.crashes),
             (&mut self.stalls, other.stalls),
+            (&mut self.mounts.held, other.mounts.held),
+            (&mut self.mounts.watched, other.mounts.watched),
+            (&mut self.mounts.overtaken, other.mounts.overtaken),
+            (&mut self.mounts.not_mounted, other.mounts.not_mounted),
+            (&mut self.mounts.freezes, other.mounts.freezes),
+            (&mut self.mounts.bridged, other.mounts.bridged),
+            (&mut self.mounts.remounts, other.mounts.remounts),
+            (&mut self.mounts.failures, other.mounts.failures),
+            (&mut self.mounts.resumed, other.mounts.resumed),
+            (&mut self.mounts.unmounts, other.mounts.unmounts),
+            (&mut self.mounts.guard_crashes, other.mounts.guard_crashes),
+            (&mut self.mounts.adoptions, other.mounts.adoptions),
             (&mut self.apart.woke_beside_user, other.apart.woke_beside_user),
             (&mut self.apart.two_kernels, other.apart.two_kernels),
             (&mut self.apart.late_clean, other.apart.late_clean),

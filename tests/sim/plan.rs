@@ -6,6 +6,8 @@ use fastrand::Rng;
 use mmpguard::protocol::timing;
 
 use super::disk::{Before, Filesystem};
+use super::mount_plan;
+pub(crate) use super::mount_plan::{HandOver, MountPlan, MountRates};
 
 pub(crate) const MILLISECOND: u64 = 1_000_000;
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -26,6 +28,23 @@ pub(crate) enum Profile {
     LateClean,
     /// Kernels alone, with slow writes: they must be found out.
     Kernels,
+    /// Hosts of ours that mount through their kernels, beside all others, and no fault at all: mounts, unmounts and
+    /// remounts. The stated times are checked.
+    Mounts,
+    /// The same, and filesystems are frozen and thawed, and stopped by errors: none of it is a fault.
+    MountFreezes,
+    /// The same with every fault.
+    MountFaults,
+}
+
+impl Profile {
+    pub(crate) fn mounts(self) -> bool {
+        matches!(self, Profile::Mounts | Profile::MountFreezes | Profile::MountFaults)
+    }
+
+    pub(crate) fn has_every_fault(self) -> bool {
+        matches!(self, Profile::Faults | Profile::MountFaults)
+    }
 }
 
 /// How often a fault strikes: per I/O, or per second where it says so.
@@ -50,6 +69,8 @@ pub(crate) struct Rates {
 pub(crate) enum Kind {
     Ours,
     Kernel,
+    /// Ours, with the kernel's mount.
+    Mounted,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +92,7 @@ pub(crate) struct HostPlan {
     /// The user stops by himself after about so long, in seconds.
     pub(crate) use_s: Option<u64>,
     pub(crate) start_ns: u64,
+    pub(crate) mount: MountPlan,
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +108,7 @@ pub(crate) struct Plan {
     pub(crate) longest_pause_ns: u64,
     /// No new fault begins after this.
     pub(crate) calm_ns: u64,
+    pub(crate) mounts: MountRates,
 }
 
 impl Plan {
@@ -126,7 +149,7 @@ impl Plan {
             0 => Before::Dead(pick(rng, &[5, 5, 10, 30, 60])),
             _ => Before::Clean,
         };
-        Plan {
+        let mut plan = Plan {
             profile,
             filesystem: Filesystem {
                 update_interval_s: if profile == Profile::Kernels { 1 } else { update_interval_s },
@@ -138,15 +161,20 @@ impl Plan {
             rates: rates(profile, rng),
             longest_pause_ns: pick(rng, &[SECOND / 10, SECOND, 30 * SECOND]),
             kernel_write_ns: match profile {
-                Profile::Calm => 5 * MILLISECOND,
+                Profile::Calm | Profile::Mounts => 5 * MILLISECOND,
                 _ => pick(rng, &[5 * MILLISECOND, 50 * MILLISECOND, 3 * SECOND]),
             },
             calm_ns: match profile {
-                Profile::Faults => rng.u64(60..=600) * SECOND,
+                Profile::Faults | Profile::MountFaults => rng.u64(60..=600) * SECOND,
                 Profile::ShortStalls | Profile::Hangs | Profile::LateClean => 2000 * SECOND,
-                Profile::Calm | Profile::Kernels => 0,
+                Profile::Calm | Profile::Kernels | Profile::Mounts | Profile::MountFreezes => 0,
             },
+            mounts: MountRates::default(),
+        };
+        if profile.mounts() {
+            mount_plan::apply(&mut plan, rng);
         }
+        plan
     }
 }
 
@@ -177,6 +205,7 @@ fn host(
         faulty: rng.f64() < 0.8,
         use_s: (rng.f64() < 0.8).then(|| pick(rng, &[1, 10, 60, 200])),
         start_ns: if race { rng.u64(0..50 * MILLISECOND) } else { rng.u64(0..90 * SECOND) },
+        mount: MountPlan::default(),
     };
     host.fence_ns = match fence {
         0 | 1 => 0,
@@ -189,7 +218,7 @@ fn host(
 
 impl HostPlan {
     /// DESIGN: a fence that is not done by the end of the lease and one wait, less 2 s, becomes a reboot.
-    fn longest_fence_ns(&self) -> u64 {
+    pub(crate) fn longest_fence_ns(&self) -> u64 {
         let smallest_c =
             timing::holder_check_interval_s(self.interval, self.interval, self.check_interval_floor_s);
         (timing::wait_s(smallest_c) - 2) * SECOND
@@ -207,7 +236,7 @@ fn rates(profile: Profile, rng: &mut Rng) -> Rates {
         let (stall_before_check, stall_after_check) = (0.01, 0.01);
         return Rates { stall_before_check, stall_after_check, stalls_per_s: 0.02, ..Rates::default() };
     }
-    if profile != Profile::Faults {
+    if !profile.has_every_fault() {
         return Rates { slow: if profile == Profile::Kernels { 0.5 } else { 0.0 }, ..Rates::default() };
     }
     // Most seeds have a few faults that are frequent: rare ones hide behind frequent ones otherwise.

@@ -11,6 +11,7 @@ use mmpguard::protocol::timing;
 
 use super::disk::Disk;
 use super::host::Host;
+use super::mounted::Act;
 use super::outcome::{Breakage, Failure, Stats};
 use super::plan::{Kind, Plan, Profile, SECOND, log_uniform};
 
@@ -34,8 +35,20 @@ pub(crate) enum What {
     Resume,
     Crash,
     Stall,
+    /// A read of the kernel's takes its sample.
+    KernelSample(u64),
+    /// An I/O of the kernel's is answered.
+    KernelAnswer(u64),
     /// The kernel's sleep is over.
     KernelWake(u64),
+    /// Of the mount, or of the driver, of that number.
+    Act(Act, u64),
+    GuardStall,
+    GuardCrash,
+    /// A new driver adopts the mount.
+    GuardBack,
+    /// The path to the device hangs.
+    Outage,
     Land(Rc<Image>, usize),
 }
 
@@ -94,6 +107,7 @@ impl World {
             world.at(world.plan.hosts[host].start_ns, host, What::Start);
             world.plan_stall(host);
             world.plan_crash(host);
+            world.plan_process_faults(host);
         }
         world
     }
@@ -114,10 +128,12 @@ impl World {
             }
         }
         self.stats.simulated_ns = self.now;
-        if self.plan.profile == Profile::Calm && self.stats.held + self.stats.kernel_mounts == 0 {
+        if matches!(self.plan.profile, Profile::Calm | Profile::Mounts)
+            && self.stats.held + self.stats.kernel_mounts == 0
+        {
             self.violation.get_or_insert_with(|| "without a fault nobody got in".into());
         }
-        if self.plan.profile == Profile::Faults && !self.in_after_calm && self.violation.is_none() {
+        if self.plan.profile.has_every_fault() && !self.in_after_calm && self.violation.is_none() {
             if self.disk.decodes() {
                 self.violation = Some("nobody got in after the last fault".into());
             } else {
@@ -136,16 +152,16 @@ impl World {
     pub(crate) fn end(&self) -> u64 {
         match self.plan.profile {
             // Several claims, each with the longest watch there is.
-            Profile::Faults => self.plan.calm_ns + 6 * 1200 * SECOND,
+            Profile::Faults | Profile::MountFaults => self.plan.calm_ns + 6 * 1200 * SECOND,
             Profile::ShortStalls => 2000 * SECOND,
             Profile::Calm => 900 * SECOND,
-            Profile::Hangs | Profile::LateClean => 1000 * SECOND,
+            Profile::Hangs | Profile::LateClean | Profile::Mounts | Profile::MountFreezes => 1000 * SECOND,
             Profile::Kernels => 120 * SECOND,
         }
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.plan.profile == Profile::Faults
+        self.plan.profile.has_every_fault()
             && self.in_after_calm
             && self.now > self.plan.calm_ns + 60 * SECOND
     }
@@ -162,7 +178,16 @@ impl World {
         }
         let stalled_until = self.hosts[host].stalled_until;
         // The disk's side of an I/O goes on without the host.
-        let goes_on = matches!(what, What::Resume | What::Crash | What::Stall | What::Sample(_));
+        let goes_on = matches!(
+            what,
+            What::Resume | What::Crash | What::Stall | What::Sample(_) | What::KernelSample(_)
+        );
+        let guard_until = self.hosts[host].mounted.guard_stalled_until;
+        if guard_until > self.now.max(stalled_until) && is_the_drivers(&what) {
+            let tie = self.rng.u64(1..);
+            self.queue.push(Reverse(Entry { at: guard_until, tie, host, epoch, what }));
+            return;
+        }
         if stalled_until > self.now && !goes_on {
             // Later than the resume itself, and in any order among themselves.
             let tie = self.rng.u64(1..);
@@ -180,11 +205,20 @@ impl World {
             What::Resume => self.resume(host),
             What::UserStopped => {
                 if self.hosts[host].using_until.is_some_and(|until| until <= self.now) {
-                    self.stop_using(host, "the user has stopped");
+                    self.user_stopped(host, "the user has stopped");
                 }
             }
             _ if self.plan.hosts[host].kind == Kind::Kernel => self.kernel(host, what),
+            _ if self.plan.hosts[host].kind == Kind::Mounted => self.mounted(host, what),
             _ => self.ours(host, what),
+        }
+    }
+
+    /// The fence is done.
+    pub(crate) fn user_stopped(&mut self, host: usize, why: &str) {
+        self.stop_using(host, why);
+        if self.plan.hosts[host].kind == Kind::Mounted {
+            self.cut(host);
         }
     }
 
@@ -292,6 +326,15 @@ impl World {
             );
             self.timeline = Some(lines);
         }
+    }
+}
+
+/// Only the guard's own process could do it.
+fn is_the_drivers(what: &What) -> bool {
+    match what {
+        What::Start | What::Tick | What::Answer(_) | What::Begin(_) | What::Issue(_) => true,
+        What::Act(act, _) => act.is_the_drivers(),
+        _ => false,
     }
 }
 

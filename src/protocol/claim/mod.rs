@@ -261,7 +261,7 @@ impl Claim {
         let check_interval_s = self.check_interval_s(block.check_interval_s, context);
         let need = match doubtful_clean {
             true => self.watch_of(timing::doubtful_clean_watch(check_interval_s)),
-            false => self.watch_of_live(&base, check_interval_s, context),
+            false => self.watch_of_live(now, &base, check_interval_s, context),
         };
         if need.is_zero() {
             return self.probe(base, Some(need), context);
@@ -280,11 +280,15 @@ impl Claim {
     /// its last write: its holder needs the second one to stop what he protects. Our claim stands for a wait of our
     /// own C only, which may be the shorter one; what is missing is watched before.
     ///
-    /// Where the kernel waits, and where its holder is vouched to be dead, only a living one has to show himself.
-    fn watch_of_live(&self, base: &Image, check_interval_s: u16, context: &Context) -> Duration {
+    /// Where the kernel waits, and where its holder is vouched to be dead, only a living one has to show himself. He has to
+    /// before the kernel is called: it would take a clean mark that he leaves for a moment (an unmount, a remount, a
+    /// hand-over of his) for leave to mount at once. By a stamp that is old he is not alive (clocks kept by NTP).
+    fn watch_of_live(&self, now: Now, base: &Image, check_interval_s: u16, context: &Context) -> Duration {
         let superblock = context.medium.update_interval_s();
         let one_beat = timing::longest_interval(context.options.interval, superblock, check_interval_s);
-        match (context.options.kernel_waits, self.seen_live) {
+        let stamped_s = MmpBlock::fields(base).time_s;
+        let fresh = stamped_s.saturating_add(check_interval_s.into()) >= now.wall.0;
+        match (context.options.kernel_waits, self.seen_live || fresh) {
             (true, false) => Duration::ZERO,
             (true, true) => timing::refusal(one_beat) + self.worst_io,
             (false, _) if self.vouched == Some(*base) => one_beat + self.worst_io,
@@ -315,7 +319,7 @@ impl Claim {
                 }
                 let check_interval_s = self.check_interval_s(block.check_interval_s, context);
                 self.seen_live = true;
-                let need = self.watch_of_live(&image, check_interval_s, context);
+                let need = self.watch_of_live(now, &image, check_interval_s, context);
                 let began = now.mono - after;
                 self.watch_from(now, Watch { base: image, since: now.mono, need, began }, context)
             }

@@ -58,7 +58,7 @@ pub(super) struct Hold {
     releasing: bool,
     /// The clean mark is for the kernel, which takes over; true if the device is mounted (read-only) already.
     handing_over: Option<bool>,
-    /// Who goes on if the block changes before our first beat.
+    /// Who goes on if the block changes before our first beat, or the kernel beats again.
     back: Option<Box<Watch>>,
     trouble_told: bool,
 }
@@ -253,8 +253,13 @@ impl Hold {
             }
             return Flow::Continue(());
         }
-        if let Some(watch) = self.back.take() {
+        if let Some(watch) = self.back.take_if(|_| self.beats == 0) {
             return Flow::Break(Ended::HandedOver(watch.back(now)));
+        }
+        if self.kernel_is_back(image, context)
+            && let Some(watch) = self.back.take()
+        {
+            return Flow::Break(Ended::HandedOver(watch.back_from(now, started - look.cycle, self.lease)));
         }
         self.judge(now, look, image, context)
     }
@@ -279,7 +284,6 @@ impl Hold {
             self.beats += 1;
         }
         self.unacknowledged = Some(image);
-        self.back = None;
         self.step = Step::Writing { started, clean, end };
         context.write(Write { image, durable: clean, not_after: self.lease.end() });
     }
@@ -300,6 +304,16 @@ impl Hold {
         self.next_beat = started + timing::jittered(context.options.interval, &mut context.rng);
         self.rest(now, context);
         Flow::Continue(())
+    }
+
+    /// The first beats of the local kernel, that we took over from: a remount of the administrator's own went on under
+    /// our first beat. The names are ours, too, so `foreign` would take it for another holder under equal names.
+    fn kernel_is_back(&self, image: &Image, context: &Context) -> bool {
+        let Ok(block) = context.medium.decode(image) else { return false };
+        !self.releasing
+            && Owner::of(&block) == context.medium.owner()
+            && (1..=sequence::COUNTING_REACH).contains(&block.seq)
+            && sequence::steps(block.seq, self.seq, sequence::COUNTING_REACH).is_none()
     }
 
     /// C of the write that the lease comes from, in seconds.

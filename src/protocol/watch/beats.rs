@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::event::{Event, LoserRule, Loss, Peer, Resumption};
+use super::super::event::{Event, LoserRule, Loss, Peer, Refusal, Resumption, Standing as MountStanding};
 use super::super::foreign::{Ruling, Sighted};
 use super::super::guard::{Activity, Context, Failure, Write};
 use super::super::hold::{Hold, Standing};
@@ -10,7 +10,10 @@ use super::super::lease::Lease;
 use super::super::medium::{Knowledge, Owner, Verdict};
 use super::super::sequence::{self, COUNTING_REACH, Sequence, steps};
 use super::super::timing;
-use super::{Bridge, ENDING_PAUSE, Flow, Look, Stage, Step, Watch, Watched, kernel_check_interval_s, lose};
+use super::{
+    Bridge, ENDING_PAUSE, Flow, Look, Stage, Step, Watch, Watched, interval, kernel_check_interval_s, lose,
+    u_star,
+};
 use crate::clock::{Mono, Now};
 use crate::format::{Image, MmpBlock};
 
@@ -21,6 +24,9 @@ impl Watch {
     pub(super) fn watched(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
         if *image == self.kernel {
             self.foreign.gone();
+            if self.mount_ended {
+                return self.ask(look, image, context);
+            }
             if look.started.since(self.kernel_at) <= silence(context) && !self.doubted {
                 return self.rest(now, context);
             }
@@ -28,7 +34,10 @@ impl Watch {
         }
         if self.is_kernels_next(now.mono, image, context) {
             self.kernel_beat(now, look, image, context);
-            return self.rest(now, context);
+            return match self.mount_ended {
+                true => self.ask(look, image, context),
+                false => self.rest(now, context),
+            };
         }
         self.ask(look, image, context)
     }
@@ -66,6 +75,15 @@ impl Watch {
         let verdict = context.medium.judge(image, now, known);
         let clean = Sequence::from(MmpBlock::fields(image).seq) == Sequence::Clean;
         let doubted = std::mem::take(&mut self.doubted);
+        if std::mem::take(&mut self.mount_ended) && stands {
+            if activity == Activity::Gone {
+                let by = Peer::from(&MmpBlock::fields(image));
+                let refusal = Some(Refusal::InUse { by, after: Duration::ZERO });
+                context.event(Event::NotMounted { standing: MountStanding::Others, refusal });
+                return Flow::Break(Watched::Over);
+            }
+            return self.rest(now, context);
+        }
         match activity {
             Activity::Gone if !stands => {
                 context.event(Event::Unmounted);
@@ -248,7 +266,7 @@ impl Watch {
         if let Err(failure) = answer {
             return self.trouble(now, failure, context);
         }
-        let next_beat = started + timing::jittered(context.options.interval, &mut context.rng);
+        let next_beat = started + timing::jittered(interval(context), &mut context.rng);
         if let Stage::Bridging(bridge) = &mut self.stage {
             bridge.acknowledged = bridge.unacknowledged.take();
             bridge.next_beat = next_beat;
@@ -262,7 +280,7 @@ impl Watch {
     /// last write; a block that still says *live* is watched on, and beaten if its lease needs it.
     fn ending(&mut self, now: Now, stands: bool, context: &mut Context) -> Flow {
         let since = *self.ending_since.get_or_insert(now.mono);
-        if now.mono.since(since) < context.options.interval {
+        if now.mono.since(since) < interval(context) {
             return self.look_at(now.mono + ENDING_PAUSE);
         }
         if stands {
@@ -291,15 +309,6 @@ impl Watch {
         let standing = Standing { image: *image, lease, predecessor: self.predecessor, release, back };
         Flow::Break(Watched::WeBeat(Hold::go_on(now, standing, context)))
     }
-}
-
-/// U*: ours, the superblock's, and the kernel's.
-fn u_star(context: &Context) -> Duration {
-    timing::longest_interval(
-        context.options.interval,
-        context.medium.update_interval_s(),
-        kernel_check_interval_s(context),
-    )
 }
 
 /// How long the kernel may be silent before we beat in its stead.

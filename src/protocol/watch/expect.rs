@@ -10,7 +10,9 @@ use super::super::lease::Lease;
 use super::super::medium::{Owner, differs_in_sequence_alone};
 use super::super::sequence::{COUNTING_REACH, Sequence, steps};
 use super::super::timing;
-use super::{Bridge, ENDING_PAUSE, Flow, Handed, Look, Stage, Watch, Watched, kernel_check_interval_s, lose};
+use super::{
+    Bridge, ENDING_PAUSE, Flow, Handed, Look, Stage, Watch, Watched, kernel_check_interval_s, lose, u_star,
+};
 use crate::clock::{Mono, Now};
 use crate::format::{BlockDamage, Image, MmpBlock};
 
@@ -96,12 +98,7 @@ impl Watch {
 
     /// The kernel has mounted, and nobody watched.
     pub(in crate::protocol) fn adopting(now: Now, adoption: Adoption, context: &mut Context) -> Self {
-        let longest = timing::longest_interval(
-            context.options.interval,
-            context.medium.update_interval_s(),
-            kernel_check_interval_s(context),
-        );
-        let until = now.mono + timing::foreign_look(longest) + Duration::from_secs(2);
+        let until = now.mono + timing::foreign_look(u_star(context)) + Duration::from_secs(2);
         let mut watch =
             Watch::begin(now, Stage::Adopting(Adopting { adoption, until, candidate: None }), None);
         watch.lease = adoption.left.map(|left| Lease::until(left.lease_end));
@@ -274,11 +271,13 @@ impl Expecting {
         *image == self.base || self.claim.as_ref() == Some(image)
     }
 
-    /// The kernel's names and a small count, when its waits may be over.
+    /// The kernel's names and a small count, when its waits may be over. It has none if whoever was there left cleanly
+    /// between the hand-over and its look: then somebody else's names stood there before, or mount(2) has ended already.
     fn is_first_beat(&self, look: Look, image: &Image, block: &MmpBlock, context: &Context) -> bool {
+        let (ours, base) = (context.medium.owner(), MmpBlock::fields(&self.base));
         let waited = look.started + TICK >= self.since + self.kernel_wait * 2;
-        waited
-            && Owner::of(block) == context.medium.owner()
+        (waited || self.mounted || Owner::of(&base) != ours)
+            && Owner::of(block) == ours
             && (1..=COUNTING_REACH).contains(&block.seq)
             && !self.stands(image)
     }

@@ -228,7 +228,8 @@ impl Watch {
                 }
             }
             Input::MountEnded => {
-                self.mount_ended = matches!(self.stage, Stage::Expecting(_));
+                // Its first beat may have been seen already; it was another's, under the same names, if nothing is mounted.
+                self.mount_ended = matches!(self.stage, Stage::Expecting(_) | Stage::Watching);
                 if self.mount_ended && matches!(self.step, Step::Idle { .. }) {
                     self.look(now, context);
                 }
@@ -318,17 +319,22 @@ impl Watch {
         lose(now, Loss::LeaseExpired, context)
     }
 
-    /// Watches again, as before: what was to be beaten over has changed.
+    /// Watches again: what was to be beaten over, or was beaten, has changed.
     pub(super) fn back(mut self, now: Now) -> Self {
         self.step = Step::Idle { until: now.mono };
         self.doubted = false;
         self
     }
 
+    /// Watches again, after we have beaten: until then we looked, and had a lease.
+    pub(super) fn back_from(self, now: Now, looked: Mono, lease: Lease) -> Self {
+        Watch { last_look_started: looked, lease: Some(lease), ..self.back(now) }
+    }
+
     /// Until the next look: twice an interval, at no fixed phase to the kernel's beats, so that a foreign block that the
     /// kernel soon overwrites is seen before long.
     fn rest(&mut self, now: Now, context: &mut Context) -> Flow {
-        let interval = context.options.interval;
+        let interval = interval(context);
         let pause = if now.mono < self.watchful_until {
             timing::look_period(interval)
         } else {
@@ -338,7 +344,7 @@ impl Watch {
     }
 
     fn look_soon(&mut self, now: Now, context: &Context) -> Flow {
-        self.look_at(now.mono + timing::look_period(context.options.interval))
+        self.look_at(now.mono + timing::look_period(interval(context)))
     }
 
     fn look_at(&mut self, until: Mono) -> Flow {
@@ -354,6 +360,21 @@ impl Watch {
         }
         self.look_at(now.mono + RETRY_PAUSE)
     }
+}
+
+/// How often we look, and beat in the kernel's stead: never so seldom that the kernel's lease, which may be shorter than
+/// our own interval, ends between two looks.
+fn interval(context: &Context) -> Duration {
+    context.options.interval.min(timing::MAX_HOLD_LOOK)
+}
+
+/// U*: ours, the superblock's, and the kernel's.
+fn u_star(context: &Context) -> Duration {
+    timing::longest_interval(
+        interval(context),
+        context.medium.update_interval_s(),
+        kernel_check_interval_s(context),
+    )
 }
 
 /// C as the kernel writes it at least.

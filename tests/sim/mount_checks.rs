@@ -1,0 +1,129 @@
+//! What is checked of a host that mounts, beside exclusion; and what is broken on purpose in its driver.
+
+use std::time::Duration;
+
+use mmpguard::protocol::{Event, Mode, Refusal, Write, timing};
+
+use super::disk::Before;
+use super::plan::{HandOver, Kind, Profile, SECOND};
+use super::world::World;
+
+impl World {
+    /// No fault of this host's own for long enough.
+    pub(crate) fn is_faultless(&self, host: usize) -> bool {
+        let fault_until = self.hosts[host].fault_until;
+        fault_until == 0 || self.now > fault_until + 2 * self.longest_wait_ns()
+    }
+
+    /// Nobody stops a mount that had no fault of its own.
+    pub(crate) fn check_fence(&mut self, host: usize) {
+        if self.plan.hosts[host].kind == Kind::Mounted && self.is_faultless(host) {
+            self.violate(host, "the lease of a mount without a fault ran out".into());
+        }
+    }
+
+    /// After the hand-over a live holder is found within the stated time.
+    pub(crate) fn check_overtaken(&mut self, host: usize, refusal: Option<&Refusal>) {
+        if self.plan.profile != Profile::Mounts || self.stats.apart.two_kernels > 0 || refusal.is_none() {
+            return;
+        }
+        let handed_at = self.hosts[host].mounted.handed_at;
+        let holder = (0..self.hosts.len()).find(|&other| {
+            other != host
+                && self.hosts[other].using
+                && self.hosts[other].using_since + SECOND / 10 < handed_at
+        });
+        let Some(holder) = holder.filter(|&holder| self.beats_evenly(holder)) else { return };
+        let interval = if self.hosts[holder].kernel.has_the_buffer() {
+            Duration::from_secs(self.kernel_interval_s())
+        } else {
+            self.plan.hosts[holder].interval
+        };
+        let took = Duration::from_nanos(self.now - handed_at);
+        if took > timing::refusal(interval) {
+            self.violate(host, format!("refused only {took:?} after the hand-over"));
+        }
+    }
+
+    /// It has been beaten in the same way for long enough.
+    pub(crate) fn beats_evenly(&self, holder: usize) -> bool {
+        self.plan.hosts[holder].kind != Kind::Mounted
+            || self.hosts[holder].mounted.changed_at + 2 * self.longest_wait_ns() < self.now
+    }
+
+    /// A host that is alone has mounted within the stated time.
+    pub(crate) fn check_mount_time(&mut self, host: usize) {
+        let alone = self.plan.hosts.len() == 1 && self.stats.kernel_mounts == 1;
+        if self.plan.profile != Profile::Mounts || !alone {
+            return;
+        }
+        let plan = &self.plan.hosts[host];
+        let superblock = self.plan.filesystem.update_interval_s;
+        let own = timing::holder_check_interval_s(plan.interval, plan.interval, plan.check_interval_floor_s);
+        let on_disk = if let Before::Dead(left) = self.plan.before { left } else { own };
+        let kernel_s = 2 * timing::wait_s(timing::taker_check_interval_s(superblock, on_disk));
+        let doubtful = self.plan.filesystem.needs_recovery && self.plan.before == Before::Clean;
+        let taker = timing::taker_check_interval_s(superblock, on_disk).max(own);
+        let doubt = if doubtful {
+            timing::doubtful_clean_watch(taker) + timing::NATIVE_MARGIN
+        } else {
+            Duration::ZERO
+        };
+        let stated_s = match (plan.mount.hand_over, self.plan.before) {
+            (HandOver::Kernel, _) => kernel_s as f64 + doubt.as_secs_f64(),
+            (HandOver::Clean, Before::Dead(left)) => {
+                timing::claim(timing::Found::Still, superblock, left, own).as_secs_f64()
+            }
+            (HandOver::Clean, Before::Clean) => {
+                timing::claim(timing::Found::Clean, superblock, 5, own).as_secs_f64() + doubt.as_secs_f64()
+            }
+        };
+        let took_s =
+            (self.now - self.hosts[host].claim_since - self.hosts[host].mounted.call_ns) as f64 / 1e9;
+        if took_s > stated_s + 0.6 {
+            self.violate(host, format!("mounted after {took_s:.2} s, stated are {stated_s} s"));
+        }
+    }
+
+    /// It must be true.
+    pub(crate) fn check_bridge_ended(&mut self, host: usize) {
+        if self.hosts[host].kernel.frozen && self.hosts[host].kernel.own_beat_at + 5 * SECOND < self.now {
+            self.violate(host, "the kernel is said to beat, and is frozen".into());
+        }
+    }
+
+    /// A guard that ends leaves nothing in use.
+    pub(crate) fn check_end(&mut self, host: usize, event: &Event) {
+        if self.hosts[host].using && self.is_faultless(host) {
+            self.violate(host, format!("{event:?} while the device is in use"));
+        }
+    }
+
+    /// After the unmount nothing is written over a successor.
+    pub(crate) fn check_write(&mut self, host: usize, write: &Write) {
+        let state = &self.hosts[host];
+        if self.plan.hosts[host].kind != Kind::Mounted
+            || state.using
+            || self.mode(host) == Some(Mode::Claiming)
+        {
+            return;
+        }
+        let successor = (0..self.hosts.len()).find(|&other| other != host && self.hosts[other].using);
+        if let (Some(successor), true) = (successor, self.is_faultless(host)) {
+            let seq = mmpguard::format::MmpBlock::fields(&write.image).seq;
+            self.violate(host, format!("writes {seq:#x} over host {successor}, and has nothing mounted"));
+        }
+    }
+
+    /// What a broken driver does not carry out.
+    pub(crate) fn drops(&self, host: usize) -> bool {
+        let mode = self.mode(host);
+        let clean = self.disk.block().seq == mmpguard::protocol::sequence::SEQ_CLEAN;
+        self.plan.hosts[host].kind == Kind::Mounted
+            && ((self.breakage.no_bridge && mode == Some(Mode::Bridging))
+                || (self.breakage.no_sequence
+                    && mode == Some(Mode::Claiming)
+                    && self.plan.hosts[host].mount.hand_over == HandOver::Kernel
+                    && clean))
+    }
+}
