@@ -24,12 +24,13 @@ struct Row {
 
 type Case = (&'static str, f64, fn() -> (Option<Duration>, Duration));
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     ("refusal of a live device", 1.4, refusal),
     ("refusal, read-only mount", 1.4, refusal_read_only),
     ("mount, clean, hand-over by the kernel", 22.6, clean_by_kernel),
     ("mount, clean, hand-over clean", 11.6, clean_by_clean),
     ("takeover, cold, hand-over by the kernel", 22.6, cold_by_kernel),
+    ("the same, asked for right after the last beat", 25.7, cold_at_once),
     ("takeover, cold, hand-over clean", 24.5, cold_by_clean),
     ("takeover, --fenced", 14.5, fenced),
     ("unmounted and released", 2.0, release),
@@ -105,12 +106,22 @@ fn fenced() -> (Option<Duration>, Duration) {
     cold(&["--fenced", node.trim()])
 }
 
-/// Two copies of one crash: an image taken while its holder lived.
+/// Two copies of one crash: an image taken while its holder lived. Asked for when its last beat is older than a check
+/// interval, as it is by the time that a cluster has noticed.
 fn cold(options: &[&str]) -> (Option<Duration>, Duration) {
+    cold_after(Duration::from_secs(6), options)
+}
+
+fn cold_at_once() -> (Option<Duration>, Duration) {
+    cold_after(Duration::ZERO, &["--handover", "kernel"])
+}
+
+fn cold_after(age: Duration, options: &[&str]) -> (Option<Duration>, Duration) {
     let lun = Lun::new();
     lun.kernel_mount(Host::A);
     let (one, other) = (Lun::copy(&lun), Lun::copy(&lun));
     lun.umount(Host::A);
+    clock::sleep(age);
     std::thread::scope(|scope| {
         let kernel = scope.spawn(|| one.kernel_mount(Host::B));
         let mmp = other.timed_mount(options);
