@@ -51,6 +51,7 @@ impl World {
                 let counted = Some((self.clock(host).mono, as_peer.seq));
                 let state = &mut self.hosts[host].mounted;
                 (state.counted, state.adopting) = (counted, false);
+                self.plan_admin(host);
             }
             Event::Bridging { .. } => self.stats.mounts.bridged += 1,
             Event::BridgeEnded => self.check_bridge_ended(host),
@@ -92,13 +93,13 @@ impl World {
         state.mounted.awaits_mount = true;
         state.mounted.handed_at = self.now;
         state.mounted.changed_at = self.now;
+        state.kernel.killed = false;
         if state.kernel.shown == Activity::ReadOnly {
             let span = log_uniform(&mut self.rng, MILLISECOND, 100 * MILLISECOND);
             return self.act_after(span, host, Act::RemountRw);
         }
         state.cell = None;
         state.kernel.mount += 1;
-        state.kernel.killed = false;
         state.kernel.shown = Activity::Ending;
         let span = log_uniform(&mut self.rng, MILLISECOND, self.plan.hosts[host].mount.call_ns);
         self.hosts[host].mounted.call_ns = span;

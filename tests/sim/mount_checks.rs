@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mmpguard::protocol::{Event, Mode, Refusal, Write, timing};
+use mmpguard::protocol::{Activity, Event, Mode, Refusal, Write, timing};
 
 use super::disk::Before;
 use super::plan::{HandOver, Kind, Profile, SECOND};
@@ -92,9 +92,54 @@ impl World {
         }
     }
 
-    /// A guard that ends leaves nothing in use.
+    /// Mounted while its guard could not look: no cell is armed, and nobody fences it.
+    fn is_unseen(&self, host: usize) -> bool {
+        let state = &self.hosts[host];
+        self.plan.hosts[host].kind == Kind::Mounted && state.cell.is_none() && state.fault_until > 0
+    }
+
+    /// Two users of whom one is a host that mounts, and that cannot be promised: see the opening of `main`.
+    pub(crate) fn is_excused(&mut self, one: usize, other: usize) -> bool {
+        if !self.plan.profile.mounts() {
+            return false;
+        }
+        for (comer, there) in [(one, other), (other, one)] {
+            let [came, was] = [comer, there].map(|host| self.plan.hosts[host].kind);
+            let on_clean = came != Kind::Ours && self.hosts[comer].kernel.waited_ns() == 0;
+            let (comes, holds) = (&self.hosts[comer], &self.hosts[there]);
+            if was == Kind::Mounted && on_clean && comes.using_since >= holds.using_since {
+                let shown_clean = holds.mounted.failed || holds.kernel.shown != Activity::ReadWrite;
+                let apart = &mut self.stats.apart;
+                if came == Kind::Kernel && shown_clean {
+                    apart.clean_window += 1;
+                    return true;
+                }
+                let [came_s, was_s] = [comer, there].map(|host| self.plan.hosts[host].wall_skew_s);
+                if came == Kind::Mounted && comes.kernel.killed {
+                    apart.killed_mount += 1;
+                    return true;
+                }
+                if came == Kind::Mounted && came_s - was_s > 10 {
+                    apart.old_stamp += 1;
+                    return true;
+                }
+            }
+            let shown_clean = holds.mounted.failed || holds.kernel.shown == Activity::ReadOnly;
+            if was == Kind::Mounted && shown_clean && !self.is_faultless(there) {
+                self.stats.apart.fault_on_clean += 1;
+                return true;
+            }
+            if self.is_unseen(there) {
+                self.stats.apart.unseen_mount += 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A guard that ends leaves nothing in use, but what the kernel has stopped and marked clean before.
     pub(crate) fn check_end(&mut self, host: usize, event: &Event) {
-        if self.hosts[host].using && self.is_faultless(host) {
+        if self.hosts[host].using && !self.hosts[host].mounted.failed && self.is_faultless(host) {
             self.violate(host, format!("{event:?} while the device is in use"));
         }
     }
@@ -108,7 +153,12 @@ impl World {
         {
             return;
         }
-        let successor = (0..self.hosts.len()).find(|&other| other != host && self.hosts[other].using);
+        // What it holds is not handed over yet: exclusion is checked when it is used.
+        if state.mounted.handed_at < state.claim_since {
+            return;
+        }
+        let successor = self.other_user(host);
+        let successor = successor.filter(|&successor| !self.is_unseen(successor));
         if let (Some(successor), true) = (successor, self.is_faultless(host)) {
             let seq = mmpguard::format::MmpBlock::fields(&write.image).seq;
             self.violate(host, format!("writes {seq:#x} over host {successor}, and has nothing mounted"));
