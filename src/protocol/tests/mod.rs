@@ -6,6 +6,7 @@
 mod claim;
 mod hold;
 mod watch;
+mod watch_found;
 
 use std::collections::VecDeque;
 use std::time::Duration;

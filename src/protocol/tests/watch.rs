@@ -6,19 +6,19 @@ use crate::protocol::sequence::SEQ_MAX;
 
 const CLAIM: u32 = 0x5000_0000;
 
-fn named(node: &str, seq: u32, time_s: u64) -> MmpBlock {
+pub(super) fn named(node: &str, seq: u32, time_s: u64) -> MmpBlock {
     let (node, device) = (NodeName::new(node), DeviceName::new("sda"));
     MmpBlock { seq, time_s, node, device, check_interval_s: 5 }
 }
 
 impl Bench {
-    fn for_kernel(seq: u32, needs_recovery: bool) -> Self {
+    pub(super) fn for_kernel(seq: u32, needs_recovery: bool) -> Self {
         let options = GuardOptions { kernel_waits: true, ..GuardOptions::default() };
         Self::with(seq, 5, options, superblock(needs_recovery))
     }
 
     /// `count` beats of `node`'s kernel from `from` seconds on, 1.02 s apart, counting from `seq`.
-    fn kernel_beats(&mut self, node: &str, from: f64, seq: u32, count: u32) {
+    pub(super) fn kernel_beats(&mut self, node: &str, from: f64, seq: u32, count: u32) {
         for number in 0..count {
             let at = from + 1.02 * f64::from(number);
             self.timetable.push_back((at, named(node, seq + number, WALL_S + at as u64)));
@@ -27,13 +27,13 @@ impl Bench {
     }
 
     /// The kernel's claim over what stands there: the sequence alone.
-    fn kernel_claims(&mut self, at: f64) {
+    pub(super) fn kernel_claims(&mut self, at: f64) {
         let block = MmpBlock { seq: CLAIM, ..self.block() };
         self.timetable.push_back((at, block));
     }
 
     /// Mounted by the kernel and watched; its first beat at about 23 s, `count` in all.
-    fn watched(count: u32) -> Self {
+    pub(super) fn watched(count: u32) -> Self {
         let mut bench = Self::for_kernel(77, false);
         bench.run_until(1.0);
         bench.kernel_claims(11.2);
@@ -128,21 +128,17 @@ fn a_peer_who_leaves_cleanly_meanwhile_is_no_refusal() {
 
 #[test]
 fn a_failed_mount_of_a_clean_filesystem_leaves_it_clean() {
-    for kernel_claimed in [false, true] {
-        let mut bench = Bench::for_kernel(SEQ_CLEAN, false);
-        bench.run_until(1.0);
-        if kernel_claimed {
-            bench.kernel_claims(11.3);
-            bench.run_until(14.0);
-        }
-        bench.activity = [Activity::Gone].into();
-        bench.give(Input::MountEnded);
-        bench.run_until(bench.seconds + 1.0);
-        assert_eq!(bench.last().1, &Event::Released, "{:?}", bench.events);
-        assert_eq!(bench.block().seq, SEQ_CLEAN);
-    }
+    let mut bench = Bench::for_kernel(SEQ_CLEAN, false);
+    bench.run_until(1.0);
+    bench.activity = [Activity::Gone].into();
+    bench.give(Input::MountEnded);
+    bench.run_until(bench.seconds + 1.0);
+    assert_eq!(bench.last().1, &Event::Released, "{:?}", bench.events);
+    assert_eq!(bench.block().seq, SEQ_CLEAN);
 }
 
+/// Whose claim it is nobody knows: it may be of a host whose remount goes on under it.
+/// The guard's looks are no further apart than the kernel's lease allows, whatever its own interval.
 #[test]
 fn a_failed_takeover_leaves_the_block_as_it_was() {
     let mut bench = Bench::for_kernel(77, false);
