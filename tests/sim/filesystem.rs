@@ -233,9 +233,9 @@ impl World {
         self.note(host, || "the device is closed".into());
         let undone = self.hosts[host].kernel.stop == Some(Stop::Undone);
         self.hosts[host].kernel.shown = Activity::Gone;
-        if undone {
-            self.mount_back(host);
-        } else {
+        // Also of a remount that has not begun.
+        self.mount_back(host);
+        if !undone {
             self.hosts[host].kernel.mount += 1;
             self.stats.mounts.unmounts += 1;
         }

@@ -15,6 +15,12 @@ impl World {
         fault_until == 0 || self.now > fault_until + 2 * self.longest_wait_ns()
     }
 
+    /// Another host has its names. While it mounts it may take the other's beats for its own kernel's, and then for lost.
+    pub(crate) fn has_a_twin(&self, host: usize) -> bool {
+        let hosts = &self.plan.hosts;
+        (0..hosts.len()).any(|other| other != host && hosts[other].node == hosts[host].node)
+    }
+
     /// Nobody stops a mount that had no fault of its own.
     pub(crate) fn check_fence(&mut self, host: usize) {
         if self.plan.hosts[host].kind == Kind::Mounted && self.is_faultless(host) {

@@ -84,10 +84,11 @@ impl Watch {
         Watch::begin(now, Stage::Adopting(Adopting { adoption, until, candidate: None }), None)
     }
 
-    /// When the first beat of what is mounted has to have been seen.
+    /// When a look that hangs is given up: the first beat of what is mounted has to have been seen long before.
     pub(super) fn unprotected_until(&self) -> Option<Mono> {
+        let hangs = timing::limit(timing::MIN_CHECK_INTERVAL_S);
         match &self.stage {
-            Stage::Expecting(expecting) if expecting.mounted => expecting.due,
+            Stage::Expecting(expecting) if expecting.mounted => expecting.due.map(|due| due + hangs),
             _ => None,
         }
     }
@@ -117,7 +118,8 @@ impl Watch {
         }
         if expecting.due.is_some_and(|due| now.mono >= due) {
             if expecting.mounted {
-                return lose(now, Loss::NoKernelBeat, context);
+                // It may have been unmounted before its first beat was seen.
+                return self.ask(look, image, context);
             }
             // It never came to its claim, or hangs before it: from the start again.
             expecting.overtake(None, context);
@@ -157,6 +159,11 @@ impl Watch {
                 return self.we_beat(now, image, why, context);
             }
             // Read-only at once: its clean mark is looked for, as after a beat that was missed.
+            Activity::ReadWrite | Activity::ReadOnly | Activity::Stopped
+                if expecting.mounted && expecting.due.is_some_and(|due| now.mono >= due) =>
+            {
+                return lose(now, Loss::NoKernelBeat, context);
+            }
             Activity::ReadWrite | Activity::ReadOnly | Activity::Stopped => {
                 self.mount_ended = false;
                 expecting.mounted = true;
