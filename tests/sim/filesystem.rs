@@ -242,6 +242,21 @@ impl World {
         (self.hosts[host].mounted.failed, self.hosts[host].mounted.unmounts) = (false, false);
     }
 
+    /// The shutdown ioctl in place of a cut: `kmmpd` marks the block clean, and what the block device's cache holds follows
+    /// for 45 s. False if that is over, or if there is nothing to shut down.
+    pub(crate) fn shut_down(&mut self, host: usize) -> bool {
+        let state = &mut self.hosts[host];
+        if !state.using || std::mem::replace(&mut state.mounted.shut_down, true) {
+            return false;
+        }
+        self.note(host, || "is shut down".into());
+        self.kernel_stops(host, Stop::Failure);
+        let until = self.now + 45 * SECOND;
+        self.hosts[host].using_until = Some(until);
+        self.at(until, host, super::world::What::UserStopped);
+        true
+    }
+
     /// The fence is done: nothing more comes through. Then somebody cleans up, and it begins anew.
     pub(crate) fn cut(&mut self, host: usize) {
         self.note(host, || "is cut off".into());

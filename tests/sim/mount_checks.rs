@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use mmpguard::protocol::{Activity, Event, Mode, Refusal, Write, timing};
+use mmpguard::clock::Mono;
+use mmpguard::format::Image;
+use mmpguard::protocol::{Activity, Event, Mode, Write, timing};
 
 use super::disk::Before;
 use super::plan::{HandOver, Kind, Profile, SECOND};
@@ -29,8 +31,8 @@ impl World {
     }
 
     /// After the hand-over a live holder is found within the stated time.
-    pub(crate) fn check_overtaken(&mut self, host: usize, refusal: Option<&Refusal>) {
-        if self.plan.profile != Profile::Mounts || self.stats.apart.two_kernels > 0 || refusal.is_none() {
+    pub(crate) fn check_refused_mount(&mut self, host: usize) {
+        if self.plan.profile != Profile::Mounts || self.stats.apart.two_kernels > 0 {
             return;
         }
         let handed_at = self.hosts[host].mounted.handed_at;
@@ -169,6 +171,32 @@ impl World {
             let seq = mmpguard::format::MmpBlock::fields(&write.image).seq;
             self.violate(host, format!("writes {seq:#x} over host {successor}, and has nothing mounted"));
         }
+    }
+
+    /// What a read gives the guard.
+    pub(crate) fn shown_to_guard(&mut self, host: usize, sample: Image) -> Image {
+        let mode = self.mode(host);
+        let state = &mut self.hosts[host];
+        let blind = self.breakage.no_look_beside
+            && mode == Some(Mode::Expecting)
+            && state.mounted.awaits_mount
+            && !state.using;
+        match state.mounted.shown {
+            Some(shown) if blind || shown == sample => shown,
+            _ => {
+                state.mounted.shown = Some(sample);
+                state.mounted.sighted = state.look_began;
+                sample
+            }
+        }
+    }
+
+    /// The end of a lease that runs from the look that saw the kernel's beat, by the C in it.
+    pub(crate) fn lease_from_sight(&self, host: usize) -> Option<Mono> {
+        let state = &self.hosts[host].mounted;
+        let shown = state.shown.filter(|_| self.breakage.lease_from_sight)?;
+        let watches = self.mode(host) == Some(Mode::Watching) || self.hosts[host].cell.is_some();
+        watches.then(|| state.sighted + timing::lease(self.disk_c(&shown)))
     }
 
     /// What a broken driver does not carry out.

@@ -162,7 +162,11 @@ impl World {
             Profile::Faults | Profile::MountFaults => self.plan.calm_ns + 6 * 1200 * SECOND,
             Profile::ShortStalls => 2000 * SECOND,
             Profile::Calm => 900 * SECOND,
-            Profile::Hangs | Profile::LateClean | Profile::Mounts | Profile::MountFreezes => 1000 * SECOND,
+            Profile::Hangs
+            | Profile::LateClean
+            | Profile::Mounts
+            | Profile::MountFreezes
+            | Profile::MountHangs => 1000 * SECOND,
             Profile::Kernels => 120 * SECOND,
         }
     }
@@ -222,6 +226,9 @@ impl World {
 
     /// The fence is done.
     pub(crate) fn user_stopped(&mut self, host: usize, why: &str) {
+        if self.breakage.shutdown_fences && self.shut_down(host) {
+            return;
+        }
         self.stop_using(host, why);
         if self.plan.hosts[host].kind == Kind::Mounted {
             self.cut(host);
