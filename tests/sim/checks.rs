@@ -20,7 +20,7 @@ impl World {
             self.violate(host, format!("a stall shorter than the lease stopped a holder: {loss:?}"));
         } else if self.plan.profile == Profile::LateClean && matches!(loss, Loss::ForeignClean { .. }) {
             self.stats.apart.late_clean += 1;
-        } else if faultless && self.hosts[host].using {
+        } else if faultless && (self.hosts[host].using || (mounted && !self.has_a_twin(host))) {
             self.violate(host, format!("a holder without a fault was stopped: {loss:?}"));
         }
     }

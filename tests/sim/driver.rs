@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mmpguard::format::{DeviceName, NodeName};
 use mmpguard::protocol::{
-    Activity, Adoption, Event, Guard, GuardOptions, Medium, Mode, Native, Owner, Refusal,
+    Activity, Adoption, Event, Guard, GuardOptions, Loss, Medium, Mode, Native, Owner, Refusal, Standing,
 };
 
 use super::mounted::Act;
@@ -42,7 +42,9 @@ impl World {
             Event::Overtaken { refusal } => {
                 self.stats.mounts.overtaken += 1;
                 self.hosts[host].mounted.at_once = refusal.is_none();
-                self.check_overtaken(host, refusal.as_ref());
+                if refusal.is_some() {
+                    self.check_refused_mount(host);
+                }
                 let span = log_uniform(&mut self.rng, MILLISECOND / 10, 20 * MILLISECOND);
                 self.act_after(span, host, Act::Kill);
             }
@@ -51,6 +53,7 @@ impl World {
                 let counted = Some((self.clock(host).mono, as_peer.seq));
                 let state = &mut self.hosts[host].mounted;
                 (state.counted, state.adopting) = (counted, false);
+                self.plan_admin(host);
             }
             Event::Bridging { .. } => self.stats.mounts.bridged += 1,
             Event::BridgeEnded => self.check_bridge_ended(host),
@@ -62,6 +65,9 @@ impl World {
             }
             Event::Unmounted | Event::NotMounted { .. } | Event::Released => {
                 self.check_end(host, event);
+                if matches!(event, Event::NotMounted { standing: Standing::Others, refusal: None }) {
+                    self.check_refused_mount(host);
+                }
                 self.hosts[host].cell = None;
                 if matches!(event, Event::NotMounted { .. }) {
                     self.stats.mounts.not_mounted += 1;
@@ -77,7 +83,11 @@ impl World {
             Event::Lost { loss, .. } => {
                 self.stats.lost += 1;
                 self.check_loss(host, loss);
-                self.fence(host, self.now);
+                let from = match (self.lease_from_sight(host), loss) {
+                    (Some(end), Loss::LeaseExpired) => self.when(host, end),
+                    _ => self.now,
+                };
+                self.fence(host, from);
             }
             Event::LostRace { .. } => self.stats.lost_races += 1,
             Event::TooSlow { .. } => self.stats.too_slow += 1,
@@ -92,13 +102,13 @@ impl World {
         state.mounted.awaits_mount = true;
         state.mounted.handed_at = self.now;
         state.mounted.changed_at = self.now;
+        state.kernel.killed = false;
         if state.kernel.shown == Activity::ReadOnly {
             let span = log_uniform(&mut self.rng, MILLISECOND, 100 * MILLISECOND);
             return self.act_after(span, host, Act::RemountRw);
         }
         state.cell = None;
         state.kernel.mount += 1;
-        state.kernel.killed = false;
         state.kernel.shown = Activity::Ending;
         let span = log_uniform(&mut self.rng, MILLISECOND, self.plan.hosts[host].mount.call_ns);
         self.hosts[host].mounted.call_ns = span;

@@ -45,7 +45,9 @@ impl World {
         kernel.shown = Activity::ReadWrite;
         self.hosts[host].mounted.changed_at = self.now;
         self.note(host, || "mounted".into());
-        self.plan_admin(host);
+        if remount && !self.hosts[host].mounted.awaits_mount {
+            self.plan_admin(host);
+        }
         self.mount_back(host);
     }
 
@@ -99,7 +101,7 @@ impl World {
     }
 
     pub(crate) fn remount_read_only(&mut self, host: usize) {
-        if self.is_quietly_writable(host) {
+        if self.is_quietly_writable(host) && self.mode(host) != Some(Mode::Expecting) {
             self.note(host, || "REMOUNTS ro".into());
             self.stats.mounts.remounts += 1;
             self.hosts[host].kernel.shown = Activity::ReadOnly;
@@ -128,6 +130,10 @@ impl World {
         if kernel.shown != Activity::ReadOnly || kernel.remounts || self.hosts[host].mounted.failed {
             return self.mount_back(host);
         }
+        if self.hosts[host].mounted.awaits_mount && kernel.killed {
+            // Overtaken before it was begun.
+            return self.mount_back(host);
+        }
         if kernel.step != Step::Off {
             return self.act_after(MILLISECOND, host, Act::RemountRw);
         }
@@ -138,7 +144,7 @@ impl World {
     /// An error with errors=remount-ro, or the shutdown ioctl. `kmmpd` finds it at its next beat and writes clean; dirty
     /// blocks follow until it is unmounted.
     pub(crate) fn fail(&mut self, host: usize) {
-        if self.is_quietly_writable(host) {
+        if self.is_quietly_writable(host) && self.mode(host) != Some(Mode::Expecting) {
             let shown = pick(&mut self.rng, &[Activity::Stopped, Activity::ReadWrite, Activity::ReadOnly]);
             self.note(host, || format!("FAILS, and shows {shown:?}"));
             self.stats.mounts.failures += 1;
@@ -154,7 +160,8 @@ impl World {
     }
 
     pub(crate) fn unmount(&mut self, host: usize) {
-        let unmounts = self.hosts[host].mounted.unmounts;
+        let super::mounted::State { unmounts, failed, .. } = self.hosts[host].mounted;
+        let read_only = self.hosts[host].kernel.shown == Activity::ReadOnly;
         let kernel = &mut self.hosts[host].kernel;
         let busy = matches!(
             kernel.step,
@@ -170,10 +177,16 @@ impl World {
                 kernel.shown = Activity::Ending;
                 self.note(host, || "UNMOUNTS".into());
                 self.hosts[host].mounted.unmounts = true;
+                if read_only && !failed {
+                    self.stop_using(host, "is unmounted");
+                }
                 if self.hosts[host].kernel.frozen {
                     self.hosts[host].kernel.unmount_pends = true;
                 } else {
-                    let span = log_uniform(&mut self.rng, MILLISECOND, self.plan.mounts.flush_ns);
+                    // Nothing is dirty in what was remounted read-only.
+                    let dirty = failed || !read_only;
+                    let most = if dirty { self.plan.mounts.flush_ns } else { 10 * MILLISECOND };
+                    let span = log_uniform(&mut self.rng, MILLISECOND, most);
                     self.act_after(span, host, Act::Flushed);
                 }
             }
@@ -220,13 +233,28 @@ impl World {
         self.note(host, || "the device is closed".into());
         let undone = self.hosts[host].kernel.stop == Some(Stop::Undone);
         self.hosts[host].kernel.shown = Activity::Gone;
-        if undone {
-            self.mount_back(host);
-        } else {
+        // Also of a remount that has not begun.
+        self.mount_back(host);
+        if !undone {
             self.hosts[host].kernel.mount += 1;
             self.stats.mounts.unmounts += 1;
         }
         (self.hosts[host].mounted.failed, self.hosts[host].mounted.unmounts) = (false, false);
+    }
+
+    /// The shutdown ioctl in place of a cut: `kmmpd` marks the block clean, and what the block device's cache holds follows
+    /// for 45 s. False if that is over, or if there is nothing to shut down.
+    pub(crate) fn shut_down(&mut self, host: usize) -> bool {
+        let state = &mut self.hosts[host];
+        if !state.using || std::mem::replace(&mut state.mounted.shut_down, true) {
+            return false;
+        }
+        self.note(host, || "is shut down".into());
+        self.kernel_stops(host, Stop::Failure);
+        let until = self.now + 45 * SECOND;
+        self.hosts[host].using_until = Some(until);
+        self.at(until, host, super::world::What::UserStopped);
+        true
     }
 
     /// The fence is done: nothing more comes through. Then somebody cleans up, and it begins anew.
@@ -246,7 +274,8 @@ impl World {
     /// A while after the thaw the kernel's own beats go on, and the guard knows it.
     pub(crate) fn check_thaw(&mut self, host: usize) {
         let state = &self.hosts[host];
-        let undisturbed = state.kernel.thawed_at + self.thaw_check_ns() <= self.now
+        let undisturbed = self.plan.kernel_write_ns < SECOND
+            && state.kernel.thawed_at + self.thaw_check_ns() <= self.now
             && self.is_quietly_writable(host)
             && self.is_faultless(host)
             && state.using_until.is_none();

@@ -149,6 +149,10 @@ impl World {
         if state.cell_lost {
             return false;
         }
+        if let Some(sight) = self.lease_from_sight(host) {
+            end = sight;
+        }
+        let state = &mut self.hosts[host];
         if from_acknowledgement {
             end = match state.cell {
                 Some(cell) if !acknowledged => cell,
@@ -250,6 +254,7 @@ impl World {
             (Job::Read, true) => self.feed(host, Feed::Plain(Input::Read(Err(failure)))),
             (Job::Read, false) => {
                 let sample = io.sample.expect("a read is answered after its sample");
+                let sample = self.shown_to_guard(host, sample);
                 self.feed(host, Feed::Read(sample));
             }
             (Job::Superblock, true) => self.feed(host, Feed::Plain(Input::Superblock(Err(failure)))),

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use mmpguard::format::Image;
-use mmpguard::protocol::{Input, Write};
+use mmpguard::protocol::{Input, Mode, Write, sequence};
 
 use super::host::{Feed, Io, Job, is_clean};
 use super::plan::{MILLISECOND, Profile, SECOND, log_uniform};
@@ -119,7 +119,12 @@ impl World {
     }
 
     pub(crate) fn issue_write(&mut self, host: usize, number: u64) {
-        let Some(write) = self.write_under_way(host, number) else { return };
+        let Some(mut write) = self.write_under_way(host, number) else { return };
+        if self.breakage.no_jump && self.mode(host) == Some(Mode::Bridging) {
+            let seq = sequence::next(self.disk.block().seq);
+            let time_s = self.clock(host).wall.0;
+            self.disk.encode(&mut write.image, seq, time_s, None, None);
+        }
         if self.drops(host) {
             // It seems to be written.
             return self.plan_answer(host, number, MILLISECOND);

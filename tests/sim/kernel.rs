@@ -110,6 +110,11 @@ impl Kernel {
         self.step != Step::Off
     }
 
+    /// How long its mount waited; nothing on clean.
+    pub(crate) fn waited_ns(&self) -> u64 {
+        self.wait_ns
+    }
+
     /// What is left of it after a cut.
     pub(crate) fn anew(&self) -> Self {
         Kernel { number: self.number + 1, mount: self.mount + 1, ..Kernel::default() }

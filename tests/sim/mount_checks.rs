@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use mmpguard::protocol::{Event, Mode, Refusal, Write, timing};
+use mmpguard::clock::Mono;
+use mmpguard::format::Image;
+use mmpguard::protocol::{Activity, Event, Mode, Write, timing};
 
 use super::disk::Before;
 use super::plan::{HandOver, Kind, Profile, SECOND};
@@ -15,6 +17,12 @@ impl World {
         fault_until == 0 || self.now > fault_until + 2 * self.longest_wait_ns()
     }
 
+    /// Another host has its names. While it mounts it may take the other's beats for its own kernel's, and then for lost.
+    pub(crate) fn has_a_twin(&self, host: usize) -> bool {
+        let hosts = &self.plan.hosts;
+        (0..hosts.len()).any(|other| other != host && hosts[other].node == hosts[host].node)
+    }
+
     /// Nobody stops a mount that had no fault of its own.
     pub(crate) fn check_fence(&mut self, host: usize) {
         if self.plan.hosts[host].kind == Kind::Mounted && self.is_faultless(host) {
@@ -23,8 +31,8 @@ impl World {
     }
 
     /// After the hand-over a live holder is found within the stated time.
-    pub(crate) fn check_overtaken(&mut self, host: usize, refusal: Option<&Refusal>) {
-        if self.plan.profile != Profile::Mounts || self.stats.apart.two_kernels > 0 || refusal.is_none() {
+    pub(crate) fn check_refused_mount(&mut self, host: usize) {
+        if self.plan.profile != Profile::Mounts || self.stats.apart.two_kernels > 0 {
             return;
         }
         let handed_at = self.hosts[host].mounted.handed_at;
@@ -92,9 +100,54 @@ impl World {
         }
     }
 
-    /// A guard that ends leaves nothing in use.
+    /// Mounted while its guard could not look: no cell is armed, and nobody fences it.
+    fn is_unseen(&self, host: usize) -> bool {
+        let state = &self.hosts[host];
+        self.plan.hosts[host].kind == Kind::Mounted && state.cell.is_none() && state.fault_until > 0
+    }
+
+    /// Two users of whom one is a host that mounts, and that cannot be promised: see the opening of `main`.
+    pub(crate) fn is_excused(&mut self, one: usize, other: usize) -> bool {
+        if !self.plan.profile.mounts() {
+            return false;
+        }
+        for (comer, there) in [(one, other), (other, one)] {
+            let [came, was] = [comer, there].map(|host| self.plan.hosts[host].kind);
+            let on_clean = came != Kind::Ours && self.hosts[comer].kernel.waited_ns() == 0;
+            let (comes, holds) = (&self.hosts[comer], &self.hosts[there]);
+            if was == Kind::Mounted && on_clean && comes.using_since >= holds.using_since {
+                let shown_clean = holds.mounted.failed || holds.kernel.shown != Activity::ReadWrite;
+                let apart = &mut self.stats.apart;
+                if came == Kind::Kernel && shown_clean {
+                    apart.clean_window += 1;
+                    return true;
+                }
+                let [came_s, was_s] = [comer, there].map(|host| self.plan.hosts[host].wall_skew_s);
+                if came == Kind::Mounted && comes.kernel.killed {
+                    apart.killed_mount += 1;
+                    return true;
+                }
+                if came == Kind::Mounted && came_s - was_s > 10 {
+                    apart.old_stamp += 1;
+                    return true;
+                }
+            }
+            let shown_clean = holds.mounted.failed || holds.kernel.shown == Activity::ReadOnly;
+            if was == Kind::Mounted && shown_clean && !self.is_faultless(there) {
+                self.stats.apart.fault_on_clean += 1;
+                return true;
+            }
+            if self.is_unseen(there) {
+                self.stats.apart.unseen_mount += 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A guard that ends leaves nothing in use, but what the kernel has stopped and marked clean before.
     pub(crate) fn check_end(&mut self, host: usize, event: &Event) {
-        if self.hosts[host].using && self.is_faultless(host) {
+        if self.hosts[host].using && !self.hosts[host].mounted.failed && self.is_faultless(host) {
             self.violate(host, format!("{event:?} while the device is in use"));
         }
     }
@@ -108,11 +161,42 @@ impl World {
         {
             return;
         }
-        let successor = (0..self.hosts.len()).find(|&other| other != host && self.hosts[other].using);
+        // What it holds is not handed over yet: exclusion is checked when it is used.
+        if state.mounted.handed_at < state.claim_since {
+            return;
+        }
+        let successor = self.other_user(host);
+        let successor = successor.filter(|&successor| !self.is_unseen(successor));
         if let (Some(successor), true) = (successor, self.is_faultless(host)) {
             let seq = mmpguard::format::MmpBlock::fields(&write.image).seq;
             self.violate(host, format!("writes {seq:#x} over host {successor}, and has nothing mounted"));
         }
+    }
+
+    /// What a read gives the guard.
+    pub(crate) fn shown_to_guard(&mut self, host: usize, sample: Image) -> Image {
+        let mode = self.mode(host);
+        let state = &mut self.hosts[host];
+        let blind = self.breakage.no_look_beside
+            && mode == Some(Mode::Expecting)
+            && state.mounted.awaits_mount
+            && !state.using;
+        match state.mounted.shown {
+            Some(shown) if blind || shown == sample => shown,
+            _ => {
+                state.mounted.shown = Some(sample);
+                state.mounted.sighted = state.look_began;
+                sample
+            }
+        }
+    }
+
+    /// The end of a lease that runs from the look that saw the kernel's beat, by the C in it.
+    pub(crate) fn lease_from_sight(&self, host: usize) -> Option<Mono> {
+        let state = &self.hosts[host].mounted;
+        let shown = state.shown.filter(|_| self.breakage.lease_from_sight)?;
+        let watches = self.mode(host) == Some(Mode::Watching) || self.hosts[host].cell.is_some();
+        watches.then(|| state.sighted + timing::lease(self.disk_c(&shown)))
     }
 
     /// What a broken driver does not carry out.

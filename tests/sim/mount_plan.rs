@@ -70,7 +70,12 @@ pub(crate) fn apply(plan: &mut Plan, rng: &mut Rng) {
         if host.kind == Kind::Mounted {
             let kernel_c = timing::kernel_check_interval_s(superblock);
             let longest = host.longest_fence_ns().min((timing::wait_s(kernel_c) - 2) * SECOND);
-            host.fence_ns = host.fence_ns.min(longest);
+            let hangs = plan.profile == Profile::MountHangs;
+            host.fence_ns = if hangs { longest } else { host.fence_ns.min(longest) };
+        }
+        if plan.profile == Profile::MountHangs {
+            (host.use_s, host.patience_s, host.faulty) = (None, Some(1000), number == 0);
+            host.start_ns += number as u64 * 100 * SECOND;
         }
     }
     plan.mounts = rates(plan.profile, rng);
@@ -88,6 +93,13 @@ fn rates(profile: Profile, rng: &mut Rng) -> MountRates {
     let frozen = MountRates { freezes: rate(&[0.005, 0.02, 0.1]), failures: rate(&[0.0, 0.005]), ..calm };
     match profile {
         Profile::MountFreezes => frozen,
+        Profile::MountHangs => MountRates {
+            freezes: rate(&[0.0, 0.02]),
+            remounts: 0.0,
+            failures: 0.0,
+            outages_per_s: rate(&[0.005, 0.02]),
+            ..frozen
+        },
         Profile::MountFaults => MountRates {
             freezes: rate(&[0.0, 0.005, 0.05]),
             guard_stalls_per_s: rate(&[0.0, 0.0, 0.002, 0.02]),

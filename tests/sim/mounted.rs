@@ -6,6 +6,7 @@
 //! itself as soon as nothing is mounted, and adopts a mount whose guard died.
 
 use mmpguard::clock::Mono;
+use mmpguard::format::Image;
 use mmpguard::protocol::{Activity, Guard, Input, Mode};
 
 use super::host::Feed;
@@ -63,6 +64,8 @@ pub(crate) struct State {
     /// The filesystem was stopped by an error.
     pub(crate) failed: bool,
     pub(crate) unmounts: bool,
+    /// In place of a cut.
+    pub(crate) shut_down: bool,
     /// The guard is one that adopts: the cell is its predecessor's until it arms it.
     pub(crate) adopting: bool,
     pub(crate) counted: Option<(Mono, u32)>,
@@ -73,6 +76,10 @@ pub(crate) struct State {
     /// What beats the block, or how, changed last.
     pub(crate) changed_at: u64,
     pub(crate) guard_stalled_until: u64,
+    /// What the guard was shown last, for drivers that are broken on purpose.
+    pub(crate) shown: Option<Image>,
+    /// When the look began that first showed it, by the host's clock.
+    pub(crate) sighted: Mono,
     pub(crate) outage_until: u64,
 }
 

@@ -60,6 +60,19 @@ pub(crate) struct Apart {
     pub(crate) late_write: u64,
     /// The block stood torn after the last fault: native damaged is refused, as the kernel does.
     pub(crate) left_damaged: u64,
+    /// A kernel-only host found the clean mark that the kernel of a mounted filesystem had left for a moment.
+    pub(crate) clean_window: u64,
+    /// A host that mounts took a live block for a dead one's, since the holder's wall clock is behind, and its kernel
+    /// found such a mark.
+    pub(crate) old_stamp: u64,
+    /// A host was struck by a fault while its kernel's clean mark stood over what is mounted: on clean a claim takes one
+    /// wait, and leaves none for the fence.
+    pub(crate) fault_on_clean: u64,
+    /// A mount that was killed while it read the group descriptors found such a mark: the kernel does not wait there, and
+    /// so is not interrupted.
+    pub(crate) killed_mount: u64,
+    /// A filesystem was mounted while its guard could not look, and so without a lease.
+    pub(crate) unseen_mount: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,6 +125,11 @@ impl Stats {
             (&mut self.apart.late_clean, other.apart.late_clean),
             (&mut self.apart.late_write, other.apart.late_write),
             (&mut self.apart.left_damaged, other.apart.left_damaged),
+            (&mut self.apart.clean_window, other.apart.clean_window),
+            (&mut self.apart.old_stamp, other.apart.old_stamp),
+            (&mut self.apart.killed_mount, other.apart.killed_mount),
+            (&mut self.apart.fault_on_clean, other.apart.fault_on_clean),
+            (&mut self.apart.unseen_mount, other.apart.unseen_mount),
         ];
         for (sum, part) in pairs {
             *sum += part;

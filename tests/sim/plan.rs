@@ -35,11 +35,14 @@ pub(crate) enum Profile {
     MountFreezes,
     /// The same with every fault.
     MountFaults,
+    /// A mount whose path and host hang again and again, its fence as slow as it may be, freezes, and patient rivals
+    /// without a fault: takeovers at the very edge of a lease.
+    MountHangs,
 }
 
 impl Profile {
     pub(crate) fn mounts(self) -> bool {
-        matches!(self, Profile::Mounts | Profile::MountFreezes | Profile::MountFaults)
+        matches!(self, Profile::Mounts | Profile::MountFreezes | Profile::MountFaults | Profile::MountHangs)
     }
 
     pub(crate) fn has_every_fault(self) -> bool {
@@ -166,7 +169,9 @@ impl Plan {
             },
             calm_ns: match profile {
                 Profile::Faults | Profile::MountFaults => rng.u64(60..=600) * SECOND,
-                Profile::ShortStalls | Profile::Hangs | Profile::LateClean => 2000 * SECOND,
+                Profile::ShortStalls | Profile::Hangs | Profile::LateClean | Profile::MountHangs => {
+                    2000 * SECOND
+                }
                 Profile::Calm | Profile::Kernels | Profile::Mounts | Profile::MountFreezes => 0,
             },
             mounts: MountRates::default(),
@@ -228,6 +233,9 @@ impl HostPlan {
 fn rates(profile: Profile, rng: &mut Rng) -> Rates {
     if profile == Profile::Hangs {
         return Rates { slow: pick(rng, &[0.01, 0.05, 0.2]), late_handling: 0.02, ..Rates::default() };
+    }
+    if profile == Profile::MountHangs {
+        return Rates { slow: pick(rng, &[0.0, 0.01]), stalls_per_s: 0.002, ..Rates::default() };
     }
     if profile == Profile::LateClean {
         return Rates { stall_after_check: 0.5, ..Rates::default() };

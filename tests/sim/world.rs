@@ -76,6 +76,8 @@ pub(crate) struct World {
     pub(crate) late_write_at: Option<u64>,
     /// Somebody uses the device after the last fault.
     pub(crate) in_after_calm: bool,
+    /// Something happened that cannot be promised: what follows from it is not looked at.
+    over: bool,
     queue: BinaryHeap<Reverse<Entry>>,
     timeline: Option<Vec<String>>,
 }
@@ -98,6 +100,7 @@ impl World {
             largest_c,
             late_write_at: None,
             in_after_calm: false,
+            over: false,
             queue: BinaryHeap::new(),
             timeline: trace.then(Vec::new),
             plan,
@@ -133,7 +136,11 @@ impl World {
         {
             self.violation.get_or_insert_with(|| "without a fault nobody got in".into());
         }
-        if self.plan.profile.has_every_fault() && !self.in_after_calm && self.violation.is_none() {
+        if self.plan.profile.has_every_fault()
+            && !self.in_after_calm
+            && !self.over
+            && self.violation.is_none()
+        {
             if self.disk.decodes() {
                 self.violation = Some("nobody got in after the last fault".into());
             } else {
@@ -155,15 +162,18 @@ impl World {
             Profile::Faults | Profile::MountFaults => self.plan.calm_ns + 6 * 1200 * SECOND,
             Profile::ShortStalls => 2000 * SECOND,
             Profile::Calm => 900 * SECOND,
-            Profile::Hangs | Profile::LateClean | Profile::Mounts | Profile::MountFreezes => 1000 * SECOND,
+            Profile::Hangs
+            | Profile::LateClean
+            | Profile::Mounts
+            | Profile::MountFreezes
+            | Profile::MountHangs => 1000 * SECOND,
             Profile::Kernels => 120 * SECOND,
         }
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.plan.profile.has_every_fault()
-            && self.in_after_calm
-            && self.now > self.plan.calm_ns + 60 * SECOND
+        let calm = self.in_after_calm && self.now > self.plan.calm_ns + 60 * SECOND;
+        self.over || (self.plan.profile.has_every_fault() && calm)
     }
 
     pub(crate) fn step(&mut self, entry: Entry) {
@@ -216,6 +226,9 @@ impl World {
 
     /// The fence is done.
     pub(crate) fn user_stopped(&mut self, host: usize, why: &str) {
+        if self.breakage.shutdown_fences && self.shut_down(host) {
+            return;
+        }
         self.stop_using(host, why);
         if self.plan.hosts[host].kind == Kind::Mounted {
             self.cut(host);
@@ -267,7 +280,9 @@ impl World {
     pub(crate) fn stop_using(&mut self, host: usize, why: &str) {
         if self.hosts[host].using {
             self.hosts[host].using = false;
-            self.hosts[host].using_until = None;
+            if self.plan.hosts[host].kind != Kind::Mounted {
+                self.hosts[host].using_until = None;
+            }
             self.note(host, || why.into());
         }
     }
@@ -286,6 +301,10 @@ impl World {
         let Some(other) = self.other_user(host) else { return };
         if self.late_write_at.is_some_and(|at| self.now < at + 2 * self.longest_wait_ns()) {
             self.stats.apart.late_write += 1;
+            return;
+        }
+        if self.is_excused(host, other) {
+            self.over = true;
             return;
         }
         let kernels = [host, other].iter().all(|&one| self.plan.hosts[one].kind == Kind::Kernel);

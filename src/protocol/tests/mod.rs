@@ -7,6 +7,7 @@ mod adoption;
 mod claim;
 mod hold;
 mod watch;
+mod watch_found;
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -27,13 +27,13 @@ impl Bench {
     }
 
     /// The kernel's claim over what stands there: the sequence alone.
-    fn kernel_claims(&mut self, at: f64) {
+    pub(super) fn kernel_claims(&mut self, at: f64) {
         let block = MmpBlock { seq: CLAIM, ..self.block() };
         self.timetable.push_back((at, block));
     }
 
     /// Mounted by the kernel and watched; its first beat at about 23 s, `count` in all.
-    fn watched(count: u32) -> Self {
+    pub(super) fn watched(count: u32) -> Self {
         let mut bench = Self::for_kernel(77, false);
         bench.run_until(1.0);
         bench.kernel_claims(11.2);
@@ -139,21 +139,17 @@ fn a_peer_who_leaves_cleanly_meanwhile_is_no_refusal() {
 
 #[test]
 fn a_failed_mount_of_a_clean_filesystem_leaves_it_clean() {
-    for kernel_claimed in [false, true] {
-        let mut bench = Bench::for_kernel(SEQ_CLEAN, false);
-        bench.run_until(1.0);
-        if kernel_claimed {
-            bench.kernel_claims(11.3);
-            bench.run_until(14.0);
-        }
-        bench.activity = [Activity::Gone].into();
-        bench.give(Input::MountEnded);
-        bench.run_until(bench.seconds + 1.0);
-        assert_eq!(bench.last().1, &Event::Released, "{:?}", bench.events);
-        assert_eq!(bench.block().seq, SEQ_CLEAN);
-    }
+    let mut bench = Bench::for_kernel(SEQ_CLEAN, false);
+    bench.run_until(1.0);
+    bench.activity = [Activity::Gone].into();
+    bench.give(Input::MountEnded);
+    bench.run_until(bench.seconds + 1.0);
+    assert_eq!(bench.last().1, &Event::Released, "{:?}", bench.events);
+    assert_eq!(bench.block().seq, SEQ_CLEAN);
 }
 
+/// Whose claim it is nobody knows: it may be of a host whose remount goes on under it.
+/// The guard's looks are no further apart than the kernel's lease allows, whatever its own interval.
 #[test]
 fn a_failed_takeover_leaves_the_block_as_it_was() {
     let mut bench = Bench::for_kernel(77, false);

@@ -75,6 +75,10 @@ impl Watch {
         let verdict = context.medium.judge(image, now, known);
         let clean = Sequence::from(MmpBlock::fields(image).seq) == Sequence::Clean;
         let doubted = std::mem::take(&mut self.doubted);
+        // A mount that has failed has let go of the device before it ended.
+        if activity != Activity::Ending || self.mount_ended {
+            self.unconfirmed = false;
+        }
         if std::mem::take(&mut self.mount_ended) && stands {
             if activity == Activity::Gone {
                 let by = Peer::from(&MmpBlock::fields(image));
@@ -85,6 +89,8 @@ impl Watch {
             return self.rest(now, context);
         }
         match activity {
+            // mount(2) is still at it, and the beats that were seen may be another's: nothing is written.
+            Activity::Ending if self.unconfirmed => return self.look_at(now.mono + ENDING_PAUSE),
             Activity::Gone if !stands => {
                 context.event(Event::Unmounted);
                 return Flow::Break(Watched::Over);

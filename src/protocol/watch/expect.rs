@@ -51,7 +51,7 @@ pub(super) struct Expecting {
     since: Mono,
     /// How long the kernel waits before its claim, and after it.
     kernel_wait: Duration,
-    /// `base`, or the kernel's claim over it, may be taken back until then: before us it was clean.
+    /// `base` may be taken back until then: before us it was clean.
     ours_until: Option<Mono>,
     /// The kernel's first beat is due then.
     due: Option<Mono>,
@@ -105,6 +105,15 @@ impl Watch {
         watch
     }
 
+    /// When a look that hangs is given up: the first beat of what is mounted has to have been seen long before.
+    pub(super) fn unprotected_until(&self) -> Option<Mono> {
+        let hangs = timing::limit(timing::MIN_CHECK_INTERVAL_S);
+        match &self.stage {
+            Stage::Expecting(expecting) if expecting.mounted => expecting.due.map(|due| due + hangs),
+            _ => None,
+        }
+    }
+
     pub(super) fn expected(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
         let ended = self.mount_ended;
         let Stage::Expecting(expecting) = &mut self.stage else { unreachable!("asked for while expecting") };
@@ -120,17 +129,18 @@ impl Watch {
                 if expecting.is_first_beat(look, image, &block, context) {
                     return self.first_beat(now, look, image, context);
                 }
-                if !expecting.is_as_expected(now, look, image, &block, context) {
+                if !expecting.is_as_expected(now, image, &block) {
                     expecting.overtake(refusal_of(&block, now.mono.since(expecting.since)), context);
                 }
             }
         }
-        if ended {
+        if ended || expecting.is_kernels_last(image, context) {
             return self.ask(look, image, context);
         }
         if expecting.due.is_some_and(|due| now.mono >= due) {
             if expecting.mounted {
-                return lose(now, Loss::NoKernelBeat, context);
+                // It may have been unmounted before its first beat was seen.
+                return self.ask(look, image, context);
             }
             // It never came to its claim, or hangs before it: from the start again.
             expecting.overtake(None, context);
@@ -142,6 +152,7 @@ impl Watch {
     pub(super) fn mount_answered(
         &mut self,
         now: Now,
+        look: Look,
         image: &Image,
         activity: Activity,
         context: &mut Context,
@@ -149,6 +160,16 @@ impl Watch {
         let first_beat = Duration::from_secs(kernel_check_interval_s(context).into());
         let Stage::Expecting(expecting) = &mut self.stage else { unreachable!("asked for while expecting") };
         match activity {
+            Activity::Gone if expecting.mounted => {
+                context.event(Event::Unmounted);
+                return Flow::Break(Watched::Over);
+            }
+            Activity::ReadWrite | Activity::ReadOnly | Activity::Stopped
+                if expecting.is_kernels_last(image, context) =>
+            {
+                self.first_beat(now, look, image, context)?;
+                return self.ask(look, image, context);
+            }
             Activity::Ending => return self.look_at(now.mono + ENDING_PAUSE),
             // The read-only mount that was to become writable is still what it was.
             Activity::ReadOnly | Activity::Gone if self.lease.is_some() => {
@@ -158,8 +179,13 @@ impl Watch {
                 };
                 return self.we_beat(now, image, why, context);
             }
-            Activity::ReadOnly => return lose(now, Loss::NoKernelBeat, context),
-            Activity::ReadWrite | Activity::Stopped => {
+            // Read-only at once: its clean mark is looked for, as after a beat that was missed.
+            Activity::ReadWrite | Activity::ReadOnly | Activity::Stopped
+                if expecting.mounted && expecting.due.is_some_and(|due| now.mono >= due) =>
+            {
+                return lose(now, Loss::NoKernelBeat, context);
+            }
+            Activity::ReadWrite | Activity::ReadOnly | Activity::Stopped => {
                 self.mount_ended = false;
                 expecting.mounted = true;
                 expecting.due = Some(now.mono + first_beat);
@@ -168,7 +194,8 @@ impl Watch {
             Activity::Gone => {}
         }
         let refusal = expecting.overtaken.clone().flatten();
-        let ours = expecting.ours_until.filter(|&until| now.mono < until && expecting.stands(image));
+        // A claim over it may be a rival's: whose it was, the kernel did not say.
+        let ours = expecting.ours_until.filter(|&until| now.mono < until && *image == expecting.base);
         if let Some(until) = ours {
             self.lease = Some(Lease::until(until));
             return self.we_beat(now, image, Resumption::NotMounted, context);
@@ -266,6 +293,10 @@ impl Watch {
 }
 
 impl Expecting {
+    pub(super) fn is_mounted(&self) -> bool {
+        self.mounted
+    }
+
     /// The hand-over, or the kernel's claim over it.
     fn stands(&self, image: &Image) -> bool {
         *image == self.base || self.claim.as_ref() == Some(image)
@@ -282,15 +313,17 @@ impl Expecting {
             && !self.stands(image)
     }
 
+    /// What is mounted has been remounted or unmounted before we saw a beat: the kernel's own clean mark.
+    fn is_kernels_last(&self, image: &Image, context: &Context) -> bool {
+        self.mounted
+            && *image != self.base
+            && context.medium.decode(image).is_ok_and(|block| {
+                Sequence::from(block.seq) == Sequence::Clean && Owner::of(&block) == context.medium.owner()
+            })
+    }
+
     /// Nothing has changed, or the local kernel has claimed. It does so once, by the sequence alone, and after its wait.
-    fn is_as_expected(
-        &mut self,
-        now: Now,
-        look: Look,
-        image: &Image,
-        block: &MmpBlock,
-        context: &Context,
-    ) -> bool {
+    fn is_as_expected(&mut self, now: Now, image: &Image, block: &MmpBlock) -> bool {
         if self.stands(image) {
             return true;
         }
@@ -301,9 +334,6 @@ impl Expecting {
             return self.mounted;
         }
         self.claim = Some(*image);
-        if self.ours_until.is_some() {
-            self.ours_until = Some(look.before + timing::lease(kernel_check_interval_s(context)));
-        }
         true
     }
 

@@ -86,6 +86,8 @@ pub(super) struct Watch {
     unreadable: u32,
     /// Whatever tried to mount has ended, and the kernel is to be asked what came of it.
     mount_ended: bool,
+    /// A first beat was seen, under names that may not be ours alone, and not yet that something is mounted here.
+    unconfirmed: bool,
     /// An unmount was first seen under way then.
     ending_since: Option<Mono>,
     /// What the kernel said about a block that may be about to change is asked for once more, after a fresh look.
@@ -180,6 +182,7 @@ impl Watch {
             watchful_until: now.mono,
             unreadable: 0,
             mount_ended: false,
+            unconfirmed: false,
             ending_since: None,
             doubted: false,
             trouble_told: false,
@@ -212,7 +215,8 @@ impl Watch {
         let end = self.lease_end().unwrap_or(Mono::FAR);
         match self.step {
             Step::Idle { until } => until.min(end),
-            Step::Looking { .. } | Step::Asking { .. } | Step::Writing { .. } => end,
+            Step::Looking { .. } => self.unprotected_until().map_or(end, |due| due.min(end)),
+            Step::Asking { .. } | Step::Writing { .. } => end,
         }
     }
 
@@ -220,6 +224,14 @@ impl Watch {
         // First of all, and whatever it is that comes. One who wakes after his lease does not bridge.
         if self.lease_end().is_some_and(|end| now.mono >= end) {
             return lose(now, Loss::LeaseExpired, context);
+        }
+        // What is mounted is used without a lease until its first beat is seen, also while a look hangs.
+        let looking = matches!(self.step, Step::Looking { .. });
+        if looking
+            && matches!(input, Input::Tick)
+            && self.unprotected_until().is_some_and(|due| now.mono >= due)
+        {
+            return lose(now, Loss::NoKernelBeat, context);
         }
         match input {
             Input::Tick => {
@@ -277,7 +289,7 @@ impl Watch {
             self.ending_since = None;
         }
         match &self.stage {
-            Stage::Expecting(_) => self.mount_answered(now, &image, activity, context),
+            Stage::Expecting(_) => self.mount_answered(now, look, &image, activity, context),
             Stage::Adopting(_) => unreachable!("nothing is asked while adopting"),
             Stage::Watching | Stage::Bridging(_) => self.judge(now, look, &image, activity, context),
         }
@@ -306,6 +318,7 @@ impl Watch {
         // The kernel writes the first namespace's node name, and goes on with that.
         context.medium.rename(Owner::of(&block));
         self.kernel_beat(now, look, image, context);
+        self.unconfirmed = matches!(&self.stage, Stage::Expecting(expecting) if !expecting.is_mounted());
         self.stage = Stage::Watching;
         if self.predecessor.is_some() {
             let c = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);

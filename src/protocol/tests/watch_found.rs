@@ -1,0 +1,79 @@
+//! Watch: what the simulator found, each as the shortest timeline that shows it.
+
+use super::watch::named;
+use super::*;
+use crate::protocol::event::Standing;
+
+#[test]
+fn a_claim_that_may_be_a_rivals_is_not_taken_back() {
+    let mut bench = Bench::for_kernel(SEQ_CLEAN, false);
+    bench.run_until(1.0);
+    bench.kernel_claims(11.3);
+    bench.run_until(14.0);
+    let written = bench.writes.len();
+    bench.activity = [Activity::Gone].into();
+    bench.give(Input::MountEnded);
+    let Event::NotMounted { standing: Standing::Claim, refusal: None } = bench.last().1 else {
+        panic!("{:?}", bench.events)
+    };
+    assert_eq!(bench.writes.len(), written);
+}
+
+#[test]
+fn a_peer_who_leaves_before_the_kernel_looks_leaves_it_nothing_to_wait_for() {
+    let mut bench = Bench::for_kernel(77, false);
+    bench.run_until(1.0);
+    bench.timetable.push_back((1.05, named("zulu", SEQ_CLEAN, WALL_S + 1)));
+    bench.kernel_beats("mike", 1.1, 1, 60);
+    bench.run_until(1.3);
+    bench.give(Input::MountEnded);
+    bench.run_until(20.0);
+    assert!(matches!(bench.last().1, Event::KernelBeats { .. }), "{:?}", bench.events);
+}
+
+#[test]
+fn another_first_beat_under_our_names_is_not_our_mount() {
+    let mut bench = Bench::for_kernel(77, false);
+    bench.kernel_beats("mike", 22.5, 1, 20);
+    bench.run_until(24.0);
+    assert!(bench.has(|event| matches!(event, Event::KernelBeats { .. })), "{:?}", bench.events);
+    bench.activity = [Activity::Gone].into();
+    bench.give(Input::MountEnded);
+    bench.run_until(60.0);
+    assert!(matches!(bench.last().1, Event::NotMounted { standing: Standing::Others, .. }));
+    assert!(bench.writes.is_empty());
+}
+
+#[test]
+fn an_interval_longer_than_the_kernels_lease_does_no_harm() {
+    let interval = std::time::Duration::from_secs(30);
+    let options = GuardOptions { kernel_waits: true, interval, ..GuardOptions::default() };
+    let mut bench = Bench::with(77, 5, options, superblock(false));
+    bench.run_until(1.0);
+    bench.kernel_beats("mike", 22.5, 1, 100);
+    bench.run_until(100.0);
+    assert_eq!(bench.guard.mode(), Mode::Watching, "{:?}", bench.events);
+}
+
+#[test]
+fn a_remount_that_goes_on_under_our_first_beat_is_the_kernels() {
+    let mut bench = Bench::watched(5);
+    bench.timetable.push_back((28.0, named("mike", SEQ_CLEAN, WALL_S + 28)));
+    bench.activity = [Activity::ReadOnly, Activity::ReadWrite].into();
+    bench.run_until(30.0);
+    assert_eq!(bench.guard.mode(), Mode::Beating);
+    bench.kernel_beats("mike", 30.3, 1, 60);
+    bench.run_until(60.0);
+    assert!(!bench.has(|event| matches!(event, Event::Lost { .. })), "{:?}", bench.events);
+    assert_eq!(bench.guard.mode(), Mode::Watching);
+}
+
+#[test]
+fn a_live_block_has_one_beats_time_before_the_kernel_is_called() {
+    let mut bench = Bench::for_kernel(77, false);
+    bench.put("zulu", 77, 5);
+    bench.run_until(2.9);
+    assert!(!bench.has(|event| matches!(event, Event::HandedOver { .. })), "{:?}", bench.events);
+    bench.run_until(3.3);
+    assert!(bench.has(|event| matches!(event, Event::HandedOver { .. })), "{:?}", bench.events);
+}
