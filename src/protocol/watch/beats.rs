@@ -294,7 +294,7 @@ impl Watch {
 }
 
 /// U*: ours, the superblock's, and the kernel's.
-fn u_star(context: &Context) -> Duration {
+pub(super) fn u_star(context: &Context) -> Duration {
     timing::longest_interval(
         context.options.interval,
         context.medium.update_interval_s(),

@@ -10,12 +10,16 @@ use super::super::lease::Lease;
 use super::super::medium::{Owner, differs_in_sequence_alone};
 use super::super::sequence::{COUNTING_REACH, Sequence, steps};
 use super::super::timing;
+use super::beats::u_star;
 use super::{Bridge, ENDING_PAUSE, Flow, Handed, Look, Stage, Watch, Watched, kernel_check_interval_s, lose};
 use crate::clock::{Mono, Now};
 use crate::format::{BlockDamage, Image, MmpBlock};
 
 /// The kernel's tick: its waits are whole ticks.
 const TICK: Duration = Duration::from_millis(100);
+
+/// For an adoption: so much longer than it takes to know of a foreign block is the kernel's next beat waited for.
+const ADOPTION_RESERVE: Duration = Duration::from_secs(2);
 
 /// What is known of the kernel's beats from before, when a filesystem that is mounted already is adopted. It tells
 /// whether this host slept.
@@ -64,6 +68,9 @@ pub(super) struct Adopting {
     until: Mono,
     /// A block under our names.
     candidate: Option<MmpBlock>,
+    /// Somebody else's block was seen, or this host slept: until then our own count proves nothing, since two kernels
+    /// that write in turn both count.
+    doubtful_until: Option<Mono>,
 }
 
 impl Watch {
@@ -96,14 +103,9 @@ impl Watch {
 
     /// The kernel has mounted, and nobody watched.
     pub(in crate::protocol) fn adopting(now: Now, adoption: Adoption, context: &mut Context) -> Self {
-        let longest = timing::longest_interval(
-            context.options.interval,
-            context.medium.update_interval_s(),
-            kernel_check_interval_s(context),
-        );
-        let until = now.mono + timing::foreign_look(longest) + Duration::from_secs(2);
-        let mut watch =
-            Watch::begin(now, Stage::Adopting(Adopting { adoption, until, candidate: None }), None);
+        let until = now.mono + timing::foreign_look(u_star(context)) + ADOPTION_RESERVE;
+        let adopting = Adopting { adoption, until, candidate: None, doubtful_until: None };
+        let mut watch = Watch::begin(now, Stage::Adopting(adopting), None);
         watch.lease = adoption.left.map(|left| Lease::until(left.lease_end));
         watch
     }
@@ -207,11 +209,17 @@ impl Watch {
             adopting.candidate = Some(block);
             if adopting.adoption.slept(now.mono, block.seq, context) {
                 self.last_gap = Some(now.mono);
+                adopting.doubt(now.mono, context);
             }
-            if candidate.is_some_and(|last| matches!(steps(last.seq, block.seq, COUNTING_REACH), Some(1..))) {
+            let known = adopting.doubtful_until.is_none_or(|until| now.mono >= until);
+            if known
+                && candidate
+                    .is_some_and(|last| matches!(steps(last.seq, block.seq, COUNTING_REACH), Some(1..)))
+            {
                 return self.first_beat(now, look, image, context);
             }
         } else if !ours && live {
+            adopting.doubt(now.mono, context);
             let (slept, latest) = (self.last_gap.is_some(), Mono::FAR);
             let sighted = Sighted { started: look.started, image, latest, slept, predecessor: None };
             if let Ruling::WeLose(loss) = self.foreign.rule(now, &sighted, context) {
@@ -265,6 +273,17 @@ impl Watch {
             self.kernel = *image;
         }
         self.watched(now, look, image, context)
+    }
+}
+
+impl Adopting {
+    /// From now on it is looked until somebody who counts would have shown himself; once.
+    fn doubt(&mut self, now: Mono, context: &Context) {
+        if self.doubtful_until.is_none() {
+            let until = now + timing::foreign_look(u_star(context));
+            self.doubtful_until = Some(until);
+            self.until = self.until.max(until + ADOPTION_RESERVE);
+        }
     }
 }
 
