@@ -172,17 +172,25 @@ impl Watch {
             }
             Activity::Gone => {}
         }
-        let refusal = expecting.overtaken.clone().flatten();
         let ours = expecting.ours_until.filter(|&until| now.mono < until && expecting.stands(image));
         if let Some(until) = ours {
             self.lease = Some(Lease::until(until));
             return self.we_beat(now, image, Resumption::NotMounted, context);
         }
-        let standing = match Sequence::from(MmpBlock::fields(image).seq) {
+        // A claim that stands when the kernel's waits are over is not the local kernel's: its check has just failed.
+        let checked = now.mono + TICK >= expecting.since + expecting.kernel_wait * 2;
+        let claimed = expecting.claim.as_ref() == Some(image);
+        let block = MmpBlock::fields(image);
+        let standing = match Sequence::from(block.seq) {
             Sequence::Clean => Standing::Clean,
-            _ if expecting.claim.as_ref() == Some(image) || expecting.ours_until.is_some() => Standing::Claim,
+            _ if claimed && checked => Standing::Others,
+            _ if claimed || expecting.ours_until.is_some() && expecting.stands(image) => Standing::Claim,
             _ if *image == expecting.base => Standing::AsBefore,
             _ => Standing::Others,
+        };
+        let refusal = match (&expecting.overtaken, standing) {
+            (None, Standing::Others) => refusal_of(&block, now.mono.since(expecting.since)),
+            (overtaken, _) => overtaken.clone().flatten(),
         };
         context.event(Event::NotMounted { standing, refusal });
         Flow::Break(Watched::Over)
