@@ -8,6 +8,13 @@ mod guards;
 mod harness;
 mod hostile;
 mod kernel;
+mod mount_double;
+mod mount_error;
+mod mount_freeze;
+mod mount_outage;
+mod mount_race;
+mod mount_readonly;
+mod mount_remount;
 mod outage;
 mod race;
 mod release;
@@ -50,7 +57,14 @@ fn main() -> ExitCode {
     }
     // The longest first.
     let cases: Vec<Case> = [
+        mount_outage::CASES,
+        mount_error::CASES,
+        mount_race::CASES,
+        mount_double::CASES,
+        mount_freeze::CASES,
         race::CASES,
+        mount_remount::CASES,
+        mount_readonly::CASES,
         outage::CASES,
         release::CASES,
         guards::CASES,

@@ -108,7 +108,7 @@ fn when_the_rival_comes(round: &Round, lun: &Lun, alpha: &mut Started) -> Mono {
     }
 }
 
-fn build(into: &Path) -> PathBuf {
+pub(crate) fn build(into: &Path) -> PathBuf {
     let library = into.join("slow_write.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/loopdev/preload/slow_write.c");
     let flags = ["-shared", "-fPIC", "-O", "-Wall", "-o", text(&library), source, "-ldl"];

@@ -16,9 +16,35 @@ fn one_who_is_adopted_and_slept_stops_within_three_seconds() {
 }
 
 #[test]
+fn our_own_count_proves_nothing_beside_another() {
+    // Two beats of ours come before his second.
+    for counted in [None, Some((Mono(BOOT_S * 1_000_000_000), 7))] {
+        let slept = counted.is_some();
+        let mut bench = Bench::adopted(Adoption { counted, left: None }, 40.0);
+        bench.kernel_beats("mike", 40.3, 9, 20);
+        bench.kernel_beats("alpha", 40.9, 5, 20);
+        bench.run_until(60.0);
+        let Loss::Stolen { because, .. } = bench.loss() else { panic!("{:?}", bench.events) };
+        assert_eq!(*because == LoserRule::Slept, slept, "{because:?}");
+        assert!(bench.events.len() == 1 && bench.last().0 < 47.0, "{:?}", bench.events);
+    }
+}
+
+#[test]
+fn one_who_slept_and_is_alone_is_adopted_after_a_longer_look() {
+    let mut bench =
+        Bench::adopted(Adoption { counted: Some((Mono(BOOT_S * 1_000_000_000), 7)), left: None }, 40.0);
+    bench.kernel_beats("mike", 40.3, 9, 30);
+    bench.run_until(60.0);
+    assert!(matches!(bench.last().1, Event::KernelBeats { .. }), "{:?}", bench.events);
+    assert!((45.0..47.0).contains(&bench.last().0), "{:?}", bench.last());
+}
+
+#[test]
 fn one_who_is_adopted_and_did_not_sleep_is_watched() {
     let mut bench =
         Bench::adopted(Adoption { counted: Some((Mono(BOOT_S * 1_000_000_000), 7)), left: None }, 40.0);
+    bench.put("mike", 45, 5);
     bench.kernel_beats("mike", 40.3, 46, 20);
     bench.run_until(50.0);
     assert!(matches!(bench.last().1, Event::KernelBeats { .. }), "{:?}", bench.events);

@@ -129,6 +129,23 @@ fn a_second_claim_is_a_rivals() {
 }
 
 #[test]
+fn a_claim_that_stands_when_the_kernels_check_fails_is_a_rivals() {
+    // Two kernels claimed at one instant: between two looks one change is seen, and the kernel finds out whose it is.
+    let mut bench = Bench::for_kernel(77, false);
+    bench.run_until(1.0);
+    bench.kernel_claims(11.2);
+    bench.run_until(22.3);
+    bench.activity = [Activity::Gone].into();
+    bench.give(Input::MountEnded);
+    let Event::NotMounted { standing: Standing::Others, refusal: Some(Refusal::InUse { .. }) } =
+        bench.last().1
+    else {
+        panic!("{:?}", bench.events)
+    };
+    assert!(bench.writes.is_empty(), "{:?}", bench.writes);
+}
+
+#[test]
 fn a_peer_who_leaves_cleanly_meanwhile_is_no_refusal() {
     let mut bench = Bench::for_kernel(77, false);
     bench.run_until(1.0);

@@ -19,6 +19,9 @@ use crate::format::{BlockDamage, Image, MmpBlock};
 /// The kernel's tick: its waits are whole ticks.
 const TICK: Duration = Duration::from_millis(100);
 
+/// For an adoption: so much longer than it takes to know of a foreign block is the kernel's next beat waited for.
+const ADOPTION_RESERVE: Duration = Duration::from_secs(2);
+
 /// What is known of the kernel's beats from before, when a filesystem that is mounted already is adopted. It tells
 /// whether this host slept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +69,9 @@ pub(super) struct Adopting {
     until: Mono,
     /// A block under our names.
     candidate: Option<MmpBlock>,
+    /// Somebody else's block was seen, or this host slept: until then our own count proves nothing, since two kernels
+    /// that write in turn both count.
+    doubtful_until: Option<Mono>,
 }
 
 impl Watch {
@@ -98,9 +104,9 @@ impl Watch {
 
     /// The kernel has mounted, and nobody watched.
     pub(in crate::protocol) fn adopting(now: Now, adoption: Adoption, context: &mut Context) -> Self {
-        let until = now.mono + timing::foreign_look(u_star(context)) + Duration::from_secs(2);
-        let mut watch =
-            Watch::begin(now, Stage::Adopting(Adopting { adoption, until, candidate: None }), None);
+        let until = now.mono + timing::foreign_look(u_star(context)) + ADOPTION_RESERVE;
+        let adopting = Adopting { adoption, until, candidate: None, doubtful_until: None };
+        let mut watch = Watch::begin(now, Stage::Adopting(adopting), None);
         watch.lease = adoption.left.map(|left| Lease::until(left.lease_end));
         watch
     }
@@ -193,18 +199,26 @@ impl Watch {
             }
             Activity::Gone => {}
         }
-        let refusal = expecting.overtaken.clone().flatten();
         // A claim over it may be a rival's: whose it was, the kernel did not say.
         let ours = expecting.ours_until.filter(|&until| now.mono < until && *image == expecting.base);
         if let Some(until) = ours {
             self.lease = Some(Lease::until(until));
             return self.we_beat(now, image, Resumption::NotMounted, context);
         }
-        let standing = match Sequence::from(MmpBlock::fields(image).seq) {
+        // A claim that stands when the kernel's waits are over is not the local kernel's: its check has just failed.
+        let checked = now.mono + TICK >= expecting.since + expecting.kernel_wait * 2;
+        let claimed = expecting.claim.as_ref() == Some(image);
+        let block = MmpBlock::fields(image);
+        let standing = match Sequence::from(block.seq) {
             Sequence::Clean => Standing::Clean,
-            _ if expecting.claim.as_ref() == Some(image) || expecting.ours_until.is_some() => Standing::Claim,
+            _ if claimed && checked => Standing::Others,
+            _ if claimed || expecting.ours_until.is_some() && expecting.stands(image) => Standing::Claim,
             _ if *image == expecting.base => Standing::AsBefore,
             _ => Standing::Others,
+        };
+        let refusal = match (&expecting.overtaken, standing) {
+            (None, Standing::Others) => refusal_of(&block, now.mono.since(expecting.since)),
+            (overtaken, _) => overtaken.clone().flatten(),
         };
         context.event(Event::NotMounted { standing, refusal });
         Flow::Break(Watched::Over)
@@ -231,11 +245,17 @@ impl Watch {
             adopting.candidate = Some(block);
             if adopting.adoption.slept(now.mono, block.seq, context) {
                 self.last_gap = Some(now.mono);
+                adopting.doubt(now.mono, context);
             }
-            if candidate.is_some_and(|last| matches!(steps(last.seq, block.seq, COUNTING_REACH), Some(1..))) {
+            let known = adopting.doubtful_until.is_none_or(|until| now.mono >= until);
+            if known
+                && candidate
+                    .is_some_and(|last| matches!(steps(last.seq, block.seq, COUNTING_REACH), Some(1..)))
+            {
                 return self.first_beat(now, look, image, context);
             }
         } else if !ours && live {
+            adopting.doubt(now.mono, context);
             let (slept, latest) = (self.last_gap.is_some(), Mono::FAR);
             let sighted = Sighted { started: look.started, image, latest, slept, predecessor: None };
             if let Ruling::WeLose(loss) = self.foreign.rule(now, &sighted, context) {
@@ -289,6 +309,17 @@ impl Watch {
             self.kernel = *image;
         }
         self.watched(now, look, image, context)
+    }
+}
+
+impl Adopting {
+    /// From now on it is looked until somebody who counts would have shown himself; once.
+    fn doubt(&mut self, now: Mono, context: &Context) {
+        if self.doubtful_until.is_none() {
+            let until = now + timing::foreign_look(u_star(context));
+            self.doubtful_until = Some(until);
+            self.until = self.until.max(until + ADOPTION_RESERVE);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! their own, under a supervisor that takes down what that one left, and calls it a failure.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode};
 
@@ -18,6 +19,22 @@ const RUN: &str = "MMPGUARD_LOOPDEV_RUN";
 /// What this run's files and marks carry.
 pub(crate) fn run() -> String {
     std::env::var(RUN).unwrap_or_else(|_| std::process::id().to_string())
+}
+
+/// Where `mmp` keeps its records in this run: never the host's own place.
+pub(crate) fn runtime() -> String {
+    format!("{SCRATCH}/{DIRECTORY_PREFIX}{}-runtime", run())
+}
+
+/// Takes away what is recorded of guards of `device`.
+pub(crate) fn forget_guards_of(device: &str) {
+    let Ok(number) = fs::metadata(device).map(|metadata| metadata.rdev()) else { return };
+    let slot = format!("{}-{}.", nix::libc::major(number), nix::libc::minor(number));
+    for entry in fs::read_dir(runtime()).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&slot) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// True in the process that runs the cases.
@@ -44,6 +61,7 @@ pub(crate) fn supervise() -> ExitCode {
         }
         mmpguard::clock::sleep(millis(100));
     };
+    let _ = fs::remove_dir_all(runtime());
     // The kernel detaches a loop device when its last user is gone, a moment later.
     let left = started::patiently(seconds(5), || left_behind().is_empty().then(Vec::new))
         .unwrap_or_else(left_behind);

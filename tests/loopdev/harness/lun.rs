@@ -100,6 +100,11 @@ impl Lun {
         }
     }
 
+    /// What every process that came from this LUN's tests carries.
+    pub(crate) fn mark(&self) -> &str {
+        &self.mark
+    }
+
     pub(crate) fn image(&self) -> &Path {
         &self.image
     }
@@ -189,10 +194,20 @@ impl Lun {
 
     /// Starts a kernel mount.
     pub(crate) fn mount(&self, on: &Loop) -> (Started, PathBuf) {
+        let to = self.new_mount();
+        (self.start("mount", ["-t", "ext4", on.path(), text(&to)]), to)
+    }
+
+    /// A new directory to mount on; whatever is mounted there is unmounted in the end.
+    pub(crate) fn new_mount(&self) -> PathBuf {
         let to = self.file(&format!("mounted-{}", self.numbers.fetch_add(1, SeqCst)));
         fs::create_dir(&to).expect("makes a directory");
         self.mounts().push(to.clone());
-        (self.start("mount", ["-t", "ext4", on.path(), text(&to)]), to)
+        to
+    }
+
+    pub(crate) fn forget_mount(&self, mount: &Path) {
+        self.mounts().retain(|other| other != mount);
     }
 
     /// Mounts, and waits for it.
@@ -206,7 +221,7 @@ impl Lun {
     /// has a copy of the mount, and keeps it alive.
     pub(crate) fn umount(&self, on: &Loop, from: &Path) {
         must("umount", &[text(from)]);
-        self.mounts().retain(|mount| mount != from);
+        self.forget_mount(from);
         let active = Path::new("/sys/fs/ext4").join(on.name());
         let gone = patiently(Duration::from_secs(60), || (!active.exists()).then_some(()));
         assert!(gone.is_some(), "{} is still mounted in another mount namespace", on.path());
@@ -241,6 +256,10 @@ impl Drop for Lun {
         kill_marked(&self.mark);
         for mount in self.mounts().iter() {
             unmount(mount);
+        }
+        // Their numbers are given to other LUNs next.
+        for device in [&self.a, &self.b] {
+            cleanup::forget_guards_of(device.path());
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod block;
 pub(crate) mod cleanup;
+pub(crate) mod guarded;
 pub(crate) mod kernel;
 pub(crate) mod lun;
 pub(crate) mod process;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mmpguard::clock::{self, Mono};
 
+use super::cleanup;
 use super::process::{MARK, Process};
 
 /// A program that runs. Dropping kills it; what it started is found by its mark.
@@ -46,6 +47,8 @@ impl Started {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err));
         command.env(MARK, mark).env("LC_ALL", "C").env_remove("MMP_NODE_NAME");
+        // No loss in a test may do more than shut a filesystem down, whatever else is not said.
+        command.env("MMP_ON_LOSS", "shutdown").env("MMP_RUNTIME_DIR", cleanup::runtime());
         command.envs(env.iter().map(|(name, value)| (name, value)));
         let at = clock::mono();
         let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));

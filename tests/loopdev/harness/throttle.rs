@@ -1,5 +1,6 @@
-//! Makes the I/O of one process on one device hang, reads and writes alike: the kernel's block I/O throttling, at one
-//! byte a second.
+//! Makes the I/O of one process on one device hang, reads and writes alike, or makes writes slow: the kernel's block I/O
+//! throttling. It passes metadata over, the kernel's MMP writes among it; what a loop device writes to a device below it
+//! for such a write it does not.
 
 use std::fs;
 use std::io::Result;
@@ -37,8 +38,30 @@ impl Throttle {
         } else {
             fs::write(throttle.0.join(V2_LIMIT), format!("{device} rbps=1 wbps=1"))?;
         }
-        fs::write(throttle.0.join("cgroup.procs"), process.pid.to_string())?;
+        fs::write(throttle.processes(), process.pid.to_string())?;
         Ok(throttle)
+    }
+
+    /// Writes on `device` take a second for so many bytes, for whoever is started in [`Throttle::processes`].
+    pub(crate) fn slow(device: &str, bytes_per_second: u32) -> Result<Throttle> {
+        let number = fs::metadata(device)?.rdev();
+        let (major, minor) = (major(number), minor(number));
+        if !is_v1() {
+            fs::write(root().join("cgroup.subtree_control"), "+io")?;
+        }
+        let throttle = Throttle(root().join(format!("{}slow-{major}-{minor}", prefix())));
+        fs::create_dir(&throttle.0)?;
+        if is_v1() {
+            fs::write(throttle.0.join(V1_LIMITS[1]), format!("{major}:{minor} {bytes_per_second}"))?;
+        } else {
+            fs::write(throttle.0.join(V2_LIMIT), format!("{major}:{minor} wbps={bytes_per_second}"))?;
+        }
+        Ok(throttle)
+    }
+
+    /// The list of its processes.
+    pub(crate) fn processes(&self) -> PathBuf {
+        self.0.join("cgroup.procs")
     }
 }
 

@@ -120,7 +120,9 @@ impl Guardian {
                 }
                 Some(Event::KernelBeats { .. }) => beats = true,
                 Some(Event::Lost { loss, .. }) => return Tried::Failed(self.lost_while_mounting(&loss)),
-                Some(Event::NotMounted { standing, .. }) => {
+                Some(Event::NotMounted { standing, refusal }) => {
+                    // Unless it was told before, the kernel itself found who was in the way.
+                    let overtaken = overtaken.or_else(|| refusal.map(Some));
                     return self.not_mounted(overtaken.into(), ended, standing);
                 }
                 Some(Event::Released) => {
