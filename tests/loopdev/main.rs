@@ -4,6 +4,8 @@
 //! time is waiting for safety intervals, so the cases run side by side.
 
 mod crash;
+mod guard_death;
+mod guard_support;
 mod guards;
 mod harness;
 mod hostile;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         outage::CASES,
         release::CASES,
         guards::CASES,
+        guard_death::CASES,
         crash::CASES,
         stopped::CASES,
         kernel::CASES,

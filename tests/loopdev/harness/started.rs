@@ -45,7 +45,9 @@ impl Started {
         let file = |path: &PathBuf| File::create(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err));
-        command.env(MARK, mark).env("LC_ALL", "C").env_remove("MMP_NODE_NAME");
+        command.env(MARK, mark).env("LC_ALL", "C").env_remove("MMP_NODE_NAME").env_remove("MMP_CONFIG");
+        // A loss in a test must never end in the last rung of `auto`.
+        command.env("MMP_ON_LOSS", "shutdown");
         command.envs(env.iter().map(|(name, value)| (name, value)));
         let at = clock::mono();
         let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
