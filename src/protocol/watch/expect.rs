@@ -295,7 +295,13 @@ impl Expecting {
         if self.stands(image) {
             return true;
         }
-        let live = matches!(Sequence::from(block.seq), Sequence::Live(_));
+        let sequence = Sequence::from(block.seq);
+        let waited = now.mono + TICK >= self.since + self.kernel_wait * 2;
+        if sequence == Sequence::Clean && waited && Owner::of(block) == context.medium.owner() {
+            // The local kernel's: its mount failed after its claim. What came of it is asked when mount(8) has ended.
+            return true;
+        }
+        let live = matches!(sequence, Sequence::Live(_));
         let in_time = now.mono + TICK >= self.since + self.kernel_wait;
         if !live || !in_time || self.claim.is_some() || !differs_in_sequence_alone(&self.base, image) {
             // Once something is mounted a foreign block is judged when the kernel beats, or does not.
