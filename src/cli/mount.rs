@@ -53,6 +53,10 @@ pub(super) fn adopt(arguments: &Adopt) -> ExitCode {
 fn task(arguments: &Mount) -> Result<Task, Error> {
     let config = Config::host()?;
     let (options, read_only) = options(arguments)?;
+    if arguments.filesystem.contains(',') || arguments.filesystem.starts_with("no") {
+        let what = "-t takes one type; to mount(8) a list, or no before one, means others";
+        return Err(Error::Argument(what.into()));
+    }
     if arguments.tolerate.is_some() && !read_only {
         return Err(Error::Argument("--tolerate is for read-only mounts: otherwise the kernel beats".into()));
     }
