@@ -40,7 +40,7 @@ fn unsuitable() {
     };
     let device = lun.a.path();
     refused(device, &lun.file("nowhere"), &[], 4, "No such file or directory");
-    refused(device, &file, &[], 4, "Not a directory");
+    refused(device, &file, &[], 4, "not a directory");
     refused("/dev/nonexistent", &dir, &[], 4, "No such file or directory");
     refused(&image, &dir, &[], 7, "losetup --direct-io=on");
     refused(text(&dir), &dir, &[], 2, "directory");
@@ -48,6 +48,8 @@ fn unsuitable() {
         refused(device, &dir, &["-o", option], 2, "not with a guarded mount");
     }
     refused(device, &dir, &["-r", "-o", "rw"], 2, "contradict");
+    refused(device, &dir, &["-t", "noxfs"], 2, "one type");
+    refused(device, &dir, &["-t", "ext4,xfs"], 2, "one type");
     refused(device, &dir, &["--tolerate", "30s"], 2, "--read-only");
     refused(device, &dir, &["-o", "rw", "--on-loss", "shutdown"], 10, "--incomplete-fence");
 
@@ -93,7 +95,7 @@ fn failed_at_once() {
         (&["-o", "nonsense"][..], "mount(8) failed"),
         (&["-o", "data=nonsense"], "mount(8) failed"),
         (&["-t", "xfs"], "mount(8) failed"),
-        (&["-t", "no-such-type"], "unknown filesystem type"),
+        (&["-t", "unheard-of"], "unknown filesystem type"),
     ] {
         let lun = Lun::new();
         let (mut mounting, to) = mount(&lun, &lun.a, options);
