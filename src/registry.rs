@@ -27,7 +27,7 @@ pub const DIRECTORY_VARIABLE: &str = "MMP_RUNTIME_DIR";
 pub const SCHEMA: u32 = 1;
 
 /// What is known of one guarded device.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -98,7 +98,7 @@ pub enum Phase {
 }
 
 /// How protection ended.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// Why, in a sentence.
     pub reason: String,
@@ -113,6 +113,13 @@ impl Record {
     #[must_use]
     pub fn is_of_this_boot(&self) -> bool {
         self.schema == SCHEMA && self.boot_id == boot_id()
+    }
+
+    /// It tells of something that a later guard which comes to nothing must not wipe out: a loss, or a mount that nobody
+    /// guards any more.
+    #[must_use]
+    pub fn outlives_a_failure(&self) -> bool {
+        self.is_of_this_boot() && matches!(self.phase, Phase::Guarding | Phase::Releasing | Phase::Lost)
     }
 
     /// What is left of its lease.
@@ -250,6 +257,14 @@ impl Slot {
     pub fn clear(&self) {
         let _ = fs::remove_file(self.0.with_extension("json"));
         let _ = fs::remove_file(self.socket());
+    }
+
+    /// Nothing came of a guard: its place is as it was before.
+    pub fn put_back(&self, earlier: Option<&Record>) {
+        self.clear();
+        if let Some(earlier) = earlier {
+            let _ = self.write(earlier);
+        }
     }
 
     /// Where its guard listens.

@@ -15,19 +15,25 @@ use crate::error::Error;
 use crate::keeper::mounts::{Handover, Purpose, Task};
 use crate::protocol::{Activity, timing};
 use crate::registry::Registry;
-use crate::sys::{KernelView, TargetKind, User, process, queueing, tags, users};
+use crate::sys::{KernelView, Target, TargetKind, User, process, queueing, tags, users};
 
 /// Options that make another thing of a mount than what is guarded, and what to use instead.
-const FOREIGN_OPTIONS: [(&str, &str); 9] = [
+const FOREIGN_OPTIONS: [(&str, &str); 15] = [
     ("remount", "`mmp remount` does that"),
     ("bind", "a bind mount has no device of its own: guard the filesystem, then bind with mount(8)"),
     ("rbind", "a bind mount has no device of its own: guard the filesystem, then bind with mount(8)"),
     ("move", "use mount(8)"),
     ("loop", "a loop device is this host's alone: make it with losetup(8) and name it"),
+    ("offset", "a loop device is this host's alone: make it with losetup(8) and name it"),
+    ("sizelimit", "a loop device is this host's alone: make it with losetup(8) and name it"),
     ("shared", "use mount(8) once it is mounted"),
     ("slave", "use mount(8) once it is mounted"),
     ("private", "use mount(8) once it is mounted"),
     ("unbindable", "use mount(8) once it is mounted"),
+    ("rshared", "use mount(8) once it is mounted"),
+    ("rslave", "use mount(8) once it is mounted"),
+    ("rprivate", "use mount(8) once it is mounted"),
+    ("runbindable", "use mount(8) once it is mounted"),
 ];
 
 pub(super) fn run(arguments: &Mount) -> ExitCode {
@@ -47,6 +53,10 @@ pub(super) fn adopt(arguments: &Adopt) -> ExitCode {
 fn task(arguments: &Mount) -> Result<Task, Error> {
     let config = Config::host()?;
     let (options, read_only) = options(arguments)?;
+    if arguments.filesystem.contains(',') || arguments.filesystem.starts_with("no") {
+        let what = "-t takes one type; to mount(8) a list, or no before one, means others";
+        return Err(Error::Argument(what.into()));
+    }
     if arguments.tolerate.is_some() && !read_only {
         return Err(Error::Argument("--tolerate is for read-only mounts: otherwise the kernel beats".into()));
     }
@@ -69,6 +79,7 @@ fn task(arguments: &Mount) -> Result<Task, Error> {
 fn adoption(arguments: &Adopt) -> Result<Task, Error> {
     let config = Config::host()?;
     let asked = tags::resolve(&arguments.device)?;
+    suitable(&asked)?;
     let place = Place::find(&asked, None)?;
     let kernel_name = place.device().kernel_name();
     let unsuitable = |what: String| Err(Error::Unsupported { path: asked.clone(), what });
@@ -110,25 +121,13 @@ struct Begin<'a> {
 
 impl Begin<'_> {
     fn task(self, config: &Config, purpose: Purpose) -> Result<Task, Error> {
+        let number = suitable(self.asked)?;
         let place = Place::find(self.asked, None)?;
-        let TargetKind::Block { major, minor } = place.target().kind else {
-            return Err(Error::Unsupported {
-                path: self.asked.to_owned(),
-                what: "is an image file; make a loop device of it (losetup --direct-io=on -f --show) and mount that"
-                    .to_owned(),
-            });
-        };
-        if process::may_administer() == Some(false) {
-            return Err(Error::Unsupported {
-                path: self.asked.to_owned(),
-                what: "mounting takes CAP_SYS_ADMIN; run as root".to_owned(),
-            });
-        }
         let superblock = place.superblock().mmp_update_interval_s;
         Ok(Task {
             asked: self.asked.to_owned(),
             device: place.device().canonical().to_owned(),
-            number: (major, minor),
+            number,
             kernel_name: place.device().kernel_name(),
             dir: self.dir,
             filesystem: self.filesystem.to_owned(),
@@ -138,8 +137,24 @@ impl Begin<'_> {
             wait_after_lease: timing::wait(timing::kernel_check_interval_s(superblock)),
             registry: Registry::host().directory().to_owned(),
             since_s: clock::wall().0,
+            earlier: None,
         })
     }
+}
+
+/// The number of a block device that this process may mount. Looked at before the device is opened, which an ordinary
+/// user may not do, and would be told so instead.
+fn suitable(asked: &Path) -> Result<(u32, u32), Error> {
+    let unsuitable = |what: &str| Err(Error::Unsupported { path: asked.to_owned(), what: what.to_owned() });
+    let TargetKind::Block { major, minor } = Target::of(asked)?.kind else {
+        return unsuitable(
+            "is an image file; make a loop device of it (losetup --direct-io=on -f --show) and mount that",
+        );
+    };
+    if process::may_administer() == Some(false) {
+        return unsuitable("mounting takes CAP_SYS_ADMIN; run as root");
+    }
+    Ok((major, minor))
 }
 
 /// All `-o` in one, and whether they ask for a read-only mount.

@@ -1,22 +1,26 @@
 //! `mmp umount`: umount(8), and then until the guard has let go.
 
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use super::args::Umount;
-use super::guard::{self, RUNBOOK};
+use super::guard::{self, Holders, RUNBOOK};
 use super::{exit, output, render};
 use crate::clock;
 use crate::registry::{Phase, Record, Registry, Slot};
+use crate::sys::{Target, TargetKind};
 
 /// How often the guard's record is looked at.
-const PERIOD: std::time::Duration = std::time::Duration::from_millis(50);
+const PERIOD: Duration = Duration::from_millis(50);
+/// A release that takes longer than this is explained.
+const TELL_AFTER: Duration = Duration::from_secs(3);
 
 pub(super) fn run(arguments: &Umount) -> ExitCode {
     let registry = Registry::host();
     let found = guard::find(&registry, &arguments.what);
     let what = render::shown(&arguments.what);
     if let Some((_, record)) = &found
-        && let Some(lost) = &record.lost
+        && let Some(lost) = record.lost.as_ref().filter(|lost| lost.fence.is_some())
         && !arguments.although_lost
     {
         let earlier = guard::earlier_loss(&record.device, lost);
@@ -30,6 +34,7 @@ pub(super) fn run(arguments: &Umount) -> ExitCode {
         Some((_, Record { dir: Some(dir), .. })) => dir.clone(),
         _ => arguments.what.clone(),
     };
+    let holders = found.as_ref().map(|(_, record)| Holders::before_the_unmount(target_of(record)));
     let mut command = Command::new("umount");
     if arguments.lazy {
         command.arg("-l");
@@ -53,13 +58,20 @@ pub(super) fn run(arguments: &Umount) -> ExitCode {
             slot.clear();
             ExitCode::from(exit::DONE)
         }
-        Some((slot, record)) => wait(arguments, &slot, &record),
+        Some((slot, record)) => wait(arguments, &slot, &record, holders.as_ref()),
     }
 }
 
-fn wait(arguments: &Umount, slot: &Slot, guarded: &Record) -> ExitCode {
+fn target_of(record: &Record) -> Target {
+    let Record { major, minor, .. } = *record;
+    Target { canonical: record.device.clone(), kind: TargetKind::Block { major, minor } }
+}
+
+fn wait(arguments: &Umount, slot: &Slot, guarded: &Record, holders: Option<&Holders>) -> ExitCode {
     let what = render::shown(&guarded.device);
-    let until = clock::mono() + arguments.wait;
+    let begin = clock::mono();
+    let until = begin + arguments.wait;
+    let mut told = arguments.quiet;
     loop {
         let record = slot.read().ok().flatten();
         match record {
@@ -81,18 +93,37 @@ fn wait(arguments: &Umount, slot: &Slot, guarded: &Record) -> ExitCode {
                 return ExitCode::from(exit::DONE);
             }
             Some(record) if clock::mono() >= until => {
-                let why = match (record.phase, record.notes.last()) {
-                    (Phase::Releasing, Some(note)) => note.clone(),
-                    _ => "something on this host still uses it (an open file of a lazily unmounted filesystem, another \
-                          mount namespace)"
-                        .to_owned(),
-                };
                 output::complain(&format!(
-                    "{what}: unmounted here, and still guarded: {why}; it is released when that ends"
+                    "{what}: unmounted here, and still guarded: {}; it is released when that ends",
+                    held_by(&record, holders)
                 ));
                 return ExitCode::from(exit::IN_USE);
             }
-            Some(_) => clock::sleep(PERIOD),
+            Some(record) => {
+                if clock::mono().since(begin) >= TELL_AFTER && !std::mem::replace(&mut told, true) {
+                    output::complain(&format!(
+                        "{what}: waiting for its release: {}",
+                        held_by(&record, holders)
+                    ));
+                }
+                clock::sleep(PERIOD);
+            }
         }
     }
+}
+
+/// What keeps it from being released, as far as it can be found out.
+fn held_by(record: &Record, holders: Option<&Holders>) -> String {
+    let mut found = holders.map(Holders::now).unwrap_or_default();
+    if let (Phase::Releasing, Some(note)) = (record.phase, record.notes.last()) {
+        found.push(note.clone());
+    }
+    if found.is_empty() {
+        found.push(
+            "something on this host still uses it (a directory of a lazily unmounted filesystem that a process is in, \
+             a mount namespace without processes), or its unmount still writes"
+                .to_owned(),
+        );
+    }
+    found.join(", ")
 }

@@ -4,6 +4,15 @@
 //! time is waiting for safety intervals, so the cases run side by side.
 
 mod crash;
+mod guard_death;
+mod guard_ended;
+mod guard_handover;
+mod guard_load;
+mod guard_many;
+mod guard_refused;
+mod guard_remount;
+mod guard_support;
+mod guard_umount;
 mod guards;
 mod harness;
 mod hostile;
@@ -68,6 +77,14 @@ fn main() -> ExitCode {
         outage::CASES,
         release::CASES,
         guards::CASES,
+        guard_load::CASES,
+        guard_remount::CASES,
+        guard_handover::CASES,
+        guard_umount::CASES,
+        guard_death::CASES,
+        guard_ended::CASES,
+        guard_refused::CASES,
+        guard_many::CASES,
         crash::CASES,
         stopped::CASES,
         kernel::CASES,

@@ -249,7 +249,7 @@ impl World {
         }
         self.note(host, || "a new guard adopts".into());
         self.stats.mounts.adoptions += 1;
-        let adoption = Adoption { counted: self.hosts[host].mounted.counted };
+        let adoption = Adoption { counted: self.hosts[host].mounted.counted, left: None };
         let seed = self.rng.u64(..);
         let options = GuardOptions { patience_until: None, kernel_waits: false, ..self.guard_options(host) };
         let guard = Guard::adopt(self.guard_medium(host), options, adoption, seed, now);

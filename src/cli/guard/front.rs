@@ -210,10 +210,15 @@ impl Front<'_> {
         if let Some(driver) = &self.driver {
             let _ = driver.send(&ToDriver::Withdraw);
         }
-        while let Some(keeper) = &mut self.keeper {
-            keeper.reap();
-            if keeper.receive::<ToFront>().is_err() || clock::mono() >= until {
-                break;
+        while clock::mono() < until {
+            let keeper = self.keeper.as_mut().is_some_and(|keeper| {
+                keeper.reap();
+                keeper.receive::<ToFront>().is_ok()
+            });
+            // One whose keeper was replaced is not known to us by that.
+            let driver = self.driver.as_ref().is_some_and(|driver| driver.receive::<FromDriver>().is_ok());
+            if !keeper && !driver {
+                return;
             }
             clock::sleep(Duration::from_millis(10));
         }

@@ -6,22 +6,34 @@
 
 pub(super) mod driver;
 mod front;
+mod holders;
 mod messages;
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::{exit, output, render};
-use crate::clock::Wall;
+use crate::clock::{self, Wall};
 use crate::error::Error;
-use crate::keeper::mounts::{self, Memory, Task};
+use crate::keeper::mounts::{self, Memory, Purpose, Task};
+use crate::protocol::Activity;
 use crate::registry::{Lost, Phase, Record, Registry, Slot};
-use crate::sys::Target;
+use crate::sys::{KernelView, Target};
+
+pub(super) use holders::Holders;
 
 /// What to do after a loss, in this order. README has it at length.
 pub(super) const RUNBOOK: &str = "do not use, sync or unmount it here: what is dirty in this host's memory would be \
      written over another host's data; see who has it with `mmp check`; then reboot this host without a sync \
      (`reboot -ff -n`), or cut the device off before you unmount (`mmp fence --test` tells how); only then mount again";
+
+/// How long a guard whose mount is gone may take to release the device.
+const LETTING_GO: Duration = Duration::from_secs(5);
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Runs the verb `guard-keeper`.
 pub(super) fn keeper() -> ExitCode {
@@ -44,18 +56,49 @@ fn begin(task: &Task, quiet: bool) -> Result<u8, Error> {
         move |source| Error::io(op, &path, source)
     };
     registry.create().map_err(fail("make the directory", registry.directory()))?;
-    let slot = task.slot();
-    let earlier = slot.read().ok().flatten();
-    let Some(lock) = slot.lock().map_err(fail("take the lock in", registry.directory()))? else {
-        let users = vec![earlier.as_ref().map_or_else(|| "guarded by mmp already".to_owned(), guarded)];
-        return Err(Error::UsedHere { path: task.asked.clone(), users });
-    };
+    let lock = lock(task, quiet)?.map_err(fail("take the lock in", registry.directory()))?;
+    let earlier = task.slot().read().ok().flatten().filter(Record::outlives_a_failure);
     if let Some(lost) = earlier.as_ref().and_then(|record| record.lost.as_ref()) {
-        output::complain(&format!("note: {}", earlier_loss(&task.asked, lost)));
+        let what = earlier_loss(&task.asked, lost);
+        if matches!(task.purpose, Purpose::Adopt { .. }) && lost.fence.is_some() {
+            output::complain(&format!("{}: not adopted: {what}\n  {RUNBOOK}", render::shown(&task.asked)));
+            return Ok(exit::LOST);
+        }
+        output::complain(&format!("note: {what}"));
     }
     let memory = Memory::new().map_err(fail("share memory for the lease of", &task.asked))?;
-    front::run(task, &memory, lock, quiet)
+    let task = Task { earlier: earlier.map(Box::new), ..task.clone() };
+    front::run(&task, &memory, lock, quiet)
         .map_err(|source| Error::io("start the guarding processes for", &task.asked, source))
+}
+
+/// Becomes the device's only guard. One that is there may be about to let go: it is waited for as long as the user
+/// said, and a moment in any case if nothing is mounted any more.
+fn lock(task: &Task, quiet: bool) -> Result<io::Result<OwnedFd>, Error> {
+    let slot = task.slot();
+    let view = KernelView::new(task.target(), &task.kernel_name);
+    let asked_until = clock::mono() + task.patience();
+    let mut told = quiet || task.patience().is_zero();
+    let mut ending_until = None;
+    loop {
+        match slot.lock() {
+            Ok(Some(lock)) => return Ok(Ok(lock)),
+            Ok(None) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+        let now = clock::mono();
+        let ending = matches!(view.ask(), Activity::Gone | Activity::Ending);
+        let ends = *ending_until.get_or_insert(now + LETTING_GO);
+        if now >= asked_until && !(ending && now < ends) {
+            let record = slot.read().ok().flatten();
+            let users = vec![record.as_ref().map_or_else(|| "guarded by mmp already".to_owned(), guarded)];
+            return Err(Error::UsedHere { path: task.asked.clone(), users });
+        }
+        if !std::mem::replace(&mut told, true) {
+            output::complain("in use on this host, guarded by mmp; waiting for it to end");
+        }
+        clock::sleep(LOOK);
+    }
 }
 
 fn guarded(record: &Record) -> String {

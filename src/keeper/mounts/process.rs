@@ -24,6 +24,7 @@ use super::{LETTER_BYTES, Letter, Link, Memory, Task, ToFront, ToKeeper, tell_lo
 use crate::clock::{self, Mono};
 use crate::driver::cell::{CellState, LeaseCell};
 use crate::protocol::Adoption;
+use crate::registry::Record;
 use crate::sys::fence::{FenceTarget, Prepared, prepare};
 use crate::sys::process::ProcessRef;
 use crate::sys::realtime::{Lock, Protection, protect};
@@ -290,13 +291,13 @@ impl<'a> Keeper<'a> {
         let trace = self.memory.trace();
         let adoption = match self.cell.state() {
             CellState::Lost => return None, // the loop finds that by itself
-            CellState::Released => return self.ended_without_driver(),
+            CellState::Released => return self.ended_without_driver(None),
             CellState::Until(end) if end < now + SUCCESSION => None,
             CellState::Until(end) => Some(trace.left(end)),
             CellState::Unarmed => {
                 self.stop_mount();
                 if !self.mount_begun || !self.is_mounted() {
-                    return self.ended_without_driver();
+                    return self.ended_without_driver(self.task.earlier.as_deref());
                 }
                 Some(Adoption { counted: trace.kernel_counted(), left: None })
             }
@@ -314,9 +315,9 @@ impl<'a> Keeper<'a> {
         None
     }
 
-    fn ended_without_driver(&self) -> Option<i32> {
+    fn ended_without_driver(&self, earlier: Option<&Record>) -> Option<i32> {
         self.tell_front(&ToFront::DriverGone);
-        self.task.slot().clear();
+        self.task.slot().put_back(earlier);
         Some(EXIT_FINISHED)
     }
 

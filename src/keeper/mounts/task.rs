@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::registry::{Registry, Slot};
+use crate::registry::{Record, Registry, Slot};
 use crate::sys::fence::LadderSpec;
 use crate::sys::{Target, TargetKind};
 
@@ -74,6 +74,8 @@ pub struct Task {
     pub registry: PathBuf,
     /// When it was begun, in seconds since 1970.
     pub since_s: u64,
+    /// What its place in the registry is to say again if nothing comes of it.
+    pub earlier: Option<Box<Record>>,
 }
 
 impl Task {
@@ -91,6 +93,15 @@ impl Task {
     #[must_use]
     pub fn slot(&self) -> Slot {
         Registry::at(&self.registry).slot(self.target().kind).expect("a block device has a place")
+    }
+
+    /// How long to wait for whoever uses the device to leave.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        match self.purpose {
+            Purpose::Mount { wait, .. } => wait,
+            Purpose::Adopt { .. } => Duration::ZERO,
+        }
     }
 
     /// True if mount(8) is to be told that it must not write.

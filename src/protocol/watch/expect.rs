@@ -1,48 +1,31 @@
-//! Before the kernel's first own beat: it mounts, with our looks beside it, or it has mounted without us.
+//! Before the kernel's first own beat: it mounts, with our looks beside it.
 
 use std::time::Duration;
 
 use super::super::event::{Event, Loss, Peer, Refusal, Resumption, Standing};
-use super::super::foreign::{Ruling, Sighted};
 use super::super::guard::{Activity, Context};
-use super::super::hold::{Hold, Standing as HoldStanding};
 use super::super::lease::Lease;
 use super::super::medium::{Owner, differs_in_sequence_alone};
-use super::super::sequence::{COUNTING_REACH, Sequence, steps};
+use super::super::sequence::{COUNTING_REACH, Sequence};
 use super::super::timing;
-use super::{
-    Bridge, ENDING_PAUSE, Flow, Handed, Look, Stage, Watch, Watched, kernel_check_interval_s, lose, u_star,
-};
+use super::{ENDING_PAUSE, Flow, Look, Stage, Watch, Watched, kernel_check_interval_s, lose};
 use crate::clock::{Mono, Now};
-use crate::format::{BlockDamage, Image, MmpBlock};
+use crate::format::{Image, MmpBlock};
 
 /// The kernel's tick: its waits are whole ticks.
 const TICK: Duration = Duration::from_millis(100);
 
-/// For an adoption: so much longer than it takes to know of a foreign block is the kernel's next beat waited for.
-const ADOPTION_RESERVE: Duration = Duration::from_secs(2);
-
-/// What is known of the kernel's beats from before, when a filesystem that is mounted already is adopted. It tells
-/// whether this host slept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Adoption {
-    /// At that time its count stood at that.
-    pub counted: Option<(Mono, u32)>,
-    /// A guard of this host's has just died, and its lease still runs: we go on where it ended.
-    pub left: Option<Left>,
-}
-
-/// What a guard that died has left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Left {
-    /// The end of its lease.
-    pub lease_end: Mono,
-    /// The kernel's count as it was last seen; none if the kernel never beat.
-    pub kernel_seq: Option<u32>,
-    /// The sequence that it wrote last, or was about to write; none if it never wrote.
-    pub submitted_seq: Option<u32>,
-    /// It held the device by its own beats, not by the kernel's.
-    pub beating: bool,
+/// What the kernel is handed.
+pub(in crate::protocol) struct Handed {
+    /// What stands in the block.
+    pub(in crate::protocol) base: Image,
+    /// It is not clean, so the kernel waits.
+    pub(in crate::protocol) kernel_waits: bool,
+    /// It is a claim of ours, which we may take back until then.
+    pub(in crate::protocol) ours_until: Option<Mono>,
+    /// The device is mounted (read-only) and protected.
+    pub(in crate::protocol) lease: Option<Lease>,
+    pub(in crate::protocol) predecessor: Option<Owner>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,17 +44,6 @@ pub(super) struct Expecting {
     /// Told once: why the mount has to end.
     overtaken: Option<Option<Refusal>>,
     mounted: bool,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Adopting {
-    adoption: Adoption,
-    until: Mono,
-    /// A block under our names.
-    candidate: Option<MmpBlock>,
-    /// Somebody else's block was seen, or this host slept: until then our own count proves nothing, since two kernels
-    /// that write in turn both count.
-    doubtful_until: Option<Mono>,
 }
 
 impl Watch {
@@ -102,15 +74,6 @@ impl Watch {
         watch
     }
 
-    /// The kernel has mounted, and nobody watched.
-    pub(in crate::protocol) fn adopting(now: Now, adoption: Adoption, context: &mut Context) -> Self {
-        let until = now.mono + timing::foreign_look(u_star(context)) + ADOPTION_RESERVE;
-        let adopting = Adopting { adoption, until, candidate: None, doubtful_until: None };
-        let mut watch = Watch::begin(now, Stage::Adopting(adopting), None);
-        watch.lease = adoption.left.map(|left| Lease::until(left.lease_end));
-        watch
-    }
-
     /// When a look that hangs is given up: the first beat of what is mounted has to have been seen long before.
     pub(super) fn unprotected_until(&self) -> Option<Mono> {
         let hangs = timing::limit(timing::MIN_CHECK_INTERVAL_S);
@@ -135,7 +98,7 @@ impl Watch {
                 if expecting.is_first_beat(look, image, &block, context) {
                     return self.first_beat(now, look, image, context);
                 }
-                if !expecting.is_as_expected(now, image, &block) {
+                if !expecting.is_as_expected(now, image, &block, context) {
                     expecting.overtake(refusal_of(&block, now.mono.since(expecting.since)), context);
                 }
             }
@@ -223,104 +186,6 @@ impl Watch {
         context.event(Event::NotMounted { standing, refusal });
         Flow::Break(Watched::Over)
     }
-
-    /// Looks for two beats of the kernel's, and for anybody else's. While it is not known whose they are, the names have
-    /// to do: `Foreign` knows who counts.
-    pub(super) fn adopted(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
-        let Stage::Adopting(adopting) = &mut self.stage else { unreachable!("asked for while adopting") };
-        if let Some(left) = adopting.adoption.left {
-            return self.goes_on(now, look, image, left, context);
-        }
-        let again = now.mono + timing::ADOPTION_LOOK;
-        let (until, candidate) = (adopting.until, adopting.candidate);
-        let Ok(block) = context.medium.decode(image) else {
-            return if now.mono >= until { silent(None, context) } else { self.look_at(again) };
-        };
-        if Sequence::from(block.seq) == Sequence::Fsck {
-            return lose(now, Loss::Fsck { by: Peer::from(&block) }, context);
-        }
-        let ours = Owner::of(&block) == context.medium.owner();
-        let live = matches!(Sequence::from(block.seq), Sequence::Live(_));
-        if ours && live && candidate.is_none_or(|last| last.seq != block.seq) {
-            adopting.candidate = Some(block);
-            if adopting.adoption.slept(now.mono, block.seq, context) {
-                self.last_gap = Some(now.mono);
-                adopting.doubt(now.mono, context);
-            }
-            let known = adopting.doubtful_until.is_none_or(|until| now.mono >= until);
-            if known
-                && candidate
-                    .is_some_and(|last| matches!(steps(last.seq, block.seq, COUNTING_REACH), Some(1..)))
-            {
-                return self.first_beat(now, look, image, context);
-            }
-        } else if !ours && live {
-            adopting.doubt(now.mono, context);
-            let (slept, latest) = (self.last_gap.is_some(), Mono::FAR);
-            let sighted = Sighted { started: look.started, image, latest, slept, predecessor: None };
-            if let Ruling::WeLose(loss) = self.foreign.rule(now, &sighted, context) {
-                return lose(now, loss, context);
-            }
-        }
-        if now.mono >= until { silent(Some(&block), context) } else { self.look_at(again) }
-    }
-}
-
-impl Watch {
-    /// Takes the place of a guard that died: what stands there was written by it or by the kernel, or is judged as it
-    /// would have judged it, under its lease.
-    fn goes_on(&mut self, now: Now, look: Look, image: &Image, left: Left, context: &mut Context) -> Flow {
-        let Ok(block) = context.medium.decode(image) else {
-            return self.look_at(now.mono + timing::TORN_PAUSE);
-        };
-        let ours = Owner::of(&block) == context.medium.owner();
-        let submitted = ours && left.submitted_seq == Some(block.seq);
-        let as_peer = Peer::from(&block);
-        if left.beating {
-            let Some(lease) = self.lease else { unreachable!("set from what was left") };
-            context.event(Event::Held { lease_end: left.lease_end, as_peer });
-            // A foreign block is judged by the holder: what it is to find is then what it would have written.
-            let seq = left.submitted_seq.unwrap_or(block.seq);
-            let expected = context.medium.compose(image, seq, now.wall, block.check_interval_s);
-            let found = if submitted { *image } else { expected };
-            let standing =
-                HoldStanding { image: found, lease, predecessor: None, release: false, back: None };
-            return Flow::Break(Watched::WeBeat(Hold::go_on(now, standing, context)));
-        }
-        let kernel_seq = left.kernel_seq.unwrap_or(block.seq);
-        // All but sequence and time is the kernel's own, whoever wrote it last.
-        self.kernel = match ours {
-            true => context.medium.renew(image, kernel_seq, now.wall),
-            false => context.medium.compose(image, kernel_seq, now.wall, block.check_interval_s),
-        };
-        self.kernel_at = look.before;
-        self.stage = Stage::Watching;
-        context.event(Event::KernelBeats { lease_end: left.lease_end, as_peer });
-        if submitted && block.seq != kernel_seq {
-            self.stage = Stage::Bridging(Bridge {
-                acknowledged: Some(*image),
-                unacknowledged: None,
-                seq: block.seq,
-                next_beat: now.mono,
-            });
-            return self.bridged(now, look, image, context);
-        }
-        if ours && block.seq == kernel_seq {
-            self.kernel = *image;
-        }
-        self.watched(now, look, image, context)
-    }
-}
-
-impl Adopting {
-    /// From now on it is looked until somebody who counts would have shown himself; once.
-    fn doubt(&mut self, now: Mono, context: &Context) {
-        if self.doubtful_until.is_none() {
-            let until = now + timing::foreign_look(u_star(context));
-            self.doubtful_until = Some(until);
-            self.until = self.until.max(until + ADOPTION_RESERVE);
-        }
-    }
 }
 
 impl Expecting {
@@ -354,11 +219,17 @@ impl Expecting {
     }
 
     /// Nothing has changed, or the local kernel has claimed. It does so once, by the sequence alone, and after its wait.
-    fn is_as_expected(&mut self, now: Now, image: &Image, block: &MmpBlock) -> bool {
+    fn is_as_expected(&mut self, now: Now, image: &Image, block: &MmpBlock, context: &Context) -> bool {
         if self.stands(image) {
             return true;
         }
-        let live = matches!(Sequence::from(block.seq), Sequence::Live(_));
+        let sequence = Sequence::from(block.seq);
+        let waited = now.mono + TICK >= self.since + self.kernel_wait * 2;
+        if sequence == Sequence::Clean && waited && Owner::of(block) == context.medium.owner() {
+            // The local kernel's: its mount failed after its claim. What came of it is asked when mount(8) has ended.
+            return true;
+        }
+        let live = matches!(sequence, Sequence::Live(_));
         let in_time = now.mono + TICK >= self.since + self.kernel_wait;
         if !live || !in_time || self.claim.is_some() || !differs_in_sequence_alone(&self.base, image) {
             // Once something is mounted a foreign block is judged when the kernel beats, or does not.
@@ -377,19 +248,6 @@ impl Expecting {
     }
 }
 
-impl Adoption {
-    /// Fewer beats were counted than fit into the time: this host stood still for longer than a check interval. `kmmpd`'s
-    /// period is 1.02 to 1.03 of its interval, so a twentieth is allowed for.
-    fn slept(&self, now: Mono, seq: u32, context: &Context) -> bool {
-        let Some((at, counted)) = self.counted else { return false };
-        let superblock = context.medium.update_interval_s();
-        let interval = Duration::from_secs(timing::update_interval_s(superblock).into());
-        let accounted = interval * seq.saturating_sub(counted).saturating_add(1) * 21 / 20;
-        let check_interval = Duration::from_secs(kernel_check_interval_s(context).into());
-        now.since(at) > accounted + check_interval
-    }
-}
-
 /// What stands there instead of what was expected. A clean mark is none: whoever was there has left.
 fn refusal_of(block: &MmpBlock, after: Duration) -> Option<Refusal> {
     let by = Peer::from(block);
@@ -399,14 +257,4 @@ fn refusal_of(block: &MmpBlock, after: Duration) -> Option<Refusal> {
         Sequence::Fsck => Some(Refusal::Fsck { by }),
         Sequence::Unknown(seq) => Some(Refusal::UnknownSequence { seq }),
     }
-}
-
-/// No beats of the kernel's: it is frozen, or not what it was taken for.
-fn silent(block: Option<&MmpBlock>, context: &mut Context) -> Flow {
-    let refusal = match block {
-        Some(block) => Refusal::NoBeat { by: Peer::from(block) },
-        None => Refusal::Damaged { damage: BlockDamage::Magic { found: 0 } },
-    };
-    context.event(Event::Refused { refusal });
-    Flow::Break(Watched::Over)
 }

@@ -4,7 +4,7 @@
 //! | stage | the block | we |
 //! |---|---|---|
 //! | expecting (`expect`) | handed over to the kernel, which mounts | look for rivals |
-//! | adopting (`expect`) | mounted without us | look for the kernel's beats |
+//! | adopting (`adopt`) | mounted without us | look for the kernel's beats |
 //! | watching (`beats`) | the kernel beats | look |
 //! | bridging (`beats`) | the kernel cannot (a frozen filesystem) | beat in its stead |
 //!
@@ -40,14 +40,17 @@
 //! From a clean hand-over it need not wait; a rival that comes into that window is seen as a foreign block while the
 //! kernel beats (S6).
 
+mod adopt;
 mod beats;
 mod expect;
 
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use self::expect::{Adopting, Expecting};
-pub use self::expect::{Adoption, Left};
+use self::adopt::Adopting;
+pub use self::adopt::{Adoption, Left};
+use self::expect::Expecting;
+pub(super) use self::expect::Handed;
 use super::event::{Event, Loss, Peer};
 use super::foreign::Foreign;
 use super::guard::{Activity, Context, Failure, Input, Mode};
@@ -93,19 +96,6 @@ pub(super) struct Watch {
     /// What the kernel said about a block that may be about to change is asked for once more, after a fresh look.
     doubted: bool,
     trouble_told: bool,
-}
-
-/// What the kernel is handed.
-pub(super) struct Handed {
-    /// What stands in the block.
-    pub(super) base: Image,
-    /// It is not clean, so the kernel waits.
-    pub(super) kernel_waits: bool,
-    /// It is a claim of ours, which we may take back until then.
-    pub(super) ours_until: Option<Mono>,
-    /// The device is mounted (read-only) and protected.
-    pub(super) lease: Option<Lease>,
-    pub(super) predecessor: Option<Owner>,
 }
 
 /// How watching ends.

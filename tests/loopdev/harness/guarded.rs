@@ -49,7 +49,7 @@ impl Lun {
     }
 
     pub(crate) fn guard_with(&self, on: &Loop, how: How<'_>) -> (Started, PathBuf) {
-        let dir = self.new_mount();
+        let dir = self.mount_point();
         let mut arguments = vec![env!("CARGO_BIN_EXE_mmp"), "mount"];
         arguments.extend(LADDER);
         arguments.extend(how.options);
@@ -59,7 +59,7 @@ impl Lun {
 
     /// Starts a kernel mount.
     pub(crate) fn mount_with(&self, on: &Loop, how: How<'_>) -> (Started, PathBuf) {
-        let dir = self.new_mount();
+        let dir = self.mount_point();
         let mut arguments = vec!["mount", "-t", "ext4"];
         arguments.extend(how.options);
         arguments.extend([on.path(), text(&dir)]);

@@ -26,6 +26,8 @@ pub(crate) const SCRATCH: &str = "/var/tmp";
 /// `mark NAME` in a command writes the time, on the clock of the tests, into `NAME`.
 const PRELUDE: &str = r#"mark() { cut -d' ' -f1 /proc/uptime > "$DIR/$1.new"; mv "$DIR/$1.new" "$DIR/$1"; }
 "#;
+/// Where the records of this LUN's guards are, so that tests and the machine's own guards never meet.
+pub(crate) const RUNTIME: &str = "run";
 const MIB: u64 = 1 << 20;
 
 static LOSETUP: Mutex<()> = Mutex::new(());
@@ -137,7 +139,8 @@ impl Lun {
         env: &[(&str, String)],
     ) -> Started {
         let stem = self.file(&format!("output-{}", self.numbers.fetch_add(1, SeqCst)));
-        let mut all = vec![("DIR", text(self.directory.path()).to_owned())];
+        let runtime = text(&self.file(RUNTIME)).to_owned();
+        let mut all = vec![("DIR", text(self.directory.path()).to_owned()), ("MMP_RUNTIME_DIR", runtime)];
         all.extend_from_slice(env);
         Started::new(program, arguments, &all, &self.mark, &stem)
     }
@@ -194,12 +197,12 @@ impl Lun {
 
     /// Starts a kernel mount.
     pub(crate) fn mount(&self, on: &Loop) -> (Started, PathBuf) {
-        let to = self.new_mount();
+        let to = self.mount_point();
         (self.start("mount", ["-t", "ext4", on.path(), text(&to)]), to)
     }
 
     /// A new directory to mount on; whatever is mounted there is unmounted in the end.
-    pub(crate) fn new_mount(&self) -> PathBuf {
+    pub(crate) fn mount_point(&self) -> PathBuf {
         let to = self.file(&format!("mounted-{}", self.numbers.fetch_add(1, SeqCst)));
         fs::create_dir(&to).expect("makes a directory");
         self.mounts().push(to.clone());

@@ -46,7 +46,7 @@ impl Started {
         let file = |path: &PathBuf| File::create(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err));
-        command.env(MARK, mark).env("LC_ALL", "C").env_remove("MMP_NODE_NAME");
+        command.env(MARK, mark).env("LC_ALL", "C").env_remove("MMP_NODE_NAME").env_remove("MMP_CONFIG");
         // No loss in a test may do more than shut a filesystem down, whatever else is not said.
         command.env("MMP_ON_LOSS", "shutdown").env("MMP_RUNTIME_DIR", cleanup::runtime());
         command.envs(env.iter().map(|(name, value)| (name, value)));

@@ -21,7 +21,7 @@ use crate::error::{Error, Kind};
 use crate::keeper::DriverPipe;
 use crate::keeper::mounts::{self, Driver, FromKeeper, Link, Memory, Purpose, Task, ToKeeper};
 use crate::protocol::{Activity, Adoption, Event, Loss, Mode, Resumption, describe};
-use crate::registry::{Phase, Slot};
+use crate::registry::{Phase, Record, Slot};
 use crate::sys::KernelView;
 use crate::sys::identity;
 use crate::sys::realtime::{Lock, protect};
@@ -127,7 +127,7 @@ impl Guardian {
             }
             Err(failure) => {
                 self.tell(FromDriver::Failed { text: failure.text, code: failure.code });
-                self.finish()
+                self.end(self.task.earlier.as_deref())
             }
         }
     }
@@ -183,6 +183,8 @@ impl Guardian {
     /// We beat: for a read-only mount, or for one that the kernel has given up. When it is gone, so is our business.
     fn release_if_gone(&mut self, held: &mut Held) -> Option<i32> {
         if !self.releasing && self.view.ask() != Activity::Gone {
+            // A release that met a new mount is over.
+            self.phase = Phase::Guarding;
             return None;
         }
         self.releasing = true;
@@ -219,9 +221,13 @@ impl Guardian {
         i32::from(exit::LOST)
     }
 
-    fn finish(&mut self) -> i32 {
-        self.listener = None;
-        self.slot.clear();
+    fn finish(&self) -> i32 {
+        self.end(None)
+    }
+
+    /// Leaves `earlier` as the device's record; the listener's socket goes with ours.
+    fn end(&self, earlier: Option<&Record>) -> i32 {
+        self.slot.put_back(earlier);
         self.tell_keeper(&ToKeeper::Finish);
         i32::from(exit::DONE)
     }
@@ -275,7 +281,11 @@ impl Guardian {
             match front.send(&message) {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && last => clock::sleep(PERIOD),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(_) => self.front = None,
+                Err(_) => {
+                    self.front = None;
+                    // As is_withdrawn would have seen it, had it asked first.
+                    self.withdrawn |= self.phase == Phase::Beginning;
+                }
                 Ok(()) => return,
             }
         }

@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::{
-    Activity, Adoption, CommandEnd, Error, Event, Failure, FromDriver, Guardian, Held, Kind, Loss, Mode,
-    PERIOD, Purpose, Resumption, ToKeeper, clock, describe, exit, progress, render,
+    Activity, Adoption, CommandEnd, Error, Event, Failure, FromDriver, Guardian, Held, Kind, Loss, PERIOD,
+    Purpose, ToKeeper, clock, describe, exit, progress, render,
 };
 use crate::clock::Mono;
 use crate::keeper::mounts::Handover;
@@ -116,6 +116,10 @@ impl Guardian {
             match held.next_event(PERIOD) {
                 Some(Event::Overtaken { refusal }) => {
                     self.tell_keeper(&ToKeeper::StopMount);
+                    if refusal.is_none() {
+                        // A refusal is told as the result.
+                        self.tell(FromDriver::Told(progress::told(&Event::Overtaken { refusal: None })));
+                    }
                     overtaken = Some(refusal);
                 }
                 Some(Event::KernelBeats { .. }) => beats = true,
@@ -125,7 +129,8 @@ impl Guardian {
                     let overtaken = overtaken.or_else(|| refusal.map(Some));
                     return self.not_mounted(overtaken.into(), ended, standing);
                 }
-                Some(Event::Released) => {
+                // Unmounted: the kernel had begun to beat, and then its mount failed.
+                Some(Event::Released | Event::Unmounted) => {
                     return self.not_mounted(overtaken.into(), ended, Standing::Clean);
                 }
                 Some(event) => self.heard(&event),
@@ -141,14 +146,23 @@ impl Guardian {
                 ended = Some(end);
                 held.mount_ended();
             }
-            if beats && ended.is_some() && held.mode() != Mode::Claiming {
-                return Tried::Guarding(Box::new(held));
+            match ended.take() {
+                // It failed without a clean mark: that is ours to write.
+                Some((end, said)) if self.releasing => return self.give_back(held, (end, said)),
+                Some((end, _)) if beats && self.has_mounted(&end) => return Tried::Guarding(Box::new(held)),
+                end => ended = end,
             }
             if !beats && !stopping && self.is_withdrawn() {
                 stopping = true;
                 self.tell_keeper(&ToKeeper::StopMount);
             }
         }
+    }
+
+    /// A kernel that beats may yet fail to mount (its journal cannot be recovered). A mount(8) that failed may have
+    /// mounted.
+    fn has_mounted(&self, end: &CommandEnd) -> bool {
+        *end == CommandEnd::Exited(0) || !matches!(self.view.ask(), Activity::Gone | Activity::Ending)
     }
 
     /// The mount came to nothing.
@@ -161,9 +175,9 @@ impl Guardian {
         let path = self.task.asked.clone();
         match overtaken {
             _ if self.withdrawn => {
-                let claim_left_standing = standing == Standing::Claim;
-                let refusal = Refusal::Withdrawn { claim_left_standing };
-                Tried::Failed(Failure::from(&Error::Refused { path, refusal }))
+                let device = render::shown(&path);
+                let text = format!("{device}: interrupted; nothing is mounted, and {}", left(standing));
+                Tried::Failed(Failure { text, code: exit::INTERRUPTED })
             }
             Overtaken::By(refusal) => {
                 let error = Error::Refused { path, refusal };
@@ -188,17 +202,12 @@ impl Guardian {
             .lines()
             .map(|line| format!("\n  {}", crate::format::name::escape(line.as_bytes())))
             .collect();
-        let left = match standing {
-            Standing::Clean => "the MMP block is clean",
-            Standing::AsBefore => "the MMP block is as it was before",
-            Standing::Claim => {
-                "a claim of this host stands in the MMP block: whoever comes next watches it out"
-            }
-            Standing::Others => "another host has written the MMP block since",
-        };
         let device = render::shown(&self.task.asked);
-        let text =
-            format!("{device}: mount(8) failed ({how}); nothing is mounted, and {left}{}", said.concat());
+        let text = format!(
+            "{device}: mount(8) failed ({how}); nothing is mounted, and {}{}",
+            left(standing),
+            said.concat()
+        );
         Failure { text, code: exit::IO }
     }
 
@@ -265,7 +274,9 @@ impl Guardian {
     fn succeed(&mut self, adoption: Adoption) -> Result<Held, Failure> {
         self.note("the guarding process died and was replaced");
         let held = self.adopt(adoption);
-        if let Err(failure) = &held {
+        if let Err(failure) = &held
+            && self.view.ask() != Activity::Gone
+        {
             // What is mounted without any beat is not protected by anything.
             self.note(&failure.text);
             self.lost(&Loss::NoKernelBeat);
@@ -297,7 +308,10 @@ impl Guardian {
                 Some(Event::Refused { refusal }) => {
                     return Err(fail(Error::Refused { path: self.task.asked.clone(), refusal }));
                 }
-                Some(Event::Resumed { why: Resumption::Unmounted }) => self.releasing = true,
+                Some(Event::Unmounted) => {
+                    let text = format!("{}: it was unmounted just now", render::shown(&self.task.asked));
+                    return Err(Failure { text, code: exit::UNSUPPORTED });
+                }
                 Some(event) => self.heard(&event),
                 None if held.is_over() => return Err(self.lost_before(&Loss::LeaseExpired)),
                 None => self.tend(&held),
@@ -317,6 +331,16 @@ impl Guardian {
         self.note(&describe::loss(loss));
         self.lost(loss);
         self.lost_before(loss)
+    }
+}
+
+/// What stands in the block after a mount that came to nothing.
+fn left(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Clean => "the MMP block is clean",
+        Standing::AsBefore => "the MMP block is as it was before",
+        Standing::Claim => "a claim of this host stands in the MMP block: whoever comes next watches it out",
+        Standing::Others => "another host has written the MMP block since",
     }
 }
 

@@ -1,0 +1,74 @@
+//! A machine that is short of memory and of CPU: no look and no beat is late by more than a second.
+
+use std::time::Duration;
+
+use mmpguard::clock;
+
+use crate::Case;
+use crate::guard_support::{longest_gap, mount, mounted, mounted_clean, status_of, unmount_plainly};
+use crate::harness::lun::Lun;
+use crate::harness::started::Started;
+use crate::harness::{at_most_strictly, millis, observed, seconds};
+
+pub(crate) const CASES: &[Case] =
+    &[("guard_load_short_of_memory_and_cpu_no_beat_is_late_by_a_second", short_of_everything)];
+
+/// The shortage begins when all guards stand, and lasts so long.
+const SHORTAGE: Duration = Duration::from_secs(15);
+/// Left to everybody else on the machine.
+const RESERVE_KIB: u64 = 3 << 20;
+
+fn short_of_everything() {
+    let (read_only, watched, waiting) = (Lun::new(), Lun::new(), Lun::new());
+    let peer = mounted_clean(&waiting, &waiting.b);
+    let dir = mounted_clean(&watched, &watched.a);
+    let (mut for_the_peer, waited) = mount(&waiting, &waiting.a, &["--wait", "90s", "--handover", "clean"]);
+    for_the_peer.says("in use elsewhere; waiting", seconds(10));
+    let ro_dir = mounted(&read_only, &read_only.a, &["-r"]);
+    let samplers = [read_only.sampler(millis(50)), watched.sampler(millis(50))];
+    let begun = clock::mono();
+    let hogs = hogs(&read_only);
+    clock::sleep(SHORTAGE - seconds(2));
+    observed("6", &format!("free during the shortage: {} MiB of memory", available_kib() >> 10));
+    for mut hog in hogs {
+        hog.end(seconds(20));
+    }
+    for (lun, sampler, what) in
+        [(&read_only, &samplers[0], "our own beats"), (&watched, &samplers[1], "the kernel's")]
+    {
+        let told = status_of(lun, &lun.a);
+        assert_eq!(told["state"], "guarding", "{told}");
+        let late = Duration::from_secs_f64(told["worst_lateness_s"].as_f64().expect("is a number"));
+        at_most_strictly("6", &format!("the latest look under load, {what}"), late, 0.1, 1.0);
+        // A beat comes after 1.1 s at most, and one look of the sampler, which is late, too.
+        let gap = longest_gap(&sampler.since(begun), clock::mono());
+        at_most_strictly("6", &format!("the longest silence under load, {what}"), gap, 1.3, 3.0);
+    }
+    assert!(!for_the_peer.has_ended(), "{}", for_the_peer.err());
+    crate::harness::lun::must("umount", &[crate::harness::lun::text(&peer)]);
+    for_the_peer.end(seconds(60)).expect(0);
+    unmount_plainly(&waiting, &waited);
+    unmount_plainly(&watched, &dir);
+    unmount_plainly(&read_only, &ro_dir);
+}
+
+/// Two busy loops for each processor, and all memory but a reserve, by processes that die first if the kernel runs out.
+fn hogs(lun: &Lun) -> Vec<Started> {
+    let seconds = SHORTAGE.as_secs();
+    let run = |script: String| {
+        let script = format!("echo 1000 > /proc/self/oom_score_adj; exec timeout {seconds} sh -c '{script}'");
+        lun.start("sh", ["-c", &script])
+    };
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    let mut hogs: Vec<Started> = (0..2 * processors).map(|_| run("while :; do :; done".to_owned())).collect();
+    let kib = available_kib().saturating_sub(RESERVE_KIB);
+    // tail(1) keeps what has no line in it.
+    hogs.push(run(format!("(head -c {kib}K /dev/zero; sleep 100) | tail -n 1 > /dev/null")));
+    hogs
+}
+
+fn available_kib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").expect("reads");
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:")).expect("is there");
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("is a number")
+}
