@@ -108,7 +108,12 @@ fn adoption(arguments: &Adopt) -> Result<Task, Error> {
         .filter(crate::registry::Record::is_of_this_boot)
         .and_then(|record| record.kernel_counted);
     let begin = Begin { asked: &asked, dir, filesystem: &filesystem, fence: &arguments.fence };
-    begin.task(&config, Purpose::Adopt { counted })
+    let task = begin.task(&config, Purpose::Adopt { counted })?;
+    // It is mounted already: whatever is found is told, and no reason to leave it unguarded.
+    for finding in queueing::check(&task.target(), task.wait_after_lease) {
+        output::complain(&format!("warning: {}; {}", finding.what, finding.advice));
+    }
+    Ok(task)
 }
 
 /// What every task begins with.
@@ -134,7 +139,7 @@ impl Begin<'_> {
             purpose,
             on_loss: self.fence.on_loss.clone().or_else(|| config.mount.on_loss.clone()).unwrap_or_default(),
             incomplete_fence: self.fence.incomplete_fence,
-            wait_after_lease: timing::wait(timing::kernel_check_interval_s(superblock)),
+            wait_after_lease: timing::lease(timing::taker_check_interval_s(superblock, 0)),
             registry: Registry::host().directory().to_owned(),
             since_s: clock::wall().0,
             earlier: None,

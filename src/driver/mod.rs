@@ -252,7 +252,8 @@ impl Held {
         self.command(COMMAND_RELEASE);
         loop {
             match self.next_event(RELEASE_PERIOD) {
-                Some(Event::Released) => {
+                // The kernel had it back before our mark, and has let go of it itself.
+                Some(Event::Released | Event::Unmounted | Event::NotMounted { .. }) => {
                     self.over = true;
                     return Ok(());
                 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::format::superblock::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};
-use crate::format::{DeviceName, Image, NodeName, Superblock};
+use crate::format::{DeviceName, Image, MMP_STRUCT_BYTES, MmpBlock, NodeName, Superblock};
 use crate::io::{BlockFile, Device, read_settled};
 use crate::protocol::{Medium, Native, Owner};
 use crate::sys::Target;
@@ -106,6 +106,21 @@ impl Place {
     /// [`Error::Io`].
     pub fn read_block(&self) -> Result<Image, Error> {
         read_settled(&mut self.store()?, |image| self.medium.decode(image).is_ok())
+    }
+}
+
+impl Place {
+    /// The block as this host's page cache shows it: under a mount that is `kmmpd`'s own buffer, with the kernel's own names,
+    /// whoever else writes the block.
+    ///
+    /// # Errors
+    /// As [`Place::read_block`], and [`Error::Damaged`].
+    pub fn read_cached_block(&self) -> Result<MmpBlock, Error> {
+        let mut image: Image = [0; MMP_STRUCT_BYTES];
+        self.device.read_cached(self.offset_bytes, &mut image)?;
+        self.medium
+            .decode(&image)
+            .map_err(|damage| Error::Damaged { path: self.device.path().to_owned(), damage })
     }
 }
 

@@ -49,6 +49,17 @@ impl Device {
         drop_pages(node, &file)
     }
 
+    /// Reads what the page cache of this node shows, without dropping it.
+    ///
+    /// # Errors
+    /// As [`Device::cache_agrees`].
+    pub fn read_cached(&self, offset_bytes: u64, into: &mut [u8]) -> Result<(), Error> {
+        let file = self.node().open(Access::Read, false)?;
+        let whole = read_whole(&file, into, offset_bytes)
+            .map_err(|source| self.node().fail("read through the page cache", source))?;
+        if whole { Ok(()) } else { Err(self.short("the bytes in the page cache", offset_bytes)) }
+    }
+
     /// Whether a reader through the page cache of this node sees what stands on the disk, in `length_bytes` bytes at
     /// `offset_bytes`. A cache that could not be dropped (something has its pages mapped) would show a mounting kernel
     /// an old MMP block. A difference counts only if it lasts: somebody may write meanwhile.

@@ -12,7 +12,7 @@ use crate::format::superblock::SUPERBLOCK_BYTES;
 use crate::format::{BlockDamage, DeviceName, Image, MmpBlock, NodeName, Superblock, SuperblockError};
 
 /// How far back a beat of our own is recognised when a failed-over path shows it again.
-const OWN_BEATS_REMEMBERED: u32 = 64;
+pub(super) const OWN_BEATS_REMEMBERED: u32 = 64;
 
 /// Who we are in the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -209,7 +209,7 @@ impl Medium {
         let named = Owner::of(&block);
         let ours = named == self.owner();
         let predecessors = known.predecessor == Some(named);
-        let by_path = block.device.bytes().contains(&b'/');
+        let by_path = is_path(&block.device);
         let cleared = by_path && known.seen_lately && image[0x72..0x3FC].iter().all(|&byte| byte == 0);
         if ours || predecessors || cleared {
             Verdict::ClearedOurs(block)
@@ -217,6 +217,14 @@ impl Medium {
             Verdict::ForeignClean(block)
         }
     }
+}
+
+/// True for a device's name as e2fsprogs writes it: the path it was given. A kernel's own may hold a '/' (`etherd/e1.1`),
+/// and never begins with one.
+#[must_use]
+pub fn is_path(device: &DeviceName) -> bool {
+    let name = device.bytes();
+    name.starts_with(b"/") || name.starts_with(b"./") || name.starts_with(b"../")
 }
 
 /// True if `new` is `old` with another sequence (and checksum) and nothing else: a kernel's claim looks like that

@@ -1,14 +1,19 @@
 //! What this host's kernel does with a filesystem on a device: asked before anything in its MMP block is judged.
 //!
 //! Protects: a filesystem that was lazily unmounted, or is mounted in another mount namespace only, is still there, and
-//! one that is gone is known to be gone: by ext4's own list and by the kernel's exclusive claim, never by a table of
-//! mounts alone. What cannot be found out counts as mounted and writing, which stops nobody else and judges everything.
+//! one that is gone is known to be gone: by ext4's own list and by its `kmmpd` thread, never by a table of mounts alone.
+//! The kernel's exclusive claim says less: mkfs, e2fsck or the next mount may have it a moment after an unmount, and none of
+//! them is ours to judge. What cannot be found out counts as mounted and writing, which stops nobody else and judges
+//! everything.
 //!
 //! Does not protect: a filesystem without a list like ext4's is seen as long as a mount table shows it; after a lazy
-//! unmount only the claim is left, and that may be another user's by then.
+//! unmount only the claim is left, and that may be another user's by then. The same where kernel threads are not seen (a PID
+//! namespace of its own).
 //!
-//! Sources: Linux `fs/ext4/sysfs.c` (`/proc/fs/ext4/DEV` exists from mount until `ext4_put_super` begins, for every
-//! namespace), `fs/ext4/super.c` (`_ext4_show_options`: `rw`, `ro`, `emergency_ro`, `shutdown`; the last two since 6.15).
+//! Sources: Linux `fs/ext4/sysfs.c` (`/proc/fs/ext4/DEV` exists from the end of a mount until `ext4_put_super` begins, for
+//! every namespace), `fs/ext4/mmp.c` (the thread `kmmpd-DEV` lives from the kernel's claim until everything is written and
+//! the clean mark stands), `fs/ext4/super.c` (`_ext4_show_options`: `rw`, `ro`, `emergency_ro`, `shutdown`; the last two since
+//! 6.15; '/' in a name is '!').
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -21,22 +26,29 @@ use crate::protocol::Activity;
 /// ext4's list of what it has mounted.
 const EXT4: &str = "/proc/fs/ext4";
 
+/// `TASK_COMM_LEN`, without its NUL.
+const COMM_BYTES: usize = 15;
+
 /// Asks about one device. Made before the mount, so that no path has to be looked up later.
 #[derive(Clone, Debug)]
 pub struct KernelView {
     target: Target,
     listed: PathBuf,
+    /// The name of the kernel's thread.
+    kmmpd: String,
 }
 
 impl KernelView {
     /// Of `target`, whose kernel name is `kernel_name`.
     #[must_use]
     pub fn new(target: Target, kernel_name: &str) -> Self {
-        KernelView { target, listed: Path::new(EXT4).join(kernel_name).join("options") }
+        let name = kernel_name.replace('/', "!");
+        let listed = Path::new(EXT4).join(&name).join("options");
+        KernelView { target, listed, kmmpd: format!("kmmpd-{name}") }
     }
 
-    /// What it does with it at this moment. Opens the device, for reading and for no longer than a moment, if ext4 does not
-    /// list it; that may hang with a device that hangs.
+    /// What it does with it at this moment. Where ext4 cannot be asked it opens the device, for reading and for no longer
+    /// than a moment; that may hang with a device that hangs.
     #[must_use]
     pub fn ask(&self) -> Activity {
         match std::fs::read(&self.listed) {
@@ -47,12 +59,38 @@ impl KernelView {
         if let Some(activity) = self.by_mounts() {
             return activity;
         }
+        let listed = Path::new(EXT4).is_dir();
+        match self.kmmpd_lives() {
+            // ext4 has given its entry up, or does not have it yet.
+            Some(true) if listed => return Activity::Ending,
+            Some(false) if listed => return Activity::Gone,
+            _ => {}
+        }
         match ExclusiveHold::take(&self.target) {
             Ok(Some(_)) => Activity::Gone,
-            // ext4 has given its entry up, or never had one here.
-            Ok(None) if Path::new(EXT4).is_dir() => Activity::Ending,
+            Ok(None) if listed => Activity::Ending,
             Ok(None) | Err(_) => Activity::ReadWrite,
         }
+    }
+
+    /// Whether the kernel's thread for this device lives; none where kernel threads are not seen.
+    fn kmmpd_lives(&self) -> Option<bool> {
+        let mut sees_kernel_threads = false;
+        for entry in std::fs::read_dir("/proc").ok()?.flatten() {
+            let pid = entry.file_name();
+            if !pid.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+                continue;
+            }
+            let Ok(comm) = std::fs::read(entry.path().join("comm")) else { continue };
+            let comm = comm.trim_ascii_end();
+            sees_kernel_threads |= comm == b"kthreadd";
+            // The name may be cut at 15 bytes, and another device's then looks the same: that only seems to live longer.
+            let ours = self.kmmpd.as_bytes();
+            if comm == ours || (comm.len() == COMM_BYTES && ours.starts_with(comm)) {
+                return Some(true);
+            }
+        }
+        sees_kernel_threads.then_some(false)
     }
 
     /// A mount that can be seen, of whatever filesystem.
@@ -94,9 +132,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("image");
         std::fs::write(&image, [0; 4096]).unwrap();
-        let view = KernelView::new(Target::of(&image).unwrap(), "no such device");
+        let view = KernelView::new(Target::of(&image).unwrap(), "no such/device");
         assert_eq!(view.ask(), Activity::Gone);
-        std::fs::remove_file(&image).unwrap();
-        assert_eq!(view.ask(), Activity::ReadWrite, "what cannot be found out counts as writing");
+        assert_eq!(view.listed, Path::new("/proc/fs/ext4/no such!device/options"));
     }
 }

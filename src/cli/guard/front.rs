@@ -139,7 +139,7 @@ impl Front<'_> {
                 Err(_) => self.keeper = None,
             }
         }
-        if self.driver.is_none() {
+        if self.driver.is_none() && self.keeper.is_none() {
             self.progress.clear();
             output::complain("the guarding processes ended without a word; see `mmp status`");
             return Some(exit::IO);
@@ -181,10 +181,12 @@ impl Front<'_> {
             }
             ToFront::DriverReplaced => {
                 self.progress.line("the guarding process died and was replaced");
-                // The one that talked to us is dead; its successor says nothing more.
+                // The one that talked to us is dead; of its successor the keeper tells the rest.
                 self.driver = None;
-                Some(exit::DONE)
+                None
             }
+            // The driver says so itself, in more words, unless it is the successor of the one that talked to us.
+            ToFront::Guarding => self.driver.is_none().then_some(exit::DONE),
             ToFront::DriverGone => {
                 self.progress.clear();
                 output::complain(&format!("{device}: the guarding process died; nothing is mounted"));

@@ -150,6 +150,8 @@ pub enum ToFront {
     },
     /// The driver died and was replaced.
     DriverReplaced,
+    /// It is mounted and guarded.
+    Guarding,
     /// The driver died before anything was mounted.
     DriverGone,
     /// Protection was lost.

@@ -26,7 +26,7 @@ use crate::driver::cell::{CellState, LeaseCell};
 use crate::protocol::Adoption;
 use crate::registry::Record;
 use crate::sys::fence::{FenceTarget, Prepared, prepare};
-use crate::sys::process::ProcessRef;
+use crate::sys::process::{ProcessRef, Stat};
 use crate::sys::realtime::{Lock, Protection, protect};
 use crate::sys::shared::SharedWords;
 use crate::sys::spawn::{alone_with, take_stdin};
@@ -255,7 +255,10 @@ impl<'a> Keeper<'a> {
                 Ok(None) | Err(_) => return None, // its pipe tells its end
                 Ok(Some(ToKeeper::Mount { arguments })) => self.mount(&arguments),
                 Ok(Some(ToKeeper::StopMount)) => self.stop_mount(),
-                Ok(Some(ToKeeper::Committed)) => (self.committed, self.withdrawn) = (true, None),
+                Ok(Some(ToKeeper::Committed)) => {
+                    (self.committed, self.withdrawn) = (true, None);
+                    self.tell_front(&ToFront::Guarding);
+                }
                 Ok(Some(ToKeeper::Lost { reason })) => self.lost_reason = Some(reason),
                 Ok(Some(ToKeeper::Finish)) => {
                     self.stop_mount();
@@ -271,6 +274,9 @@ impl<'a> Keeper<'a> {
         if self.withdrawn.is_some_and(|until| clock::mono() >= until) && !self.committed {
             self.kill_driver();
             self.withdrawn = None;
+        }
+        if self.driver.is_none() && self.mounter.is_none() {
+            return self.replace_driver(); // the mount that outlived its driver has ended
         }
         if self.driver.as_ref().is_none_or(|driver| drain(&driver.pipe)) {
             return None;
@@ -331,6 +337,7 @@ impl<'a> Keeper<'a> {
         });
         let reason = self.reason(why);
         self.kill_driver();
+        self.wait_for_driver(); // the record is ours then
         tell_loss(&self.task.slot(), &reason, report.as_ref());
         let code = match &report {
             Some(report) if !report.done => EXIT_NOT_FENCED,
@@ -353,6 +360,17 @@ impl<'a> Keeper<'a> {
             Why::DriverGone => "the guarding process died again and again",
         };
         self.lost_reason.take().unwrap_or_else(|| seen.to_owned())
+    }
+
+    /// Until the driver's main thread writes nothing any more; one of its threads may hang in the device.
+    fn wait_for_driver(&self) {
+        let until = clock::mono() + LAST_WORD;
+        let Some(driver) = &self.driver else { return };
+        let pid = driver.process.pid().as_raw();
+        let runs = || Stat::of(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X' | 'D'));
+        while runs() && clock::mono() < until {
+            clock::sleep(Duration::from_millis(2));
+        }
     }
 
     fn tell_front(&self, message: &ToFront) {

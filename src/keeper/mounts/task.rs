@@ -68,7 +68,7 @@ pub struct Task {
     pub on_loss: LadderSpec,
     /// It need not be a fence.
     pub incomplete_fence: bool,
-    /// One wait: so long the fence may take from the end of the lease.
+    /// The shortest wait of any taker, whoever beat last: so long the fence may take from the end of the lease.
     pub wait_after_lease: Duration,
     /// Where its record is.
     pub registry: PathBuf,

@@ -95,7 +95,8 @@ impl Watch {
             adopting.doubt(now.mono, context);
             let (slept, latest) = (self.last_gap.is_some(), Mono::FAR);
             let sighted = Sighted { started: look.started, image, latest, slept, predecessor: None };
-            if let Ruling::WeLose(loss) = self.foreign.rule(now, &sighted, context) {
+            // As long as nothing was seen of our own kernel we may not know its names, and these may be them.
+            if let (Ruling::WeLose(loss), Some(_)) = (self.foreign.rule(now, &sighted, context), candidate) {
                 return lose(now, loss, context);
             }
         }
@@ -108,7 +109,15 @@ impl Watch {
         let Ok(block) = context.medium.decode(image) else {
             return self.look_at(now.mono + timing::TORN_PAUSE);
         };
-        let ours = Owner::of(&block) == context.medium.owner();
+        // The node may have been renamed since the kernel wrote its names: the sequence that was left tells, too.
+        let same_device = block.device == context.medium.owner().device;
+        let counted =
+            left.kernel_seq.is_some_and(|seq| matches!(steps(seq, block.seq, COUNTING_REACH), Some(_)));
+        let ours = same_device && (counted || left.submitted_seq == Some(block.seq))
+            || Owner::of(&block) == context.medium.owner();
+        if ours && left.kernel_seq.is_some() {
+            context.medium.rename(Owner::of(&block));
+        }
         let submitted = ours && left.submitted_seq == Some(block.seq);
         let as_peer = Peer::from(&block);
         if left.beating {
@@ -136,6 +145,7 @@ impl Watch {
                 acknowledged: Some(*image),
                 unacknowledged: None,
                 seq: block.seq,
+                beats: 0,
                 next_beat: now.mono,
             });
             return self.bridged(now, look, image, context);
@@ -160,12 +170,12 @@ impl Adopting {
 
 impl Adoption {
     /// Fewer beats were counted than fit into the time: this host stood still for longer than a check interval. `kmmpd`'s
-    /// period is 1.02 to 1.03 of its interval, so a twentieth is allowed for.
+    /// period is 1.02 to 1.03 of its interval, and long timers are rounded up by an eighth at most.
     fn slept(&self, now: Mono, seq: u32, context: &Context) -> bool {
         let Some((at, counted)) = self.counted else { return false };
         let superblock = context.medium.update_interval_s();
         let interval = Duration::from_secs(timing::update_interval_s(superblock).into());
-        let accounted = interval * seq.saturating_sub(counted).saturating_add(1) * 21 / 20;
+        let accounted = interval * seq.saturating_sub(counted).saturating_add(1) * 9 / 8;
         let check_interval = Duration::from_secs(kernel_check_interval_s(context).into());
         now.since(at) > accounted + check_interval
     }

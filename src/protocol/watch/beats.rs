@@ -7,7 +7,7 @@ use super::super::foreign::{Ruling, Sighted};
 use super::super::guard::{Activity, Context, Failure, Write};
 use super::super::hold::{Hold, Standing};
 use super::super::lease::Lease;
-use super::super::medium::{Knowledge, Owner, Verdict};
+use super::super::medium::{Knowledge, OWN_BEATS_REMEMBERED, Owner, Verdict, is_path};
 use super::super::sequence::{self, COUNTING_REACH, Sequence, steps};
 use super::super::timing;
 use super::{
@@ -109,7 +109,19 @@ impl Watch {
                 _ => self.bridge(now, look, context),
             };
         }
-        if activity == Activity::ReadWrite && self.restarts(now.mono, image, context) {
+        if self.is_own_older(image, context) {
+            return self.look_soon(now, context);
+        }
+        if self.is_renamed_kernel(now.mono, image, context) {
+            // e2fsprogs' forced clear landed in the kernel's own buffer: its beat, under the names that were put there.
+            self.lease = Some(Lease::until(look.before + timing::lease(kernel_check_interval_s(context))));
+            context.event(Event::Cleared { by: Peer::from(&MmpBlock::fields(image)) });
+            return self.write(now, look, context);
+        }
+        // A new mount of ours is listed only at its end, long after its first beat.
+        if matches!(activity, Activity::ReadWrite | Activity::Ending)
+            && self.restarts(now.mono, image, context)
+        {
             let until = now.mono + timing::foreign_look(u_star(context));
             self.restarted_from = Some((MmpBlock::fields(&self.kernel).seq, until));
             self.watchful_until = self.watchful_until.max(until);
@@ -201,6 +213,23 @@ impl Watch {
         Owner::of(&block) == Owner::of(&last) && matches!(counted, Some(1..))
     }
 
+    /// The kernel's next beat, with a device's name that only e2fsprogs writes: a clear was forced on this very host, and
+    /// `kmmpd` never writes its names again. A bridge puts them right.
+    fn is_renamed_kernel(&self, now: Mono, image: &Image, context: &Context) -> bool {
+        let Ok(block) = context.medium.decode(image) else { return false };
+        let last = MmpBlock::fields(&self.kernel);
+        let counted = steps(last.seq, block.seq, self.reach(now, context));
+        is_path(&block.device) && !is_path(&last.device) && matches!(counted, Some(1..))
+    }
+
+    /// A beat of our own bridge's, come back late or by a path that failed over.
+    fn is_own_older(&self, image: &Image, context: &Context) -> bool {
+        let Stage::Bridging(bridge) = &self.stage else { return false };
+        let Ok(block) = context.medium.decode(image) else { return false };
+        Owner::of(&block) == context.medium.owner()
+            && steps(block.seq, bridge.seq, bridge.beats.min(OWN_BEATS_REMEMBERED)).is_some()
+    }
+
     /// How far the kernel may have counted since it was seen.
     fn reach(&self, now: Mono, context: &Context) -> u32 {
         let interval_s = timing::update_interval_s(context.medium.update_interval_s());
@@ -241,6 +270,7 @@ impl Watch {
         let bridge = match &mut self.stage {
             Stage::Bridging(bridge) => {
                 bridge.seq = sequence::next(bridge.seq);
+                bridge.beats = bridge.beats.saturating_add(1);
                 bridge
             }
             stage => {
@@ -250,6 +280,7 @@ impl Watch {
                     acknowledged: None,
                     unacknowledged: None,
                     seq,
+                    beats: 0,
                     next_beat: now.mono,
                 });
                 let Stage::Bridging(bridge) = stage else { unreachable!("set a line above") };
@@ -319,5 +350,5 @@ impl Watch {
 
 /// How long the kernel may be silent before we beat in its stead.
 fn silence(context: &Context) -> Duration {
-    timing::bridge_after(u_star(context))
+    timing::bridge_after(u_star(context), kernel_check_interval_s(context))
 }

@@ -204,9 +204,19 @@ impl Expecting {
         let (ours, base) = (context.medium.owner(), MmpBlock::fields(&self.base));
         let waited = look.started + TICK >= self.since + self.kernel_wait * 2;
         (waited || self.mounted || Owner::of(&base) != ours)
-            && Owner::of(block) == ours
+            && (Owner::of(block) == ours || (self.mounted && block.device == ours.device))
             && (1..=COUNTING_REACH).contains(&block.seq)
             && !self.stands(image)
+    }
+
+    /// A first beat on a device of this name, when the waits are over, under another node's name: the host may have been
+    /// renamed meanwhile. Believed when the kernel says that its filesystem is there; if it was a rival's, the kernel's own
+    /// check ends the mount.
+    fn may_be_renamed(&self, now: Mono, block: &MmpBlock, context: &Context) -> bool {
+        now + TICK >= self.since + self.kernel_wait * 2
+            && !self.kernel_wait.is_zero()
+            && block.device == context.medium.owner().device
+            && (1..=COUNTING_REACH).contains(&block.seq)
     }
 
     /// What is mounted has been remounted or unmounted before we saw a beat: the kernel's own clean mark.
@@ -227,6 +237,9 @@ impl Expecting {
         let waited = now.mono + TICK >= self.since + self.kernel_wait * 2;
         if sequence == Sequence::Clean && waited && Owner::of(block) == context.medium.owner() {
             // The local kernel's: its mount failed after its claim. What came of it is asked when mount(8) has ended.
+            return true;
+        }
+        if self.may_be_renamed(now.mono, block, context) {
             return true;
         }
         let live = matches!(sequence, Sequence::Live(_));

@@ -125,6 +125,8 @@ struct Bridge {
     /// What we wrote after that, if its fate is not known.
     unacknowledged: Option<Image>,
     seq: u32,
+    /// So many since the jump.
+    beats: u32,
     next_beat: Mono,
 }
 

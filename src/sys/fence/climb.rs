@@ -178,8 +178,9 @@ impl<'a, 'b> Climb<'a, 'b> {
             Err(why) => return (Outcome::Impossible, (*why).to_owned()),
         };
         let now = self.scene.now();
-        if now >= self.limit {
-            return (Outcome::Skipped, "no time was left".to_owned());
+        // Late is better than never: only a reboot that follows is better than late.
+        if now >= self.limit && reboot_follows {
+            return (Outcome::Skipped, "no time was left before the reboot".to_owned());
         }
         self.hear_the_late();
         if effect == Effect::HelpsAfterCut && reboot_follows && !self.is_cut() {
@@ -193,8 +194,9 @@ impl<'a, 'b> Climb<'a, 'b> {
             Effect::Helps | Effect::HelpsAfterCut => HELP_LIMIT,
             _ => RUNG_LIMIT,
         };
-        let ended = self.attempt(place, (now + time).min(self.limit));
-        self.settle((self.scene.now() + SETTLE).min(self.limit));
+        let within = |until: Mono, limit: Mono| if reboot_follows { until.min(limit) } else { until };
+        let ended = self.attempt(place, within(now + time, self.limit));
+        self.settle(within(self.scene.now() + SETTLE, self.limit));
         ended
     }
 

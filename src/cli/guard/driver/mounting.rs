@@ -263,6 +263,10 @@ impl Guardian {
             all.push("ro");
         }
         let mut arguments: Vec<OsString> = vec!["-t".into(), self.task.filesystem.clone().into()];
+        if !read_only {
+            // mount(8) would fall back to a read-only mount, which asks nobody and is beaten by nobody.
+            arguments.push("-w".into());
+        }
         if !all.is_empty() {
             arguments.extend(["-o".into(), all]);
         }
@@ -297,7 +301,11 @@ impl Guardian {
             });
             return acquired.map_err(fail);
         }
-        let mut held = self.options().adopt(adoption).map_err(fail)?;
+        let mut options = self.options();
+        if let Some(node) = self.node_of_kernel() {
+            options = options.node(node);
+        }
+        let mut held = options.adopt(adoption).map_err(fail)?;
         loop {
             match held.next_event(PERIOD) {
                 Some(Event::KernelBeats { .. } | Event::Held { .. }) => return Ok(held),
@@ -317,6 +325,14 @@ impl Guardian {
                 None => self.tend(&held),
             }
         }
+    }
+
+    /// The name that the kernel beats under: it has taken it when it mounted, and this host may be called otherwise by now.
+    /// Its own buffer is what a reader through the page cache of this node sees.
+    fn node_of_kernel(&self) -> Option<String> {
+        let place = crate::driver::Place::find(&self.task.device, None).ok()?;
+        let block = place.read_cached_block().ok()?;
+        (block.device == place.medium().owner().device).then(|| block.node.to_string())
     }
 
     /// Lost, and nothing was mounted.

@@ -18,7 +18,8 @@ use crate::clock;
 use crate::protocol::Activity;
 use crate::sys::process::{self, Change, ProcessRef, Wait};
 use crate::sys::spawn::{
-    CommandEnd, CommandSpec, Descriptors, Place, Spawning, fork_process, output_to, spawn_command,
+    CommandEnd, CommandSpec, Descriptors, Place, SpawnFailure, SpawnKind, Spawning, fork_process, output_to,
+    spawn_command,
 };
 
 /// What mount(8) says is kept up to so many bytes.
@@ -52,6 +53,11 @@ impl Keeper<'_> {
     pub(super) fn mount(&mut self, arguments: &[OsString]) {
         let mut argv = vec![OsString::from("mount")];
         argv.extend(arguments.iter().cloned());
+        if self.mounter.is_some() {
+            // One that was given up hangs in the kernel still.
+            let busy = SpawnFailure { kind: SpawnKind::Other, errno: nix::libc::EBUSY };
+            return self.mount_ended(CommandEnd::NotStarted(busy));
+        }
         self.mount_begun = true;
         forget_what_was_said();
         let spec = CommandSpec {
