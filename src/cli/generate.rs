@@ -95,36 +95,7 @@ fn rest(name: &str, verb: &str, names: &[String]) -> String {
     if verb.is_empty() {
         paragraph(&mut text, "mmp run gives its command's status instead; see mmp-run(1).");
     }
-    if matches!(verb, "" | "mount" | "adopt" | "umount" | "remount" | "status") {
-        section(&mut text, "ENVIRONMENT");
-        item(&mut text, "MMP_ON_LOSS", "What is done on a loss, unless --on-loss says otherwise.");
-        item(&mut text, "MMP_CONFIG", "The configuration file, instead of /etc/mmp/mmp.toml.");
-        item(&mut text, "MMP_RUNTIME_DIR", "Where records are kept, instead of /run/mmp.");
-    }
-    if matches!(verb, "" | "run") {
-        if verb == "run" {
-            section(&mut text, "ENVIRONMENT");
-        }
-        item(
-            &mut text,
-            "MMP_NODE_NAME",
-            "The node name to write into the block, unless --node names another.",
-        );
-        item(&mut text, "MMP_LOG", "What to tell for debugging on standard error, such as debug.");
-        paragraph(&mut text, "The command that run starts finds in its environment:");
-        item(&mut text, "MMP_DEVICE", "The device that is held, with symbolic links resolved.");
-        item(&mut text, "MMP_NODE", "The node name in the block.");
-        item(&mut text, "MMP_BLOCK", "The number of the MMP block, counted in blocks of the filesystem.");
-    }
-    if matches!(verb, "" | "fence") {
-        if verb == "fence" {
-            section(&mut text, "ENVIRONMENT");
-        }
-        item(&mut text, "MMP_ON_LOSS", "The rungs to climb on a loss, unless --on-loss names others.");
-        paragraph(&mut text, "A command of the rung exec finds in its environment:");
-        item(&mut text, "MMP_DEVICE", "The device to cut off, with symbolic links resolved.");
-        item(&mut text, "MMP_FILESYSTEM", "The type of its filesystem.");
-    }
+    environment(&mut text, verb);
     section(&mut text, "FILES");
     item(
         &mut text,
@@ -158,6 +129,35 @@ fn rest(name: &str, verb: &str, names: &[String]) -> String {
     see.extend(["dumpe2fs(8)", "e2mmpstatus(8)", "ext4(5)", "mount(8)", "tune2fs(8)"].map(str::to_owned));
     paragraph(&mut text, &see.join(", "));
     text
+}
+
+fn environment(text: &mut String, verb: &str) {
+    if matches!(verb, "" | "mount" | "adopt" | "umount" | "remount" | "status") {
+        section(text, "ENVIRONMENT");
+        item(text, "MMP_ON_LOSS", "What is done on a loss, unless --on-loss says otherwise.");
+        item(text, "MMP_CONFIG", "The configuration file, instead of /etc/mmp/mmp.toml.");
+        item(text, "MMP_RUNTIME_DIR", "Where records are kept, instead of /run/mmp.");
+    }
+    if matches!(verb, "" | "run") {
+        if verb == "run" {
+            section(text, "ENVIRONMENT");
+        }
+        item(text, "MMP_NODE_NAME", "The node name to write into the block, unless --node names another.");
+        item(text, "MMP_LOG", "What to tell for debugging on standard error, such as debug.");
+        paragraph(text, "The command that run starts finds in its environment:");
+        item(text, "MMP_DEVICE", "The device that is held, with symbolic links resolved.");
+        item(text, "MMP_NODE", "The node name in the block.");
+        item(text, "MMP_BLOCK", "The number of the MMP block, counted in blocks of the filesystem.");
+    }
+    if matches!(verb, "" | "fence") {
+        if verb == "fence" {
+            section(text, "ENVIRONMENT");
+        }
+        item(text, "MMP_ON_LOSS", "The rungs to climb on a loss, unless --on-loss names others.");
+        paragraph(text, "A command of the rung exec finds in its environment:");
+        item(text, "MMP_DEVICE", "The device to cut off, with symbolic links resolved.");
+        item(text, "MMP_FILESYSTEM", "The type of its filesystem.");
+    }
 }
 
 fn section(text: &mut String, title: &str) {

@@ -111,8 +111,7 @@ impl Watch {
         };
         // The node may have been renamed since the kernel wrote its names: the sequence that was left tells, too.
         let same_device = block.device == context.medium.owner().device;
-        let counted =
-            left.kernel_seq.is_some_and(|seq| matches!(steps(seq, block.seq, COUNTING_REACH), Some(_)));
+        let counted = left.kernel_seq.is_some_and(|seq| steps(seq, block.seq, COUNTING_REACH).is_some());
         let ours = same_device && (counted || left.submitted_seq == Some(block.seq))
             || Owner::of(&block) == context.medium.owner();
         if ours && left.kernel_seq.is_some() {

@@ -109,6 +109,18 @@ impl Watch {
                 _ => self.bridge(now, look, context),
             };
         }
+        self.judge_changed(now, look, image, (activity, verdict, doubted), context)
+    }
+
+    /// Neither the kernel nor we left the block like this, and the filesystem is there.
+    fn judge_changed(
+        &mut self,
+        now: Now,
+        look: Look,
+        image: &Image,
+        (activity, verdict, doubted): (Activity, Verdict, bool),
+        context: &mut Context,
+    ) -> Flow {
         if self.is_own_older(image, context) {
             return self.look_soon(now, context);
         }
