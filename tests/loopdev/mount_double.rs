@@ -1,7 +1,7 @@
 //! Two hosts have one ext4 mounted, because the guard of the first was killed and its filesystem frozen. The kernels
 //! alone overwrite each other's beats for ever; a guard that comes back finds that this host slept, and stops it.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use mmpguard::clock::{self, Mono};
 use serde_json::Value;
@@ -85,7 +85,7 @@ fn goes_on(
     case: &str,
     lun: &Lun,
     on: &Loop,
-    dir: &PathBuf,
+    dir: &Path,
     second: Option<Guarded>,
     sampler: &Sampler,
     fenced: Mono,
@@ -109,10 +109,15 @@ fn kernel_alone() {
     let a = lun.mounted(&lun.a);
     let frozen = FrozenMount::new(&a);
     lun.mounted(&lun.b);
-    drop(frozen);
     let sampler = lun.sampler(millis(10));
+    clock::sleep(seconds(2));
+    // The first one beats as soon as it is thawed, and every second from there on: not in phase with the second, or one
+    // of them is hardly ever seen.
+    clock::sleep_until(sampler.last().at + millis(1500));
+    drop(frozen);
+    let thawed = clock::mono();
     clock::sleep(seconds(10));
-    let beats = sampler.seen();
+    let beats = sampler.since(thawed);
     let of = |on: &Loop| beats.iter().filter(|beat| beat.block.device.to_string() == on.name()).count();
     let turns = beats.windows(2).filter(|pair| pair[0].block.device != pair[1].block.device).count();
     let (first, second) = (of(&lun.a), of(&lun.b));

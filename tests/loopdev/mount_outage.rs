@@ -8,16 +8,19 @@ use serde_json::Value;
 
 use crate::Case;
 use crate::harness::block::Sample;
-use crate::harness::guarded::{Guarded, write_files};
+use crate::harness::guarded::{Guarded, How, write_files};
 use crate::harness::lun::Lun;
 use crate::harness::process;
+use crate::harness::throttle::Throttle;
 use crate::harness::{at_least, at_most_strictly, millis, observed, seconds};
 use crate::outage::Disk;
 
 pub(crate) const CASES: &[Case] = &[
-    ("mount_5_beats_that_cannot_land_for_a_lease_fence_the_mount", long_outage),
+    ("mount_5_beats_that_cannot_land_for_a_lease_fence_the_mount", || long_outage(false)),
     ("mount_5_the_kernel_alone_goes_on_after_any_outage", kernel_alone),
-    ("mount_5_an_outage_of_7_s_changes_nothing", short_outage),
+    ("mount_5_beats_that_cannot_land_for_a_lease_fence_the_mount_while_looks_can", || long_outage(true)),
+    ("mount_5_an_outage_of_7_s_changes_nothing", || short_outage(false)),
+    ("mount_5_an_outage_of_7_s_changes_nothing_while_looks_can", || short_outage(true)),
 ];
 
 const FROZEN_S: u64 = 30;
@@ -26,11 +29,30 @@ const LATE_S: u64 = 45;
 /// What late writes are counted in.
 const BLOCK: usize = 1024;
 
-fn long_outage() {
-    let case = "mount 5";
+/// `looks`: reads of the guard's do not queue behind a write that hangs. A loop device has a queue a group; so the guard
+/// gets one of its own, with a limit that is none.
+fn guarded(lun: &Lun, looks: bool) -> (Guarded, Option<Throttle>) {
+    let group = looks.then(|| Throttle::slow(lun.a.path(), u32::MAX));
+    let group = match group.transpose() {
+        Ok(group) => group,
+        Err(why) => {
+            println!("NOT RUN: an outage of writes alone: no block I/O groups here: {why}");
+            None
+        }
+    };
+    let options = ["--handover", "clean"];
+    let how = How { options: &options, slow: group.as_ref(), ..How::default() };
+    let (mut mounting, dir) = lun.guard_with(&lun.a, how);
+    let end = mounting.end(seconds(60));
+    end.expect(0);
+    (lun.guard_of(&lun.a, dir, end.took), group)
+}
+
+fn long_outage(looks: bool) {
+    let case = if looks { "mount 5, looks can" } else { "mount 5" };
     let disk = Disk::new();
     let lun = disk.lun();
-    let guard = lun.guarded(&lun.a, &["--handover", "clean"]);
+    let (guard, _group) = guarded(&lun, looks);
     write_files(&guard.dir, "file", 30).expect("writes");
     let sampler = lun.sampler(millis(20));
     clock::sleep(seconds(3));
@@ -67,8 +89,8 @@ fn long_outage() {
             "{late} blocks of {BLOCK} bytes outside the MMP block reached the image in {LATE_S} s after the thaw (ext4, incomplete ladder)"
         ),
     );
-    let fsck_while_lost = lun.mmp(&["umount", guard.dir.to_str().expect("UTF-8")]).end(seconds(30));
-    fsck_while_lost.expect(5).says("not unmounted").says("reboot");
+    let unmounting = lun.mmp(&["umount", guard.dir.to_str().expect("UTF-8")]).end(seconds(30));
+    unmounting.expect(5).says("not unmounted").says("reboot");
 }
 
 /// From the last beat that landed: not before the lease ends, done before two waits are over.
@@ -114,11 +136,11 @@ fn kernel_alone() {
     lun.umount(&lun.a, &dir);
 }
 
-fn short_outage() {
-    let case = "mount 5, 7 s";
+fn short_outage(looks: bool) {
+    let case = if looks { "mount 5, 7 s, looks can" } else { "mount 5, 7 s" };
     let disk = Disk::new();
     let lun = disk.lun();
-    let guard = lun.guarded(&lun.a, &["--handover", "clean"]);
+    let (guard, _group) = guarded(&lun, looks);
     let sampler = lun.sampler(millis(20));
     clock::sleep(seconds(3));
     let frozen = disk.freeze();

@@ -1,6 +1,7 @@
 //! The MMP block as it stands on the disk, read and written with `O_DIRECT` beside every host, and a thread that
 //! records each change of it.
 
+use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
@@ -27,12 +28,20 @@ pub(crate) struct RawBlock {
 }
 
 /// One state of the block.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Sample {
     /// It was first seen then.
     pub(crate) at: Mono,
     pub(crate) block: MmpBlock,
     image: Image,
+}
+
+/// Without the bytes, which say nothing to a reader.
+impl fmt::Debug for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MmpBlock { seq, node, device, .. } = &self.block;
+        write!(f, "{:.3} s: {seq:#x} {node} {device}", self.at.since(Mono(0)).as_secs_f64())
+    }
 }
 
 impl RawBlock {
