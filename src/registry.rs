@@ -6,6 +6,7 @@
 //!
 //! A record outlives a guard that lost its device: the next mount on this host says why.
 
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -122,6 +123,16 @@ impl Record {
         self.is_of_this_boot() && matches!(self.phase, Phase::Guarding | Phase::Releasing | Phase::Lost)
     }
 
+    /// One of its processes is there, judged by number and name.
+    fn has_processes(&self) -> bool {
+        let is_there = |(pid, name): (i32, &CStr)| {
+            let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+            comm.trim_ascii_end() == name.to_bytes()
+        };
+        let (keeper, driver) = crate::keeper::mounts::NAMES;
+        is_there((self.keeper_pid, keeper)) || is_there((self.driver_pid, driver))
+    }
+
     /// What is left of its lease.
     #[must_use]
     pub fn lease_left(&self) -> std::time::Duration {
@@ -224,11 +235,18 @@ impl Slot {
         Ok(if try_lock(&file)? { Some(file.into()) } else { None })
     }
 
-    /// True if a guard lives.
+    /// True if a guard lives. Who may not open the lock, an ordinary user, is told by the processes of the record.
     #[must_use]
     pub fn is_locked(&self) -> bool {
-        let Ok(file) = File::open(self.0.with_extension("lock")) else { return false };
-        matches!(try_lock(&file), Ok(false))
+        match File::open(self.0.with_extension("lock")) {
+            // Shared: whoever else asks at this moment is no guard.
+            Ok(file) => matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let record = self.read().ok().flatten();
+                record.is_some_and(|record| record.has_processes())
+            }
+            Err(_) => false,
+        }
     }
 
     /// The record; none if there is none.

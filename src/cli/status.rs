@@ -1,6 +1,7 @@
 //! `mmp status`: what this host guards, and what it has lost.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::{exit, output};
 use crate::clock::{self, Mono, Wall};
 use crate::protocol::Mode;
 use crate::registry::{Lost, Phase, Record, Registry, Slot};
+use crate::sys::{TargetKind, mountinfo};
 
 /// A record that is older than this tells that its guard hangs.
 const STALE: Duration = Duration::from_secs(5);
@@ -29,7 +31,8 @@ struct Guard {
     device: String,
     mounted_on: Option<String>,
     filesystem: String,
-    /// `beginning`, `guarding`, `releasing`, `lost`, or `unguarded`: its processes are gone.
+    /// `beginning`, `guarding`, `releasing`, `lost`, or `unguarded`: its processes are gone; `unmounted`: its mount is
+    /// gone, too.
     state: &'static str,
     /// `beating`, `watching`, `bridging`, `expecting` or `claiming`.
     mode: Mode,
@@ -88,6 +91,14 @@ fn records(registry: &Registry, arguments: &Status) -> Result<Vec<(Slot, Record)
     Ok(arguments.only.iter().filter_map(|what| guard::find(registry, what)).collect())
 }
 
+/// Seen without touching the device. A lazily unmounted ext4 counts.
+fn is_mounted(record: &Record) -> bool {
+    let listed = record.device.file_name().is_some_and(|name| Path::new("/proc/fs/ext4").join(name).exists());
+    let kind = TargetKind::Block { major: record.major, minor: record.minor };
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    listed || mountinfo::parse(&table).iter().any(|mount| mount.is_of(&[kind], None))
+}
+
 impl Guard {
     fn of(slot: &Slot, record: &Record) -> Self {
         let now = clock::mono();
@@ -95,6 +106,7 @@ impl Guard {
         let told = now.since(Mono(record.written_ns));
         let state = match record.phase {
             Phase::Lost => "lost",
+            _ if !alive && !is_mounted(record) => "unmounted",
             _ if !alive => "unguarded",
             Phase::Beginning => "beginning",
             Phase::Guarding => "guarding",
@@ -149,6 +161,7 @@ impl Guard {
         let mode = match (self.state, self.mode) {
             ("lost", _) => "LOST".to_owned(),
             ("unguarded", _) => "UNGUARDED: its processes are gone".to_owned(),
+            ("unmounted", _) => "not mounted any more; its guard had died before".to_owned(),
             (_, Mode::Watching) => "guarded; the kernel beats, watched".to_owned(),
             (_, Mode::Bridging) => "guarded; the kernel is silent (frozen?), beating in its stead".to_owned(),
             (_, Mode::Beating) => "guarded; beating".to_owned(),

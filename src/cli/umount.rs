@@ -20,12 +20,11 @@ pub(super) fn run(arguments: &Umount) -> ExitCode {
     let found = guard::find(&registry, &arguments.what);
     let what = render::shown(&arguments.what);
     if let Some((_, record)) = &found
-        && let Some(lost) = record.lost.as_ref().filter(|lost| lost.fence.is_some())
+        && let Some(why) = why_not(record)
         && !arguments.although_lost
     {
-        let earlier = guard::earlier_loss(&record.device, lost);
         output::complain(&format!(
-            "{what}: not unmounted: {earlier}\n  {RUNBOOK}\n  once the device is cut off: `mmp umount --although-lost {what}`"
+            "{what}: not unmounted: {why}\n  {RUNBOOK}\n  once the device is cut off: `mmp umount --although-lost {what}`"
         ));
         return ExitCode::from(exit::LOST);
     }
@@ -59,6 +58,15 @@ pub(super) fn run(arguments: &Umount) -> ExitCode {
             ExitCode::from(exit::DONE)
         }
         Some((slot, record)) => wait(arguments, &slot, &record, holders.as_ref()),
+    }
+}
+
+/// What keeps it from being unmounted: it was lost while it was mounted.
+fn why_not(record: &Record) -> Option<String> {
+    match (&record.lost, record.phase) {
+        (None, Phase::Lost) => Some("its protection was lost just now, and it is being fenced".to_owned()),
+        (Some(lost), _) if lost.fence.is_some() => Some(guard::earlier_loss(&record.device, lost)),
+        _ => None,
     }
 }
 

@@ -228,6 +228,13 @@ fn both_killed() {
     let told = becomes(&lun, &lun.a, "state", "guarding", seconds(5));
     assert_eq!((&told["mode"], &told["mounted_on"]), (&"watching".into(), &text(&dir).into()), "{told}");
     refuses_others(&lun);
+    // The record of a guard that died is no alarm for ever.
+    kill_both(&guard(&lun, &lun.a));
+    must("umount", &[text(&dir)]);
+    let unmounted = patiently(seconds(5), || (status(&lun).0 == 0).then_some(()));
+    assert!(unmounted.is_some(), "{:?}", status(&lun));
+    assert_eq!(status_of(&lun, &lun.a)["state"], "unmounted");
+    let dir = mounted_clean(&lun, &lun.a);
     lun.mmp(&["umount", text(&dir)]).end(seconds(30)).expect(0).says("unmounted and released");
     nothing_is_left_and_clean(&lun);
 }

@@ -50,6 +50,13 @@ fn there_and_back() {
         at_most("F", &format!("remount {round} to read-only"), readonly.took, 5.0);
         assert!(!is_writable(&dir));
     }
+    // At its heels, before anybody has noticed.
+    remount(&lun, "rw", text(&dir)).expect(0);
+    remount(&lun, "ro", text(&dir)).expect(0);
+    let at_once = remount(&lun, "rw", text(&dir));
+    at_most("F", "a remount right after its opposite", at_once.expect(0).took, 5.0);
+    assert!(is_writable(&dir));
+    remount(&lun, "ro", text(&dir)).expect(0);
     becomes(&lun, &lun.a, "mode", "beating", seconds(5));
     refuses_others(&lun);
     assert_eq!(guard(&lun, &lun.a), before);

@@ -79,7 +79,7 @@ fn lock(task: &Task, quiet: bool) -> Result<io::Result<OwnedFd>, Error> {
     let view = KernelView::new(task.target(), &task.kernel_name);
     let asked_until = clock::mono() + task.patience();
     let mut told = quiet || task.patience().is_zero();
-    let mut ending_until = None;
+    let mut begun = None;
     loop {
         match slot.lock() {
             Ok(Some(lock)) => return Ok(Ok(lock)),
@@ -88,8 +88,10 @@ fn lock(task: &Task, quiet: bool) -> Result<io::Result<OwnedFd>, Error> {
         }
         let now = clock::mono();
         let ending = matches!(view.ask(), Activity::Gone | Activity::Ending);
-        let ends = *ending_until.get_or_insert(now + LETTING_GO);
-        if now >= asked_until && !(ending && now < ends) {
+        // Somebody who only asks has it for less than that.
+        let begun = *begun.get_or_insert(now);
+        let patience = if ending { LETTING_GO } else { LOOK * 2 };
+        if now >= asked_until && now >= begun + patience {
             let record = slot.read().ok().flatten();
             let users = vec![record.as_ref().map_or_else(|| "guarded by mmp already".to_owned(), guarded)];
             return Err(Error::UsedHere { path: task.asked.clone(), users });

@@ -18,6 +18,8 @@ use crate::sys::fence::{FenceTarget, prepare};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A request is far shorter.
 const REQUEST_BYTES: u64 = 1 << 16;
+/// How long it may take until we beat what has become read-only.
+const SETTLE: Duration = Duration::from_secs(5);
 /// How long a remount may take.
 const REMOUNT_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -97,6 +99,7 @@ impl Guardian {
         let Request::Remount { options } = request;
         let wants = |wanted: &str| options.split(',').any(|option| option == wanted);
         let writable = wants("rw") || !wants("ro");
+        self.settle(held);
         let beating = held.mode() == Mode::Beating;
         match self.view.ask() {
             Activity::Gone | Activity::Ending => refuse("it is not mounted any more"),
@@ -111,6 +114,16 @@ impl Guardian {
                 self.run_remount(held, &format!("ro,{options}"))
             }
             _ => self.run_remount(held, options),
+        }
+    }
+
+    /// A mount that has just become read-only: its kernel beats no more, and it is seen at the next look.
+    fn settle(&mut self, held: &mut Held) {
+        let until = clock::mono() + SETTLE;
+        while held.mode() == Mode::Watching && self.view.ask() == Activity::ReadOnly {
+            if self.step(held, until).is_some() {
+                return;
+            }
         }
     }
 
@@ -135,6 +148,7 @@ impl Guardian {
             }
         }
         self.start_remount(options);
+        let mut stopped = false;
         loop {
             match held.next_event(PERIOD) {
                 Some(Event::KernelBeats { .. }) => {
@@ -151,8 +165,13 @@ impl Guardian {
                     return refuse("protection was lost");
                 }
                 Some(event) => self.heard(&event),
-                None if held.is_over() || clock::mono() >= until => return refuse("it came to no end"),
+                None if held.is_over() => return refuse("it came to no end"),
                 None => {}
+            }
+            if !stopped && clock::mono() >= until {
+                // What came of it decides who beats, so that is waited for.
+                stopped = true;
+                self.tell_keeper(&ToKeeper::StopMount);
             }
             let waiting = self.mount_end.is_none();
             self.tend(held);
@@ -204,7 +223,8 @@ fn refuse(text: &str) -> Answer {
 }
 
 fn remounted(end: CommandEnd, said: &str, worked: bool) -> Answer {
-    let said = crate::format::name::escape(said.as_bytes());
+    let lines: Vec<_> = said.lines().map(|line| crate::format::name::escape(line.as_bytes())).collect();
+    let said = lines.join("\n  ");
     match end {
         CommandEnd::Exited(0) if worked => Answer { code: exit::DONE, text: said },
         CommandEnd::Exited(0) => refuse("mount(8) did not make it writable"),

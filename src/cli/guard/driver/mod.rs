@@ -212,6 +212,8 @@ impl Guardian {
         self.tell_keeper(&ToKeeper::Lost { reason: reason.clone() });
         self.phase = Phase::Lost;
         self.note(&reason);
+        // Whoever is about to unmount it is to know before it is fenced.
+        self.write_record(None);
         let until = clock::mono() + LOST_PATIENCE;
         while clock::mono() < until {
             self.wake_keeper();

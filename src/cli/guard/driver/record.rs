@@ -39,7 +39,8 @@ impl Guardian {
             CellState::Until(end) => Some(end.0),
             CellState::Unarmed | CellState::Released | CellState::Lost => None,
         };
-        let mode = held.map_or(Mode::Claiming, Held::mode);
+        let without = if self.phase == Phase::Lost { Mode::Over } else { Mode::Claiming };
+        let mode = held.map_or(without, Held::mode);
         let read_only = mode == Mode::Beating && self.phase == Phase::Guarding;
         Record {
             schema: SCHEMA,
