@@ -34,7 +34,7 @@ pub struct GuardOptions {
     /// instead of [`Event::Held`]. A clean block is given a sequence first, so that the kernel has to wait.
     pub kernel_waits: bool,
     /// With `kernel_waits`: somebody was just seen beating. The block has to stand still for one of his beats before
-    /// the kernel is tried again.
+    /// the kernel is tried again, however old its stamp is; a fresh one is watched for that long in any case.
     pub seen_live: bool,
     /// The one who asks vouches that this node is dead. A block that names it, and stands still, is watched for one beat
     /// only; the vouch is for the very bytes that the first look shows, and void when they change.

@@ -38,7 +38,15 @@
 //! waits decide, and the looks beside them only make a refusal early. The kernel's claim changes the sequence alone, once,
 //! no sooner than one wait after the hand-over; a rival's claim at that very instant is found by the kernel's own check.
 //! From a clean hand-over it need not wait; a rival that comes into that window is seen as a foreign block while the
-//! kernel beats (S6).
+//! kernel beats (S6). It need not wait either if whoever was there leaves cleanly before it looks, and no signal stops
+//! it then: so it is called only upon a block that did not stir for one beat, or is old by its stamp (`claim`), and a beat
+//! of its own that comes too soon is its beat all the same. A claim seen over ours may be a rival's, and is never taken
+//! back; beats under our names may be another's, so nothing is written before mount(2) has ended, or a filesystem
+//! is seen.
+//! *Falls without*: that one beat (simulator, family Mounts).
+//!
+//! **W7. Our beats over the kernel's clean mark, and the kernel again.** A remount of the administrator's own may go on
+//! under our first beat. The kernel's first count under our names is the kernel's, if a filesystem is mounted here.
 
 mod adopt;
 mod beats;
