@@ -122,7 +122,7 @@ impl Watch {
         context: &mut Context,
     ) -> Flow {
         if self.is_own_older(image, context) {
-            return self.look_soon(now, context);
+            return self.bridge(now, look, context);
         }
         if self.is_renamed_kernel(now.mono, image, context) {
             // e2fsprogs' forced clear landed in the kernel's own buffer: its beat, under the names that were put there.
