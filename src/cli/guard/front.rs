@@ -22,7 +22,7 @@ use crate::sys::signals::heeded;
 
 /// How often the countdown is redrawn.
 const TICK: u16 = 100;
-/// How long a withdrawal may take: a mount that is being made has to end, and its claim is taken back.
+/// How long a withdrawal may take, beside the wait for which a claim of the kernel's is watched before it is taken back.
 const WITHDRAW_PATIENCE: Duration = Duration::from_secs(15);
 /// How long the processes of a guard that came to nothing may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
@@ -97,7 +97,10 @@ impl Front<'_> {
                 output::complain("interrupted twice; leaving at once, a claim may stand in the block");
                 return Some(exit::INTERRUPTED);
             }
-            self.withdrawn = Some(clock::mono() + WITHDRAW_PATIENCE);
+            self.progress.line(
+                "interrupted; nothing is left mounted, and the claim is taken back, which may take a wait",
+            );
+            self.withdrawn = Some(clock::mono() + WITHDRAW_PATIENCE + self.task.wait_after_lease);
             if let Some(driver) = &self.driver {
                 let _ = driver.send(&ToDriver::Withdraw);
             }

@@ -42,7 +42,7 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 const SUCCESSION: Duration = Duration::from_millis(500);
 /// How long a driver's last word about a loss is waited for.
 const LAST_WORD: Duration = Duration::from_millis(300);
-/// How long a driver whose front is gone may take to end its claim.
+/// How long a driver whose front is gone may take to end its claim, beside the wait for which it may have to watch it.
 const WITHDRAWAL: Duration = Duration::from_secs(10);
 
 /// What a driver starts with.
@@ -244,7 +244,7 @@ impl<'a> Keeper<'a> {
             self.front = None;
             if !self.committed {
                 // The driver has seen it, too, and withdraws; if it hangs, that is over before long.
-                self.withdrawn = Some(clock::mono() + WITHDRAWAL);
+                self.withdrawn = Some(clock::mono() + WITHDRAWAL + self.task.wait_after_lease);
             }
         }
     }

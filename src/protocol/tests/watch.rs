@@ -165,8 +165,6 @@ fn a_failed_mount_of_a_clean_filesystem_leaves_it_clean() {
     assert_eq!(bench.block().seq, SEQ_CLEAN);
 }
 
-/// Whose claim it is nobody knows: it may be of a host whose remount goes on under it.
-/// The guard's looks are no further apart than the kernel's lease allows, whatever its own interval.
 #[test]
 fn a_failed_takeover_leaves_the_block_as_it_was() {
     let mut bench = Bench::for_kernel(77, false);

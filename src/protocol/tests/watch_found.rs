@@ -4,16 +4,35 @@ use super::watch::named;
 use super::*;
 use crate::protocol::event::Standing;
 
-#[test]
-fn a_claim_that_may_be_a_rivals_is_not_taken_back() {
+/// The kernel's claim stands when its mount is stopped: it may be a rival kernel's, who beats within a wait.
+fn stopped_after_a_claim() -> Bench {
     let mut bench = Bench::for_kernel(SEQ_CLEAN, false);
     bench.run_until(1.0);
     bench.kernel_claims(11.3);
     bench.run_until(14.0);
-    let written = bench.writes.len();
     bench.activity = [Activity::Gone].into();
     bench.give(Input::MountEnded);
-    let Event::NotMounted { standing: Standing::Claim, refusal: None } = bench.last().1 else {
+    bench
+}
+
+#[test]
+fn a_claim_is_taken_back_when_it_cannot_be_a_rivals() {
+    let mut bench = stopped_after_a_claim();
+    let written = bench.writes.len();
+    bench.run_until(23.5);
+    assert_eq!(bench.writes.len(), written, "it is watched for a wait");
+    bench.run_until(26.0);
+    assert_eq!(bench.last().1, &Event::Released, "{:?}", bench.events);
+    assert_eq!(bench.block().seq, SEQ_CLEAN);
+}
+
+#[test]
+fn a_rivals_claim_is_not_taken_back() {
+    let mut bench = stopped_after_a_claim();
+    let written = bench.writes.len();
+    bench.kernel_beats("zulu", 22.3, 1, 10);
+    bench.run_until(30.0);
+    let Event::NotMounted { standing: Standing::Others, refusal: Some(_) } = bench.last().1 else {
         panic!("{:?}", bench.events)
     };
     assert_eq!(bench.writes.len(), written);

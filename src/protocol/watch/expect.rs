@@ -32,8 +32,8 @@ pub(in crate::protocol) struct Handed {
 pub(super) struct Expecting {
     /// What stood in the block at the hand-over.
     base: Image,
-    /// The kernel's own claim, once it was seen.
-    claim: Option<Image>,
+    /// The kernel's own claim, once it was seen, and when that was.
+    claim: Option<(Image, Mono)>,
     since: Mono,
     /// How long the kernel waits before its claim, and after it.
     kernel_wait: Duration,
@@ -162,15 +162,20 @@ impl Watch {
             }
             Activity::Gone => {}
         }
-        // A claim over it may be a rival's: whose it was, the kernel did not say.
-        let ours = expecting.ours_until.filter(|&until| now.mono < until && *image == expecting.base);
-        if let Some(until) = ours {
+        if expecting.may_be_a_rivals(look, image) {
+            return self.look_soon(now, context);
+        }
+        let ours_until = expecting.ours_until.and_then(|until| match expecting.claimed_at(image) {
+            Some(_) => Some(now.mono + timing::limit(kernel_check_interval_s(context))),
+            None => Some(until).filter(|_| *image == expecting.base),
+        });
+        if let Some(until) = ours_until.filter(|&until| now.mono < until) {
             self.lease = Some(Lease::until(until));
             return self.we_beat(now, image, Resumption::NotMounted, context);
         }
         // A claim that stands when the kernel's waits are over is not the local kernel's: its check has just failed.
         let checked = now.mono + TICK >= expecting.since + expecting.kernel_wait * 2;
-        let claimed = expecting.claim.as_ref() == Some(image);
+        let claimed = expecting.claimed_at(image).is_some();
         let block = MmpBlock::fields(image);
         let standing = match Sequence::from(block.seq) {
             Sequence::Clean => Standing::Clean,
@@ -193,9 +198,23 @@ impl Expecting {
         self.mounted
     }
 
+    /// When the kernel's claim was first seen, if this is it.
+    fn claimed_at(&self, image: &Image) -> Option<Mono> {
+        self.claim.as_ref().filter(|(claim, _)| claim == image).map(|&(_, at)| at)
+    }
+
+    /// Whose claim it is that stands over ours the kernel did not say: the local kernel's, which has let go, or a rival
+    /// kernel's, which shows itself within its wait. Until then it is looked at; after that it is taken back like our own.
+    fn may_be_a_rivals(&self, look: Look, image: &Image) -> bool {
+        self.ours_until.is_some()
+            && self
+                .claimed_at(image)
+                .is_some_and(|at| look.started.since(at) < self.kernel_wait + timing::NATIVE_MARGIN)
+    }
+
     /// The hand-over, or the kernel's claim over it.
     fn stands(&self, image: &Image) -> bool {
-        *image == self.base || self.claim.as_ref() == Some(image)
+        *image == self.base || self.claimed_at(image).is_some()
     }
 
     /// The kernel's names and a small count, when its waits may be over. It has none if whoever was there left cleanly
@@ -248,7 +267,7 @@ impl Expecting {
             // Once something is mounted a foreign block is judged when the kernel beats, or does not.
             return self.mounted;
         }
-        self.claim = Some(*image);
+        self.claim = Some((*image, now.mono));
         true
     }
 
