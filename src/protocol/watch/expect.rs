@@ -172,19 +172,20 @@ impl Watch {
             }
             Activity::Gone => {}
         }
-        let ours = expecting.ours_until.filter(|&until| now.mono < until && expecting.stands(image));
+        // The local kernel claims and waits on, or is refused: a claim under which it gave up is not its own.
+        let claimed = expecting.claim.as_ref() == Some(image);
+        let rivals = claimed && !self.mount_killed;
+        let stands = expecting.stands(image) && !rivals;
+        let ours = expecting.ours_until.filter(|&until| now.mono < until && stands);
         if let Some(until) = ours {
             self.lease = Some(Lease::until(until));
             return self.we_beat(now, image, Resumption::NotMounted, context);
         }
-        // A claim that stands when the kernel's waits are over is not the local kernel's: its check has just failed.
-        let checked = now.mono + TICK >= expecting.since + expecting.kernel_wait * 2;
-        let claimed = expecting.claim.as_ref() == Some(image);
         let block = MmpBlock::fields(image);
         let standing = match Sequence::from(block.seq) {
             Sequence::Clean => Standing::Clean,
-            _ if claimed && checked => Standing::Others,
-            _ if claimed || expecting.ours_until.is_some() && expecting.stands(image) => Standing::Claim,
+            _ if rivals => Standing::Others,
+            _ if claimed || expecting.ours_until.is_some() && stands => Standing::Claim,
             _ if *image == expecting.base => Standing::AsBefore,
             _ => Standing::Others,
         };

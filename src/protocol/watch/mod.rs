@@ -86,6 +86,8 @@ pub(super) struct Watch {
     unreadable: u32,
     /// Whatever tried to mount has ended, and the kernel is to be asked what came of it.
     mount_ended: bool,
+    /// It was killed, and was not refused by the kernel.
+    mount_killed: bool,
     /// An unmount was first seen under way then.
     ending_since: Option<Mono>,
     /// What the kernel said about a block that may be about to change is asked for once more, after a fresh look.
@@ -180,6 +182,7 @@ impl Watch {
             watchful_until: now.mono,
             unreadable: 0,
             mount_ended: false,
+            mount_killed: false,
             ending_since: None,
             doubted: false,
             trouble_told: false,
@@ -227,8 +230,9 @@ impl Watch {
                     self.look(now, context);
                 }
             }
-            Input::MountEnded => {
+            Input::MountEnded { killed } => {
                 self.mount_ended = matches!(self.stage, Stage::Expecting(_));
+                self.mount_killed = killed;
                 if self.mount_ended && matches!(self.step, Step::Idle { .. }) {
                     self.look(now, context);
                 }

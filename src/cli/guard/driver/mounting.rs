@@ -138,8 +138,8 @@ impl Guardian {
             if ended.is_none()
                 && let Some(end) = self.mount_end.take()
             {
+                held.mount_ended(matches!(end.0, CommandEnd::Killed(_)));
                 ended = Some(end);
-                held.mount_ended();
             }
             if beats && ended.is_some() && held.mode() != Mode::Claiming {
                 return Tried::Guarding(Box::new(held));
