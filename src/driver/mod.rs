@@ -40,7 +40,8 @@ use self::cell::CellState;
 pub use self::options::{Options, watch};
 pub use self::place::Place;
 use self::thread::{
-    COMMAND_CRASH, COMMAND_HAND_OVER, COMMAND_HAND_OVER_MOUNTED, COMMAND_MOUNT_ENDED, COMMAND_RELEASE, Shared,
+    COMMAND_CRASH, COMMAND_HAND_OVER, COMMAND_HAND_OVER_MOUNTED, COMMAND_MOUNT_ENDED, COMMAND_MOUNT_KILLED,
+    COMMAND_RELEASE, Shared,
 };
 use crate::clock::{self, Mono};
 use crate::error::Error;
@@ -131,9 +132,9 @@ impl Held {
         self.command(if mounted { COMMAND_HAND_OVER_MOUNTED } else { COMMAND_HAND_OVER });
     }
 
-    /// Whatever tried to mount has ended.
-    pub(crate) fn mount_ended(&self) {
-        self.command(COMMAND_MOUNT_ENDED);
+    /// Whatever tried to mount has ended: by itself, or because it was killed.
+    pub(crate) fn mount_ended(&self, killed: bool) {
+        self.command(if killed { COMMAND_MOUNT_KILLED } else { COMMAND_MOUNT_ENDED });
     }
 
     /// Gives back what was never used: a claim, or a device handed over to a kernel that has not begun to mount.
@@ -141,7 +142,7 @@ impl Held {
         if self.mode() != Mode::Expecting {
             return self.write_clean_mark();
         }
-        self.mount_ended();
+        self.mount_ended(true);
         while !self.over {
             match self.next_event(RELEASE_PERIOD) {
                 Some(Event::Lost { loss, .. }) => return Err(self.loss(loss)),

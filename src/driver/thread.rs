@@ -59,15 +59,18 @@ pub(super) const COMMAND_CRASH: u64 = 1 << 2;
 pub(super) const COMMAND_HAND_OVER: u64 = 1 << 3;
 /// The same, for a mount that is there and read-only.
 pub(super) const COMMAND_HAND_OVER_MOUNTED: u64 = 1 << 4;
-/// Whatever tried to mount has ended.
+/// Whatever tried to mount has ended by itself.
 pub(super) const COMMAND_MOUNT_ENDED: u64 = 1 << 5;
+/// It was killed.
+pub(super) const COMMAND_MOUNT_KILLED: u64 = 1 << 6;
 
 /// Each command and what the guard is told, in the order in which they are carried out.
-const INPUTS: [(u64, Input<'static>); 5] = [
+const INPUTS: [(u64, Input<'static>); 6] = [
     (COMMAND_WITHDRAW, Input::Withdraw),
     (COMMAND_HAND_OVER, Input::HandOver { mounted: false }),
     (COMMAND_HAND_OVER_MOUNTED, Input::HandOver { mounted: true }),
-    (COMMAND_MOUNT_ENDED, Input::MountEnded),
+    (COMMAND_MOUNT_ENDED, Input::MountEnded { killed: false }),
+    (COMMAND_MOUNT_KILLED, Input::MountEnded { killed: true }),
     (COMMAND_RELEASE, Input::Release),
 ];
 

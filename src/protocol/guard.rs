@@ -124,7 +124,11 @@ pub enum Input<'a> {
         mounted: bool,
     },
     /// After [`Event::HandedOver`]: whatever tried to mount has ended. What came of it is found out from the kernel.
-    MountEnded,
+    MountEnded {
+        /// It was killed. What ends by itself and has mounted nothing was refused by the kernel's own check, and then a
+        /// claim that stands in the block is a rival's.
+        killed: bool,
+    },
     /// The answer to [`Output::Activity`].
     Activity(Activity),
     /// Whoever shares the lease cell declared it lost.

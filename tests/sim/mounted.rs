@@ -136,7 +136,10 @@ impl World {
             Act::Call => self.mount_calls(host, false),
             Act::Finish => self.mount_finishes(host),
             Act::Kill => self.kernel_killed(host),
-            Act::Back => self.tell(host, act, Input::MountEnded),
+            Act::Back => {
+                let killed = self.hosts[host].kernel.killed;
+                self.tell(host, act, Input::MountEnded { killed });
+            }
             Act::HandOver { mounted } => {
                 if self.mode(host) == Some(Mode::Beating) {
                     self.tell(host, act, Input::HandOver { mounted });

@@ -138,7 +138,7 @@ impl Claim {
     pub(super) fn handle(&mut self, now: Now, input: Input<'_>, context: &mut Context) -> Progress {
         match (input, self.wait) {
             (Input::Tick, Wait::Until(at)) if now.mono >= at => self.look(now, context),
-            (Input::Tick | Input::HandOver { .. } | Input::MountEnded, _) => {}
+            (Input::Tick | Input::HandOver { .. } | Input::MountEnded { .. }, _) => {}
             (Input::Withdraw | Input::Release | Input::CellLost, _) => {
                 return refuse(Refusal::Withdrawn { claim_left_standing: self.written }, context);
             }

@@ -215,7 +215,7 @@ impl Hold {
             Input::Written(answer) => return self.wrote(now, answer, context),
             Input::NotWritten => return lose(now, Loss::LeaseExpired, context),
             Input::CellLost => return lose(now, Loss::CellLost, context),
-            Input::Withdraw | Input::MountEnded => {}
+            Input::Withdraw | Input::MountEnded { .. } => {}
             Input::Superblock(_) | Input::Activity(_) => unreachable!("a holder does not ask for that"),
         }
         Flow::Continue(())

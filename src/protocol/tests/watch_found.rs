@@ -11,7 +11,7 @@ fn stopped_after_a_claim() -> Bench {
     bench.kernel_claims(11.3);
     bench.run_until(14.0);
     bench.activity = [Activity::Gone].into();
-    bench.give(Input::MountEnded);
+    bench.give(Input::MountEnded { killed: true });
     bench
 }
 
@@ -45,7 +45,7 @@ fn a_peer_who_leaves_before_the_kernel_looks_leaves_it_nothing_to_wait_for() {
     bench.timetable.push_back((1.05, named("zulu", SEQ_CLEAN, WALL_S + 1)));
     bench.kernel_beats("mike", 1.1, 1, 60);
     bench.run_until(1.3);
-    bench.give(Input::MountEnded);
+    bench.give(Input::MountEnded { killed: false });
     bench.run_until(20.0);
     assert!(matches!(bench.last().1, Event::KernelBeats { .. }), "{:?}", bench.events);
 }
@@ -57,7 +57,7 @@ fn another_first_beat_under_our_names_is_not_our_mount() {
     bench.run_until(24.0);
     assert!(bench.has(|event| matches!(event, Event::KernelBeats { .. })), "{:?}", bench.events);
     bench.activity = [Activity::Gone].into();
-    bench.give(Input::MountEnded);
+    bench.give(Input::MountEnded { killed: false });
     bench.run_until(60.0);
     assert!(matches!(bench.last().1, Event::NotMounted { standing: Standing::Others, .. }));
     assert!(bench.writes.is_empty());

@@ -162,25 +162,26 @@ impl Watch {
             }
             Activity::Gone => {}
         }
-        if expecting.may_be_a_rivals(look, image) {
+        // The local kernel claims and waits on, or is refused: a claim under which it gave up by itself is not its own.
+        let claimed = expecting.claimed_at(image).is_some();
+        let rivals = claimed && !self.mount_killed;
+        let stands = expecting.stands(image) && !rivals;
+        if stands && expecting.may_be_a_rivals(look, image) {
             return self.look_soon(now, context);
         }
-        let ours_until = expecting.ours_until.and_then(|until| match expecting.claimed_at(image) {
-            Some(_) => Some(now.mono + timing::limit(kernel_check_interval_s(context))),
-            None => Some(until).filter(|_| *image == expecting.base),
+        let ours_until = expecting.ours_until.filter(|_| stands).map(|until| match claimed {
+            true => now.mono + timing::limit(kernel_check_interval_s(context)),
+            false => until,
         });
         if let Some(until) = ours_until.filter(|&until| now.mono < until) {
             self.lease = Some(Lease::until(until));
             return self.we_beat(now, image, Resumption::NotMounted, context);
         }
-        // A claim that stands when the kernel's waits are over is not the local kernel's: its check has just failed.
-        let checked = now.mono + TICK >= expecting.since + expecting.kernel_wait * 2;
-        let claimed = expecting.claimed_at(image).is_some();
         let block = MmpBlock::fields(image);
         let standing = match Sequence::from(block.seq) {
             Sequence::Clean => Standing::Clean,
-            _ if claimed && checked => Standing::Others,
-            _ if claimed || expecting.ours_until.is_some() && expecting.stands(image) => Standing::Claim,
+            _ if rivals => Standing::Others,
+            _ if claimed || expecting.ours_until.is_some() && stands => Standing::Claim,
             _ if *image == expecting.base => Standing::AsBefore,
             _ => Standing::Others,
         };

@@ -51,6 +51,7 @@
 mod adopt;
 mod beats;
 mod expect;
+mod times;
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -59,6 +60,7 @@ use self::adopt::Adopting;
 pub use self::adopt::{Adoption, Left};
 use self::expect::Expecting;
 pub(super) use self::expect::Handed;
+use self::times::{interval, kernel_check_interval_s, u_star};
 use super::event::{Event, Loss, Peer};
 use super::foreign::Foreign;
 use super::guard::{Activity, Context, Failure, Input, Mode};
@@ -99,6 +101,8 @@ pub(super) struct Watch {
     mount_ended: bool,
     /// A first beat was seen, under names that may not be ours alone, and not yet that something is mounted here.
     unconfirmed: bool,
+    /// It was killed, and was not refused by the kernel.
+    mount_killed: bool,
     /// An unmount was first seen under way then.
     ending_since: Option<Mono>,
     /// What the kernel said about a block that may be about to change is asked for once more, after a fresh look.
@@ -183,6 +187,7 @@ impl Watch {
             unreadable: 0,
             mount_ended: false,
             unconfirmed: false,
+            mount_killed: false,
             ending_since: None,
             doubted: false,
             trouble_told: false,
@@ -239,9 +244,10 @@ impl Watch {
                     self.look(now, context);
                 }
             }
-            Input::MountEnded => {
+            Input::MountEnded { killed } => {
                 // Its first beat may have been seen already; it was another's, under the same names, if nothing is mounted.
                 self.mount_ended = matches!(self.stage, Stage::Expecting(_) | Stage::Watching);
+                self.mount_killed = killed;
                 if self.mount_ended && matches!(self.step, Step::Idle { .. }) {
                     self.look(now, context);
                 }
@@ -373,26 +379,6 @@ impl Watch {
         }
         self.look_at(now.mono + RETRY_PAUSE)
     }
-}
-
-/// How often we look, and beat in the kernel's stead: never so seldom that the kernel's lease, which may be shorter than
-/// our own interval, ends between two looks.
-fn interval(context: &Context) -> Duration {
-    context.options.interval.min(timing::MAX_HOLD_LOOK)
-}
-
-/// U*: ours, the superblock's, and the kernel's.
-fn u_star(context: &Context) -> Duration {
-    timing::longest_interval(
-        interval(context),
-        context.medium.update_interval_s(),
-        kernel_check_interval_s(context),
-    )
-}
-
-/// C as the kernel writes it at least.
-fn kernel_check_interval_s(context: &Context) -> u16 {
-    timing::kernel_check_interval_s(context.medium.update_interval_s())
 }
 
 fn lose(now: Now, loss: Loss, context: &mut Context) -> Flow {

@@ -175,8 +175,8 @@ impl Guardian {
             }
             let waiting = self.mount_end.is_none();
             self.tend(held);
-            if waiting && self.mount_end.is_some() {
-                held.mount_ended();
+            if let (true, Some((end, _))) = (waiting, &self.mount_end) {
+                held.mount_ended(matches!(end, CommandEnd::Killed(_)));
             }
         }
     }

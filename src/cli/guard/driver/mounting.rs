@@ -143,8 +143,8 @@ impl Guardian {
             if ended.is_none()
                 && let Some(end) = self.mount_end.take()
             {
+                held.mount_ended(matches!(end.0, CommandEnd::Killed(_)));
                 ended = Some(end);
-                held.mount_ended();
             }
             match ended.take() {
                 // It failed without a clean mark: that is ours to write.

@@ -1,0 +1,26 @@
+//! The lengths of time of a watch, from what the guard was told and the superblock says. The formulas are `timing`'s.
+
+use std::time::Duration;
+
+use super::super::guard::Context;
+use super::super::timing;
+
+/// How often we look, and beat in the kernel's stead: never so seldom that the kernel's lease, which may be shorter than
+/// our own interval, ends between two looks.
+pub(super) fn interval(context: &Context) -> Duration {
+    context.options.interval.min(timing::MAX_HOLD_LOOK)
+}
+
+/// U*: ours, the superblock's, and the kernel's.
+pub(super) fn u_star(context: &Context) -> Duration {
+    timing::longest_interval(
+        interval(context),
+        context.medium.update_interval_s(),
+        kernel_check_interval_s(context),
+    )
+}
+
+/// C as the kernel writes it at least.
+pub(super) fn kernel_check_interval_s(context: &Context) -> u16 {
+    timing::kernel_check_interval_s(context.medium.update_interval_s())
+}
