@@ -255,7 +255,7 @@ impl<'a> Keeper<'a> {
                 Ok(None) | Err(_) => return None, // its pipe tells its end
                 Ok(Some(ToKeeper::Mount { arguments })) => self.mount(&arguments),
                 Ok(Some(ToKeeper::StopMount)) => self.stop_mount(),
-                Ok(Some(ToKeeper::Committed)) => (self.committed, self.withdrawn) = (true, None),
+                Ok(Some(ToKeeper::Committed)) => self.driver_committed(),
                 Ok(Some(ToKeeper::Lost { reason })) => self.lost_reason = Some(reason),
                 Ok(Some(ToKeeper::Finish)) => {
                     self.stop_mount();
@@ -264,6 +264,15 @@ impl<'a> Keeper<'a> {
             }
         }
         None
+    }
+
+    fn driver_committed(&mut self) {
+        (self.committed, self.withdrawn) = (true, None);
+        // The first driver tells it itself.
+        if self.front.is_some() && !self.deaths.is_empty() {
+            let mounted = self.is_mounted();
+            self.tell_front(if mounted { &ToFront::DriverReplaced } else { &ToFront::DriverGone });
+        }
     }
 
     /// A driver that is gone, or does not end, though nobody waits for it any more.
@@ -285,6 +294,8 @@ impl<'a> Keeper<'a> {
 
     /// The driver is dead: another one takes its place, if there is something to guard, and if there is time.
     fn replace_driver(&mut self) -> Option<i32> {
+        // What is mounting is lost track of; whether it came to something is asked of the kernel.
+        self.stop_mount();
         let now = clock::mono();
         self.deaths.retain(|&at| now.since(at) < REMEMBERED);
         self.deaths.push_back(now);
@@ -295,7 +306,6 @@ impl<'a> Keeper<'a> {
             CellState::Until(end) if end < now + SUCCESSION => None,
             CellState::Until(end) => Some(trace.left(end)),
             CellState::Unarmed => {
-                self.stop_mount();
                 if !self.mount_begun || !self.is_mounted() {
                     return self.ended_without_driver(self.task.earlier.as_deref());
                 }
@@ -311,7 +321,6 @@ impl<'a> Keeper<'a> {
         if !replaced {
             return Some(self.end_with_fence(Why::DriverGone));
         }
-        self.tell_front(&ToFront::DriverReplaced);
         None
     }
 
