@@ -53,7 +53,7 @@ fn no_verb_is_a_mistake_that_shows_the_verbs() {
 
 #[test]
 fn help_and_version_go_to_standard_output() {
-    let asked: [&[&str]; 11] = [
+    let asked: [&[&str]; 16] = [
         &["--version"],
         &["-V"],
         &["--help"],
@@ -64,6 +64,11 @@ fn help_and_version_go_to_standard_output() {
         &["run", "--help"],
         &["demo", "--help"],
         &["fence", "--help"],
+        &["mount", "--help"],
+        &["umount", "--help"],
+        &["remount", "--help"],
+        &["adopt", "--help"],
+        &["status", "--help"],
         &["help", "run"],
     ];
     for arguments in asked {
@@ -89,13 +94,17 @@ fn man_pages_and_completions_are_generated() {
         let ran = mmp(["generate".as_ref(), what.as_ref(), into.as_os_str()]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
     }
-    for page in ["mmp.1", "mmp-show.1", "mmp-check.1", "mmp-run.1", "mmp-fence.1", "mmp-demo.1"] {
-        let text = std::fs::read_to_string(into.join(page)).expect("was written");
+    let verbs = ["show", "check", "run", "mount", "umount", "remount", "adopt", "status", "fence", "demo"];
+    let pages = verbs.iter().map(|verb| format!("mmp-{verb}.1")).chain(["mmp.1".to_owned()]);
+    for page in pages {
+        let text = std::fs::read_to_string(into.join(&page)).expect("was written");
         for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "EXIT STATUS", "FILES", "SEE ALSO"] {
             let found = text.lines().any(|line| line.starts_with(".SH") && line.contains(section));
             assert!(found, "{page} has no {section}");
         }
     }
+    // What is not for people has none.
+    assert!(!into.join("mmp-guard-keeper.1").exists() && !into.join("mmp-generate.1").exists());
     for file in ["mmp.bash", "mmp.fish", "_mmp"] {
         assert!(into.join(file).metadata().expect("was written").len() > 500, "{file}");
     }

@@ -5,6 +5,7 @@
 mod arguments;
 mod demo;
 mod fence;
+mod guarded;
 mod refusals;
 mod reports;
 mod run;

@@ -131,6 +131,7 @@ pub(crate) fn ran(command: &mut Command) -> Ran {
     let output = command
         .env_remove("MMP_NODE_NAME")
         .env_remove("MMP_ON_LOSS")
+        .env_remove("MMP_CONFIG")
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));

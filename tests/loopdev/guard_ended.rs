@@ -15,6 +15,7 @@ use crate::harness::{at_most, millis, observed, seconds};
 
 pub(crate) const CASES: &[Case] = &[
     ("guard_ended_at_any_moment_of_a_mount_leaves_nothing", at_any_moment),
+    ("guard_ended_by_a_death_at_any_moment_of_the_mount_itself", by_a_death),
     ("guard_ended_in_the_kernels_second_wait_by_a_signal", || {
         ended(Who::Front(Signal::SIGTERM), 17, "kernel")
     }),
@@ -124,6 +125,50 @@ fn at_any_moment() {
         let state = format!("{:?} {:?}, mounted: {mounted}", guards(&lun), records(&lun));
         assert!(settled.is_some(), "neither guarded nor gone: {state}");
         assert!(code != 0 || mounted, "said to be mounted: {state}");
+        if mounted {
+            crate::guard_support::unmount_plainly(&lun, &to);
+        } else {
+            nothing_is_left(&lun);
+        }
+    }
+}
+
+/// The same for driver and keeper, around the moment in which mount(8) runs. Whatever is mounted is guarded.
+fn by_a_death() {
+    let tries = [11_010, 11_030, 11_050, 11_070, 11_090, 11_110, 11_140].into_iter().flat_map(|after_ms| {
+        [Who::Driver, Who::Keeper].into_iter().flat_map(move |who| {
+            [("-r", ""), ("--handover", "clean")].map(|options| (who, options, after_ms))
+        })
+    });
+    let started: Vec<_> = tries
+        .map(|(who, (option, value), after_ms)| {
+            let lun = Lun::new();
+            let options: Vec<&str> = [option, value].into_iter().filter(|text| !text.is_empty()).collect();
+            let (mounting, to) = mount(&lun, &lun.a, &options);
+            (lun, mounting, to, who, option, millis(after_ms))
+        })
+        .collect();
+    let mut ended = Vec::new();
+    for (lun, mounting, to, who, option, after) in started {
+        clock::sleep_until(mounting.at + after);
+        let name = if who == Who::Driver { "mmp-driver" } else { "mmp-keeper" };
+        if let Some(process) = guards(&lun).into_iter().find(|process| process.comm == name) {
+            process.signal(Signal::SIGKILL);
+        }
+        ended.push((lun, mounting, to, who, option, clock::mono()));
+    }
+    for (lun, mut mounting, to, who, option, at) in ended {
+        let after = at.since(mounting.at);
+        let code = mounting.end(seconds(40)).code;
+        let state = patiently(seconds(20), || settled(&lun, is_mounted(&to)));
+        let mounted = is_mounted(&to);
+        observed(
+            "C",
+            &format!("{who:?} killed {after:?} into a mount {option}: exit {code}, mounted: {mounted}"),
+        );
+        let told = format!("{:?} {:?}, mounted: {mounted}: {}", guards(&lun), records(&lun), mounting.err());
+        assert!(state.is_some(), "neither guarded nor gone: {told}");
+        assert_eq!(code == 0, mounted, "{told}");
         if mounted {
             crate::guard_support::unmount_plainly(&lun, &to);
         } else {

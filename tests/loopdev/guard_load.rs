@@ -7,31 +7,48 @@ use mmpguard::clock;
 use crate::Case;
 use crate::guard_support::{longest_gap, mount, mounted, mounted_clean, status_of, unmount_plainly};
 use crate::harness::lun::Lun;
-use crate::harness::started::Started;
+use crate::harness::started::{Started, patiently};
 use crate::harness::{at_most_strictly, millis, observed, seconds};
 
 pub(crate) const CASES: &[Case] =
     &[("guard_load_short_of_memory_and_cpu_no_beat_is_late_by_a_second", short_of_everything)];
 
 /// The shortage begins when all guards stand, and lasts so long.
-const SHORTAGE: Duration = Duration::from_secs(15);
+const SHORTAGE: Duration = Duration::from_secs(12);
+/// The memory may take so long to be taken.
+const FILLING: Duration = Duration::from_secs(50);
 /// Left to everybody else on the machine.
-const RESERVE_KIB: u64 = 3 << 20;
+const RESERVE_KIB: u64 = 2 << 20;
+/// So many processes share the rest.
+const EATERS: u64 = 6;
 
 fn short_of_everything() {
     let (read_only, watched, waiting) = (Lun::new(), Lun::new(), Lun::new());
     let peer = mounted_clean(&waiting, &waiting.b);
     let dir = mounted_clean(&watched, &watched.a);
-    let (mut for_the_peer, waited) = mount(&waiting, &waiting.a, &["--wait", "90s", "--handover", "clean"]);
+    let (mut for_the_peer, waited) = mount(&waiting, &waiting.a, &["--wait", "150s", "--handover", "clean"]);
     for_the_peer.says("in use elsewhere; waiting", seconds(10));
     let ro_dir = mounted(&read_only, &read_only.a, &["-r"]);
     let samplers = [read_only.sampler(millis(50)), watched.sampler(millis(50))];
     let begun = clock::mono();
-    let hogs = hogs(&read_only);
-    clock::sleep(SHORTAGE - seconds(2));
-    observed("6", &format!("free during the shortage: {} MiB of memory", available_kib() >> 10));
+    let mut hogs = eaters(&read_only);
+    let full = patiently(FILLING, || (available_kib() < RESERVE_KIB * 5 / 4).then_some(()));
+    hogs.extend(busy_loops(&read_only));
+    let (shortage, mut least_kib) = (clock::mono(), available_kib());
+    while clock::mono().since(shortage) < SHORTAGE {
+        least_kib = least_kib.min(available_kib());
+        clock::sleep(millis(200));
+    }
+    observed(
+        "6",
+        &format!(
+            "all memory was taken: {}; the least that was free: {} MiB",
+            full.is_some(),
+            least_kib >> 10
+        ),
+    );
     for mut hog in hogs {
-        hog.end(seconds(20));
+        hog.end(FILLING + SHORTAGE);
     }
     for (lun, sampler, what) in
         [(&read_only, &samplers[0], "our own beats"), (&watched, &samplers[1], "the kernel's")]
@@ -52,19 +69,25 @@ fn short_of_everything() {
     unmount_plainly(&read_only, &ro_dir);
 }
 
-/// Two busy loops for each processor, and all memory but a reserve, by processes that die first if the kernel runs out.
-fn hogs(lun: &Lun) -> Vec<Started> {
-    let seconds = SHORTAGE.as_secs();
-    let run = |script: String| {
-        let script = format!("echo 1000 > /proc/self/oom_score_adj; exec timeout {seconds} sh -c '{script}'");
-        lun.start("sh", ["-c", &script])
-    };
+/// Two for each processor.
+fn busy_loops(lun: &Lun) -> Vec<Started> {
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
-    let mut hogs: Vec<Started> = (0..2 * processors).map(|_| run("while :; do :; done".to_owned())).collect();
-    let kib = available_kib().saturating_sub(RESERVE_KIB);
-    // tail(1) keeps what has no line in it.
-    hogs.push(run(format!("(head -c {kib}K /dev/zero; sleep 100) | tail -n 1 > /dev/null")));
-    hogs
+    (0..2 * processors).map(|_| hog(lun, SHORTAGE, "while :; do :; done")).collect()
+}
+
+/// All memory but a reserve.
+fn eaters(lun: &Lun) -> Vec<Started> {
+    let kib = available_kib().saturating_sub(RESERVE_KIB) / EATERS;
+    // A buffer of that size, filled, and kept because nobody reads it.
+    let eats = format!("dd if=/dev/zero bs={kib}K count=1 iflag=fullblock status=none | sleep 100");
+    (0..EATERS).map(|_| hog(lun, FILLING + SHORTAGE, &eats)).collect()
+}
+
+/// Dies first if the kernel runs out of memory.
+fn hog(lun: &Lun, span: Duration, script: &str) -> Started {
+    let seconds = span.as_secs();
+    let script = format!("echo 1000 > /proc/self/oom_score_adj; exec timeout {seconds} sh -c '{script}'");
+    lun.start("sh", ["-c", &script])
 }
 
 fn available_kib() -> u64 {

@@ -6,8 +6,7 @@ use mmpguard::protocol::sequence::{SEQ_CLEAN, SEQ_FSCK};
 
 use crate::Case;
 use crate::guard_support::{
-    is_mounted, mount, mount_on, mounted_clean, nothing_is_left, nothing_is_left_and_clean, opener,
-    unmount_plainly,
+    is_mounted, mount, mount_on, nothing_is_left, nothing_is_left_and_clean, opener, unmount_plainly,
 };
 use crate::harness::lun::{Loop, Lun, must, text};
 use crate::harness::{at_least, at_most, observed, seconds};
@@ -78,7 +77,11 @@ fn in_use_here() {
     let pid = user.process().pid;
     mounting.end(seconds(30)).expect(1).says(&format!("process {pid} (sleep) has it open for writing"));
     drop(user);
-    let dir = mounted_clean(&lun, &lun.a);
+    let (mut first, dir) = mount(&lun, &lun.a, &["--handover", "clean"]);
+    first.says("claimed; watching", seconds(10));
+    let (mut second, _) = mount(&lun, &lun.a, &[]);
+    second.end(seconds(30)).expect(1).says("is about to mount it on").says(text(&dir));
+    first.end(seconds(60)).expect(0);
     for options in [&[][..], &["-r"], &["--handover", "clean"]] {
         let (mut mounting, _) = mount(&lun, &lun.a, options);
         let refused = mounting.end(seconds(30));

@@ -255,10 +255,7 @@ impl<'a> Keeper<'a> {
                 Ok(None) | Err(_) => return None, // its pipe tells its end
                 Ok(Some(ToKeeper::Mount { arguments })) => self.mount(&arguments),
                 Ok(Some(ToKeeper::StopMount)) => self.stop_mount(),
-                Ok(Some(ToKeeper::Committed)) => {
-                    (self.committed, self.withdrawn) = (true, None);
-                    self.tell_front(&ToFront::Guarding);
-                }
+                Ok(Some(ToKeeper::Committed)) => self.driver_committed(),
                 Ok(Some(ToKeeper::Lost { reason })) => self.lost_reason = Some(reason),
                 Ok(Some(ToKeeper::Finish)) => {
                     self.stop_mount();
@@ -267,6 +264,13 @@ impl<'a> Keeper<'a> {
             }
         }
         None
+    }
+
+    fn driver_committed(&mut self) {
+        (self.committed, self.withdrawn) = (true, None);
+        // The first driver says so itself, too. A successor may have been left with nothing but to release.
+        let mounted = self.deaths.is_empty() || self.front.is_none() || self.is_mounted();
+        self.tell_front(if mounted { &ToFront::Guarding } else { &ToFront::DriverGone });
     }
 
     /// A driver that is gone, or does not end, though nobody waits for it any more.
@@ -291,6 +295,11 @@ impl<'a> Keeper<'a> {
 
     /// The driver is dead: another one takes its place, if there is something to guard, and if there is time.
     fn replace_driver(&mut self) -> Option<i32> {
+        // What is mounting is lost track of; whether it came to something is asked of the kernel.
+        self.stop_mount();
+        if self.mounter.is_some() && self.cell.state() == CellState::Unarmed {
+            return None; // it hangs in the kernel: what comes of it is asked when it has ended
+        }
         let now = clock::mono();
         self.deaths.retain(|&at| now.since(at) < REMEMBERED);
         self.deaths.push_back(now);
@@ -301,7 +310,6 @@ impl<'a> Keeper<'a> {
             CellState::Until(end) if end < now + SUCCESSION => None,
             CellState::Until(end) => Some(trace.left(end)),
             CellState::Unarmed => {
-                self.stop_mount();
                 if !self.mount_begun || !self.is_mounted() {
                     return self.ended_without_driver(self.task.earlier.as_deref());
                 }
