@@ -37,6 +37,9 @@ pub const MAX_HOLD_LOOK: Duration = Duration::from_millis(2500);
 /// How often a filesystem that was mounted without us is looked at until it is known who beats it: two kernels that
 /// write in turn hide each other for most of the time.
 pub const ADOPTION_LOOK: Duration = Duration::from_millis(40);
+/// The same, for the few seconds in which there is reason to look closer: the nearer the two are in phase, the shorter one
+/// of them shows.
+pub const DOUBT_LOOK: Duration = Duration::from_millis(5);
 /// A block that does not decode is read again so often before it is called damaged: a concurrent write can tear.
 pub const TORN_REREADS: u32 = 4;
 /// The pause before each of these reads. A block of at most 64 KiB is written in less.

@@ -31,6 +31,17 @@ fn our_own_count_proves_nothing_beside_another() {
 }
 
 #[test]
+fn one_who_slept_sees_another_whose_beat_stands_for_a_moment_only() {
+    let mut bench =
+        Bench::adopted(Adoption { counted: Some((Mono(BOOT_S * 1_000_000_000), 7)), left: None }, 40.0);
+    bench.kernel_beats("mike", 40.3, 9, 20);
+    bench.kernel_beats("alpha", 41.305, 5, 20);
+    bench.run_until(60.0);
+    let Loss::Stolen { because, .. } = bench.loss() else { panic!("{:?}", bench.events) };
+    assert_eq!(*because, LoserRule::Slept);
+}
+
+#[test]
 fn one_who_slept_and_is_alone_is_adopted_after_a_longer_look() {
     let mut bench =
         Bench::adopted(Adoption { counted: Some((Mono(BOOT_S * 1_000_000_000), 7)), left: None }, 40.0);

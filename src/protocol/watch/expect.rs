@@ -204,7 +204,9 @@ impl Watch {
         if let Some(left) = adopting.adoption.left {
             return self.goes_on(now, look, image, left, context);
         }
-        let again = now.mono + timing::ADOPTION_LOOK;
+        let pause =
+            if adopting.doubtful_until.is_some() { timing::DOUBT_LOOK } else { timing::ADOPTION_LOOK };
+        let again = now.mono + pause;
         let (until, candidate) = (adopting.until, adopting.candidate);
         let Ok(block) = context.medium.decode(image) else {
             return if now.mono >= until { silent(None, context) } else { self.look_at(again) };
