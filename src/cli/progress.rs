@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{output, render};
 use crate::clock::{self, Mono};
-use crate::protocol::{Event, Resumption, describe};
+use crate::protocol::{Event, Resumption, describe, timing};
 
 /// Tells on standard error.
 pub(super) struct Progress {
@@ -198,6 +198,10 @@ fn told_of_kernel(event: &Event) -> Told {
             line(format!("stopping the mount: {}", describe::refusal(refusal)))
         }
         Event::KernelBeats { .. } => line("the kernel beats; watching it".to_owned()),
+        // Over what was written there instead of its beat.
+        Event::Bridging { silent } if *silent < timing::DEFAULT_INTERVAL => {
+            line("beating in the kernel's stead until it beats again".to_owned())
+        }
         Event::Bridging { silent } => line(format!(
             "the kernel has not beaten for {} (is the filesystem frozen?); beating in its stead",
             render::seconds(*silent)
