@@ -46,15 +46,24 @@ fn double(taker: Taker, thaw_after_s: u64, lower: bool) {
     let taken = taking.end(MOUNT_PATIENCE);
     at_most(&case, "the takeover from a frozen host whose guard is dead", taken.expect(0).took, 22.8);
     let second = (taker == Taker::Mmp).then(|| lun.guard_of(b, dir.clone(), taken.took));
-    clock::sleep(seconds(thaw_after_s));
     let sampler = lun.sampler(millis(10));
-    let thawed = clock::mono();
-    drop(frozen);
+    clock::sleep(seconds(thaw_after_s));
+    let thawed = thaw(&sampler, frozen);
     let fenced = adopt(&case, &lun, a);
     goes_on(&case, &lun, b, &dir, second, &sampler, fenced);
     let beats = sampler.seen();
     let of_a = beats.iter().filter(|beat| beat.at > thawed && beat.block.device.to_string() == a.name());
     observed(&case, &format!("{} states of the block after the thaw were the first host's", of_a.count()));
+}
+
+/// The first host beats as soon as it is thawed, and every second from there on: not in phase with the second, or one of
+/// them is hardly ever seen.
+fn thaw(sampler: &Sampler, frozen: FrozenMount) -> Mono {
+    let last = sampler.last().at;
+    let beats = clock::mono().since(last).as_millis() / 1000;
+    clock::sleep_until(last + millis(1000 * u64::try_from(beats).expect("is small") + 1500));
+    drop(frozen);
+    clock::mono()
 }
 
 /// Puts a guard on the first host again, which finds out that it slept. Gives when it was fenced.
@@ -111,11 +120,7 @@ fn kernel_alone() {
     lun.mounted(&lun.b);
     let sampler = lun.sampler(millis(10));
     clock::sleep(seconds(2));
-    // The first one beats as soon as it is thawed, and every second from there on: not in phase with the second, or one
-    // of them is hardly ever seen.
-    clock::sleep_until(sampler.last().at + millis(1500));
-    drop(frozen);
-    let thawed = clock::mono();
+    let thawed = thaw(&sampler, frozen);
     clock::sleep(seconds(10));
     let beats = sampler.since(thawed);
     let of = |on: &Loop| beats.iter().filter(|beat| beat.block.device.to_string() == on.name()).count();

@@ -8,7 +8,7 @@ use mmpguard::clock;
 use mmpguard::protocol::sequence::SEQ_CLEAN;
 
 use crate::Case;
-use crate::harness::guarded::{How, MOUNT_PATIENCE, write_files};
+use crate::harness::guarded::{How, MOUNT_PATIENCE, refused_soon, write_files};
 use crate::harness::lun::{Loop, Lun};
 use crate::harness::started::patiently;
 use crate::harness::{at_least, at_most, millis, observed, seconds};
@@ -84,13 +84,14 @@ fn beaten_over() {
     clean_for(case, &sampler.seen());
 
     let end = lun.guard(&lun.b, &[]).0.end(seconds(30));
-    at_most(case, "the refusal of another `mmp mount`", end.expect(1).took, 1.4);
+    refused_soon(case, "another `mmp mount`", end.expect(1).took);
     let plain = lun.mount(&lun.b).0.end(seconds(60));
     assert_eq!(plain.code, 32, "the kernel refuses it, too: {plain:?}");
     guard.assert_alive();
     lun.release(&guard.dir);
     assert_eq!(lun.raw().read().seq, SEQ_CLEAN, "released when nothing is mounted any more");
     let check = lun.mmp(&["check", lun.b.path()]).end(seconds(90));
+    check.expect(0);
     observed(case, &format!("after the unmount, check says {}: {}", check.code, check.text().trim()));
 }
 

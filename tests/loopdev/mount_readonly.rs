@@ -6,10 +6,10 @@ use std::fs::File;
 use mmpguard::clock;
 
 use crate::Case;
-use crate::harness::guarded::{How, write_files};
+use crate::harness::guarded::{How, refused_soon, write_files};
 use crate::harness::lun::Lun;
 use crate::harness::process::marked;
-use crate::harness::{at_most, at_most_strictly, observed, seconds};
+use crate::harness::{at_most, observed, seconds};
 use mmpguard::protocol::sequence::SEQ_CLEAN;
 
 pub(crate) const CASES: &[Case] = &[
@@ -27,7 +27,7 @@ fn read_only() {
     for _ in 0..TRIES {
         let end = lun.guard(&lun.b, &["-r"]).0.end(seconds(30));
         end.expect(1).says("in use elsewhere").says(lun.a.name());
-        at_most("mount 4", "the refusal of `mmp mount -r`", end.took, 1.4);
+        refused_soon("mount 4", "`mmp mount -r`", end.took);
         clock::sleep(std::time::Duration::from_millis(300));
     }
     let how = How { options: &["-o", "ro"], ..How::default() };
@@ -81,7 +81,7 @@ fn stale_cache() {
             for _ in 0..TRIES {
                 let end = lun.guard(&lun.b, &[]).0.end(seconds(60));
                 end.expect(1).says("in use elsewhere").says(lun.a.name());
-                at_most_strictly(case, "the refusal of `mmp mount` over a stale cache", end.took, 1.4, 5.0);
+                refused_soon(case, "`mmp mount` over a stale cache", end.took);
             }
             guard.assert_alive();
             lun.release(&guard.dir);

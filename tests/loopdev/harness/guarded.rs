@@ -10,11 +10,12 @@ use std::time::Duration;
 use mmpguard::clock::{self, Mono};
 use serde_json::Value;
 
+use super::block::Sample;
 use super::lun::{Loop, Lun, command, must, text};
 use super::process::Process;
-use super::seconds;
 use super::started::{Ended, Started, patiently};
 use super::throttle::Throttle;
+use super::{at_most_strictly, seconds};
 
 /// What is done on a loss.
 pub(crate) const LADDER: [&str; 3] = ["--on-loss", "shutdown", "--incomplete-fence"];
@@ -150,6 +151,22 @@ impl Guarded {
     pub(crate) fn assert_alive(&self) {
         assert!(self.driver.is_alive() && self.keeper.is_alive(), "the guard ended: {self:?}");
     }
+}
+
+/// Every state is kmmpd's own: its names, and its count, of which a machine under load may miss a state.
+pub(crate) fn kernels_count(device: &str, beats: &[Sample]) -> Vec<u32> {
+    let counts: Vec<u32> = beats.iter().map(|beat| beat.block.seq).collect();
+    assert!(counts.len() >= 3, "hardly any beat: {beats:#?}");
+    assert!(beats.iter().all(|beat| beat.block.device.to_string() == device), "not of {device}: {beats:#?}");
+    let counts_on = |pair: &[u32]| (1..=3).contains(&pair[1].wrapping_sub(pair[0]));
+    assert!(counts.windows(2).all(counts_on), "a write that is not kmmpd's: {beats:#?}");
+    counts
+}
+
+/// A refusal of a live device, which takes one beat. How long on a machine under load is not ours to say, but it is sooner
+/// than the kernel's own.
+pub(crate) fn refused_soon(case: &str, what: &str, took: Duration) {
+    at_most_strictly(case, &format!("the refusal of {what}"), took, 1.4, 10.5);
 }
 
 /// A frozen filesystem, thawed when dropped.
