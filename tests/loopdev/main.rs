@@ -66,12 +66,12 @@ fn main() -> ExitCode {
     }
     // The longest first.
     let cases: Vec<Case> = [
+        race::CASES,
         mount_outage::CASES,
         mount_error::CASES,
         mount_race::CASES,
         mount_double::CASES,
         mount_freeze::CASES,
-        race::CASES,
         mount_remount::CASES,
         mount_readonly::CASES,
         outage::CASES,
