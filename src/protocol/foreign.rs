@@ -81,12 +81,16 @@ impl Foreign {
         if changed {
             let before = self.current.as_ref().and_then(|sight| context.medium.decode(&sight.image).ok());
             let counts = block.zip(self.last).is_some_and(|(new, last)| counted(&last, &new));
+            // Whom we have beaten over may have decided on his next write before he could see that.
+            let again = block
+                .zip(self.last)
+                .is_some_and(|(new, last)| Owner::of(&last) == Owner::of(&new) && last.seq != new.seq);
             self.current = Some(Box::new(Sight { image: *image, since: now.mono }));
             self.last = block.or(self.last);
             if let (true, Some(block)) = (counts, block) {
                 return self.contest(now, &block, sighted, context);
             }
-            if let (Some(_), Some(block)) = (before, block) {
+            if let (true, Some(block)) = (before.is_some() || again, block) {
                 // A second jump: a claimer's middle beat, or another claimer. Half a wait later he would be in.
                 self.current = None;
                 return Ruling::BeatOver(Some(Peer::from(&block)));

@@ -71,9 +71,7 @@ impl World {
         if let (Some(holder), None) = (holder, self.plan.hosts[host].patience_s) {
             let interval = match self.plan.hosts[holder].kind {
                 Kind::Ours => self.plan.hosts[holder].interval,
-                Kind::Mounted if !self.hosts[holder].kernel.has_the_buffer() => {
-                    self.plan.hosts[holder].interval
-                }
+                Kind::Mounted if !self.hosts[holder].kernel.beats() => self.plan.hosts[holder].interval,
                 Kind::Kernel | Kind::Mounted => Duration::from_secs(self.kernel_interval_s()),
             };
             let took = Duration::from_nanos(self.now - claim_since);

@@ -55,7 +55,10 @@ impl World {
                 (state.counted, state.adopting) = (counted, false);
                 self.plan_admin(host);
             }
-            Event::Bridging { .. } => self.stats.mounts.bridged += 1,
+            Event::Bridging { .. } => {
+                self.stats.mounts.bridged += 1;
+                self.hosts[host].mounted.bridged_at = self.now;
+            }
             Event::BridgeEnded => self.check_bridge_ended(host),
             Event::Resumed { .. } => {
                 self.stats.mounts.resumed += 1;

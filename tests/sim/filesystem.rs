@@ -278,6 +278,7 @@ impl World {
             && state.kernel.thawed_at + self.thaw_check_ns() <= self.now
             && self.is_quietly_writable(host)
             && self.is_faultless(host)
+            && self.mode(host) != Some(Mode::Expecting)
             && state.using_until.is_none();
         if !undisturbed {
             return;

@@ -115,6 +115,11 @@ impl Kernel {
         self.wait_ns
     }
 
+    /// `kmmpd` runs.
+    pub(crate) fn beats(&self) -> bool {
+        matches!(self.step, Step::Beat | Step::Sleep | Step::Recheck | Step::Frozen)
+    }
+
     /// What is left of it after a cut.
     pub(crate) fn anew(&self) -> Self {
         Kernel { number: self.number + 1, mount: self.mount + 1, ..Kernel::default() }

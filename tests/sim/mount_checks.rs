@@ -42,7 +42,7 @@ impl World {
                 && self.hosts[other].using_since + SECOND / 10 < handed_at
         });
         let Some(holder) = holder.filter(|&holder| self.beats_evenly(holder)) else { return };
-        let interval = if self.hosts[holder].kernel.has_the_buffer() {
+        let interval = if self.hosts[holder].kernel.beats() {
             Duration::from_secs(self.kernel_interval_s())
         } else {
             self.plan.hosts[holder].interval
@@ -95,9 +95,10 @@ impl World {
 
     /// It must be true, unless a fault of the host's own kept it from looking.
     pub(crate) fn check_bridge_ended(&mut self, host: usize) {
-        let state = &self.hosts[host];
-        let long_frozen = state.kernel.frozen && state.kernel.own_beat_at + 5 * SECOND < self.now;
-        if long_frozen && state.fault_until == 0 {
+        let (kernel, state) = (&self.hosts[host].kernel, &self.hosts[host].mounted);
+        // A beat may be seen late, but not one from before the bridge, unless a look hung.
+        let slow_ns = SECOND + self.plan.kernel_write_ns;
+        if kernel.frozen && kernel.own_beat_at + slow_ns < state.bridged_at && self.is_faultless(host) {
             self.violate(host, "the kernel is said to beat, and is frozen".into());
         }
     }
@@ -125,7 +126,7 @@ impl World {
                     return true;
                 }
                 let [came_s, was_s] = [comer, there].map(|host| self.plan.hosts[host].wall_skew_s);
-                if came == Kind::Mounted && comes.kernel.killed {
+                if came == Kind::Mounted && (comes.kernel.killed || holds.kernel.killed) {
                     apart.killed_mount += 1;
                     return true;
                 }

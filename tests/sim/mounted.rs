@@ -73,6 +73,7 @@ pub(crate) struct State {
     pub(crate) seen_live: bool,
     /// Nobody was in the way of the last mount: at once again.
     pub(crate) at_once: bool,
+    pub(crate) bridged_at: u64,
     /// What beats the block, or how, changed last.
     pub(crate) changed_at: u64,
     pub(crate) guard_stalled_until: u64,

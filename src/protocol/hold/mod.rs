@@ -78,6 +78,8 @@ pub(super) struct Standing {
     pub(super) image: Image,
     pub(super) lease: Lease,
     pub(super) predecessor: Option<Owner>,
+    /// Who was seen over it before.
+    pub(super) foreign: Foreign,
     /// Nothing uses it: release at once.
     pub(super) release: bool,
     /// Who goes on if the block changes before our first beat.
@@ -166,7 +168,7 @@ impl Hold {
             last_look_started: now.mono,
             last_good_look: now.mono,
             last_gap: None,
-            foreign: Foreign::default(),
+            foreign: standing.foreign,
             predecessor: standing.predecessor,
             watchful_until: now.mono,
             unreadable: 0,
@@ -273,7 +275,12 @@ impl Hold {
             (sequence::SEQ_CLEAN, last.check_interval_s)
         } else {
             let cycle = cycle.max(now.mono.since(started));
-            let floor = context.options.check_interval_floor_s;
+            // What the kernel has mounted it beats again one day, as seldom as it does.
+            let kernels = self
+                .back
+                .as_ref()
+                .map_or(0, |_| timing::kernel_check_interval_s(context.medium.update_interval_s()));
+            let floor = context.options.check_interval_floor_s.max(kernels);
             (sequence::next(self.seq), timing::holder_check_interval_s(interval, cycle, floor))
         };
         let image = context.medium.compose(base, seq, now.wall, check_interval_s);

@@ -96,3 +96,34 @@ fn a_live_block_has_one_beats_time_before_the_kernel_is_called() {
     bench.run_until(3.3);
     assert!(bench.has(|event| matches!(event, Event::HandedOver { .. })), "{:?}", bench.events);
 }
+
+/// Between the kernel's clean mark and the end of the unmount a successor may have mounted already.
+#[test]
+fn a_successor_under_an_unmount_that_still_lets_go_is_left_alone() {
+    let mut bench = Bench::watched(5);
+    bench.timetable.push_back((27.7, named("mike", 0x1234_5678, WALL_S + 27)));
+    bench.kernel_beats("alpha", 27.9, 1, 10);
+    bench.activity = [Activity::Ending; 8].into();
+    bench.activity.push_back(Activity::Gone);
+    bench.run_until(34.0);
+    assert_eq!(bench.last().1, &Event::Unmounted, "{:?}", bench.events);
+    assert!(bench.writes.is_empty());
+}
+
+/// The kernel beats seldom: our own lease has to last until its next beat.
+#[test]
+fn over_a_kernels_mount_we_write_no_smaller_check_interval_than_it_does() {
+    let mut superblock = superblock(false);
+    superblock[0x166] = 30;
+    let options = GuardOptions { kernel_waits: true, ..GuardOptions::default() };
+    let mut bench = Bench::with(77, 60, options, superblock);
+    bench.run_until(1.0);
+    let beat = |seq, at: u64| MmpBlock { check_interval_s: 60, ..named("mike", seq, WALL_S + at) };
+    bench.timetable.push_back((242.0, beat(1, 242)));
+    bench.run_until(243.0);
+    bench.timetable.push_back((244.0, beat(SEQ_CLEAN, 244)));
+    bench.activity = [Activity::ReadOnly].into();
+    bench.run_until(250.0);
+    assert_eq!(bench.guard.mode(), Mode::Beating, "{:?}", bench.events);
+    assert_eq!(bench.block().check_interval_s, 60);
+}

@@ -80,13 +80,10 @@ impl Watch {
             self.unconfirmed = false;
         }
         if std::mem::take(&mut self.mount_ended) && stands {
-            if activity == Activity::Gone {
-                let by = Peer::from(&MmpBlock::fields(image));
-                let refusal = Some(Refusal::InUse { by, after: Duration::ZERO });
-                context.event(Event::NotMounted { standing: MountStanding::Others, refusal });
-                return Flow::Break(Watched::Over);
-            }
-            return self.rest(now, context);
+            return match activity {
+                Activity::Gone => not_ours(image, context),
+                _ => self.rest(now, context),
+            };
         }
         match activity {
             // mount(2) is still at it, and the beats that were seen may be another's: nothing is written.
@@ -100,6 +97,11 @@ impl Watch {
             Activity::Gone => return self.we_beat(now, image, Resumption::Unmounted, context),
             // Foreign blocks count: until it is gone it is used.
             Activity::Ending if stands || clean => return self.ending(now, stands, context),
+            // But if the kernel has beaten just now it still does, or has written its clean mark and lets go of the device:
+            // then it is a successor's.
+            Activity::Ending if self.stood_lately(now.mono, context) => {
+                return self.look_at(now.mono + ENDING_PAUSE);
+            }
             _ => {}
         }
         if stands {
@@ -169,6 +171,12 @@ impl Watch {
     fn doubt(&mut self, now: Now) -> Flow {
         self.doubted = true;
         self.look_at(now.mono)
+    }
+
+    /// The last beat, the kernel's or ours in its stead, is no older than a kernel that beats lets it become.
+    fn stood_lately(&self, now: Mono, context: &Context) -> bool {
+        let lease = timing::lease(kernel_check_interval_s(context));
+        self.lease_end().is_some_and(|end| now + lease <= end + silence(context))
     }
 
     /// Somebody's live block: is he a claimer, or does he count?
@@ -355,9 +363,18 @@ impl Watch {
         let release = why == Resumption::NotMounted;
         // Whatever changes before our first beat is the kernel's, or a rival's, and judged by the watch again.
         let back = (!release).then(|| Box::new(self.clone()));
-        let standing = Standing { image: *image, lease, predecessor: self.predecessor, release, back };
+        let (predecessor, foreign) = (self.predecessor, self.foreign.clone());
+        let standing = Standing { image: *image, lease, predecessor, foreign, release, back };
         Flow::Break(Watched::WeBeat(Hold::go_on(now, standing, context)))
     }
+}
+
+/// What was taken for our kernel's first beat is another host's, under the same names.
+fn not_ours(image: &Image, context: &mut Context) -> Flow {
+    let by = Peer::from(&MmpBlock::fields(image));
+    let refusal = Some(Refusal::InUse { by, after: Duration::ZERO });
+    context.event(Event::NotMounted { standing: MountStanding::Others, refusal });
+    Flow::Break(Watched::Over)
 }
 
 /// How long the kernel may be silent before we beat in its stead.
