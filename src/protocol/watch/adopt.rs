@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::event::{Event, Loss, Peer, Refusal};
-use super::super::foreign::{Ruling, Sighted};
+use super::super::foreign::{Foreign, Ruling, Sighted};
 use super::super::guard::Context;
 use super::super::hold::{Hold, Standing as HoldStanding};
 use super::super::lease::Lease;
@@ -128,8 +128,14 @@ impl Watch {
             let seq = left.submitted_seq.unwrap_or(block.seq);
             let expected = context.medium.compose(image, seq, now.wall, block.check_interval_s);
             let found = if submitted { *image } else { expected };
-            let standing =
-                HoldStanding { image: found, lease, predecessor: None, release: false, back: None };
+            let standing = HoldStanding {
+                image: found,
+                lease,
+                predecessor: None,
+                release: false,
+                back: None,
+                foreign: Foreign::default(),
+            };
             return Flow::Break(Watched::WeBeat(Hold::go_on(now, standing, context)));
         }
         let kernel_seq = left.kernel_seq.unwrap_or(block.seq);
