@@ -27,6 +27,10 @@ pub const DIRECTORY_VARIABLE: &str = "MMP_RUNTIME_DIR";
 /// The version of a record.
 pub const SCHEMA: u32 = 1;
 
+/// A lock that is taken is tried again: `is_locked` has it for a moment.
+const LOCK_TRIES: u32 = 5;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// What is known of one guarded device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -232,7 +236,13 @@ impl Slot {
             .truncate(false)
             .mode(0o600)
             .open(self.0.with_extension("lock"))?;
-        Ok(if try_lock(&file)? { Some(file.into()) } else { None })
+        for _ in 0..LOCK_TRIES {
+            if try_lock(&file)? {
+                return Ok(Some(file.into()));
+            }
+            clock::sleep(LOCK_PAUSE); // somebody may only be asking
+        }
+        Ok(None)
     }
 
     /// True if a guard lives. Who may not open the lock, an ordinary user, is told by the processes of the record.

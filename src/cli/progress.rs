@@ -166,7 +166,7 @@ pub(super) fn told(event: &Event) -> Told {
             render::peer(by)
         )),
         Event::Cleared { by } => line(format!(
-            "warning: our live block was marked clean by force; beaten over; it named: {}",
+            "warning: our live block was marked clean (by force, or by a kernel that lost it); beaten over; it named: {}",
             render::peer(by)
         )),
         Event::Repaired => line("warning: the MMP block stood damaged; written anew".to_owned()),

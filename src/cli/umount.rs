@@ -28,11 +28,14 @@ pub(super) fn run(arguments: &Umount) -> ExitCode {
         ));
         return ExitCode::from(exit::LOST);
     }
-    // By directory, if that is known: a device may be mounted in several places, and this is the guarded one.
+    // By directory: a device may be mounted in several places, and this is the guarded one, wherever it was moved to.
     let target = match &found {
-        Some((_, Record { dir: Some(dir), .. })) => dir.clone(),
-        _ => arguments.what.clone(),
+        Some((_, record)) if guard::mounted_at(&arguments.what).is_none() => {
+            guard::where_mounted(target_of(record).kind, record.dir.as_deref())
+        }
+        _ => None,
     };
+    let target = target.unwrap_or_else(|| arguments.what.clone());
     let holders = found.as_ref().map(|(_, record)| Holders::before_the_unmount(target_of(record)));
     let mut command = Command::new("umount");
     if arguments.lazy {

@@ -11,7 +11,7 @@ mod messages;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::keeper::mounts::{self, Memory, Purpose, Task};
 use crate::protocol::Activity;
 use crate::registry::{Lost, Phase, Record, Registry, Slot};
-use crate::sys::{KernelView, Target};
+use crate::sys::{KernelView, Target, TargetKind, mountinfo, tags};
 
 pub(super) use holders::Holders;
 
@@ -148,17 +148,50 @@ fn rungs(report: &crate::sys::fence::ClimbReport) -> String {
     rungs.join("; ")
 }
 
-/// The guarded device that is named by itself, or by where it is mounted.
+/// The guarded device that is named by itself, by a tag, or by where it is mounted, through symbolic links, too.
 pub(super) fn find(registry: &Registry, what: &Path) -> Option<(Slot, Record)> {
     let here = |(_, record): &(Slot, Record)| record.is_of_this_boot();
     let records: Vec<_> = registry.list().unwrap_or_default().into_iter().filter(here).collect();
-    let by_device = Target::of(what).ok().and_then(|target| registry.slot(target.kind));
-    if let Some(slot) = by_device {
+    let device = tags::resolve(what).unwrap_or_else(|_| what.to_owned());
+    let by_device = Target::of(&device).ok().and_then(|target| registry.slot(target.kind));
+    let slot = by_device.or_else(|| mounted_at(what).and_then(|kind| registry.slot(kind)));
+    if let Some(slot) = slot {
         return records.into_iter().find(|(other, _)| *other == slot);
     }
-    // The directory may be a mount that hangs: its name is compared, and it is not looked into.
-    let name = std::path::absolute(what).unwrap_or_else(|_| what.to_owned());
-    let same = |dir: &Path| dir == name || dir == what;
+    // Nothing is mounted there any more, but a guard may still be at it, or have lost it.
+    let names = [what.to_owned(), std::path::absolute(what).unwrap_or_default(), without_links(what)];
+    let same = |dir: &Path| names.iter().any(|name| name == dir);
     let mut found = records.into_iter().filter(|(_, record)| record.dir.as_deref().is_some_and(same));
     found.next_back()
+}
+
+/// The device of what is mounted there, the last one if there are several on top of each other. The directory may be a mount
+/// that hangs: its name is compared, and it is not looked into.
+pub(super) fn mounted_at(dir: &Path) -> Option<TargetKind> {
+    let table = std::fs::read("/proc/self/mountinfo").ok()?;
+    let mounts = mountinfo::parse(&table);
+    let names = [std::path::absolute(dir).unwrap_or_default(), without_links(dir)];
+    mounts.iter().rev().find(|mount| names.contains(&mount.dir)).map(|mount| mount.device)
+}
+
+/// Where this device is mounted now, as far as this process sees: it may have been moved since it was guarded.
+pub(super) fn where_mounted(device: TargetKind, guarded_at: Option<&Path>) -> Option<PathBuf> {
+    let table = std::fs::read("/proc/self/mountinfo").ok()?;
+    let mounts = mountinfo::parse(&table);
+    let mut dirs = mounts.into_iter().filter(|mount| mount.device == device).map(|mount| mount.dir);
+    let all: Vec<_> = dirs.by_ref().collect();
+    let same = all.iter().find(|dir| Some(dir.as_path()) == guarded_at);
+    same.or_else(|| all.first()).cloned()
+}
+
+/// Its parent without symbolic links; the last part is not looked at, unless it is a link itself.
+fn without_links(path: &Path) -> PathBuf {
+    if path.is_symlink() {
+        return path.canonicalize().unwrap_or_default();
+    }
+    let path = std::path::absolute(path).unwrap_or_default();
+    match (path.parent().and_then(|parent| parent.canonicalize().ok()), path.file_name()) {
+        (Some(parent), Some(name)) => parent.join(name),
+        _ => path,
+    }
 }

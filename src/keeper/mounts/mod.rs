@@ -232,11 +232,9 @@ impl Link {
         }
     }
 
-    /// Lets the keeper's end be known to the system, if it was started here.
-    pub fn reap(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.try_wait();
-        }
+    /// Collects the keeper, if it was started here and has ended. True if there is nothing left to collect.
+    pub fn reap(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
     }
 }
 

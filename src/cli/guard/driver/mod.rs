@@ -54,6 +54,8 @@ pub(super) struct Guardian {
     slot: Slot,
     view: KernelView,
     keeper: Option<Link>,
+    /// Those that this process started and that may not have been collected yet.
+    dead_keepers: Vec<Link>,
     /// The keeper's sign of our life, and what wakes it; the guarding thread has the same.
     pipe: Arc<Mutex<Option<DriverPipe>>>,
     next_keeper: Mono,
@@ -96,6 +98,7 @@ impl Guardian {
             memory,
             lock,
             keeper: Some(keeper),
+            dead_keepers: Vec::new(),
             pipe: Arc::new(Mutex::new(Some(pipe))),
             next_keeper: Mono(0),
             front,
@@ -139,7 +142,7 @@ impl Guardian {
             let over = held.is_over();
             match event {
                 Some(Event::Lost { loss, .. }) => return self.lost(&loss),
-                Some(Event::Unmounted | Event::Released) => return self.finish(),
+                Some(Event::Unmounted | Event::Released | Event::NotMounted { .. }) => return self.finish(),
                 Some(event) => self.heard(&event),
                 None if over => return self.lost(&Loss::LeaseExpired),
                 None => {}
@@ -236,12 +239,12 @@ impl Guardian {
 
     /// A keeper that is gone is replaced: without one, nothing would stop this host's use of the device.
     fn look_after_keeper(&mut self) {
+        self.dead_keepers.retain_mut(|keeper| !keeper.reap());
         while let Some(keeper) = &mut self.keeper {
-            keeper.reap();
             match keeper.receive::<FromKeeper>() {
                 Ok(None) => return,
                 Ok(Some(FromKeeper::MountEnded { end, said })) => self.mount_end = Some((end, said)),
-                Err(_) => self.keeper = None,
+                Err(_) => self.dead_keepers.extend(self.keeper.take()),
             }
         }
         if clock::mono() < self.next_keeper {
