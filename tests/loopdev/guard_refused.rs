@@ -145,9 +145,16 @@ fn broken_journal(handover: &str) {
     must("dd", &["if=/dev/zero", &of, &size, &seek, "count=1", "conv=notrunc,fsync", "status=none"]);
     let (mut mounting, to) = mount(&lun, &lun.a, &["--handover", handover]);
     let failed = mounting.end(seconds(60));
-    failed.expect(4).says("mount(8) failed").says("the MMP block is clean");
+    failed.expect(4).says("mount(8) failed").says("nothing is mounted");
     assert!(!is_mounted(&to));
-    nothing_is_left_and_clean(&lun);
+    nothing_is_left(&lun);
+    // A kernel whose kmmpd was stopped before it ran writes no clean mark, and its claim is older than a lease then: it
+    // cannot be taken back, and that is said.
+    let stands = handover == "kernel" && failed.err.contains("a claim of this host stands in the MMP block");
+    if !stands {
+        failed.says("the MMP block is clean");
+        nothing_is_left_and_clean(&lun);
+    }
     let what = format!("a mount that fails at its journal, handed over {handover}");
     at_most("C", &what, failed.took, if handover == "clean" { 14.0 } else { 24.0 });
 }

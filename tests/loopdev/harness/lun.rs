@@ -270,8 +270,11 @@ impl Drop for Lun {
 impl Loop {
     pub(crate) fn new(image: &Path) -> Loop {
         // Two that ask at once get the same free device, and the one that comes too late has it open for a moment:
-        // a user, to whoever looks. Among ourselves that is avoided, with others it is tried again.
+        // a user, to whoever looks. Among ourselves that is avoided, other runs included; with others it is tried again.
         let _one_at_a_time = LOSETUP.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let among_runs =
+            fs::File::create(Path::new(SCRATCH).join("mmpguard-losetup.lock")).expect("makes it");
+        among_runs.lock().expect("locks");
         for _ in 0..50 {
             let output = command("losetup", &["--direct-io=on", "-f", "--show", text(image)]);
             if output.status.success() {
