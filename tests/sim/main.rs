@@ -73,7 +73,7 @@ use plan::Profile;
 use run::{Report, run, run_range, shown};
 
 /// Seeds that failed once, and why.
-const FAILED_ONCE: [(Profile, u64, &str); 15] = [
+const FAILED_ONCE: [(Profile, u64, &str); 16] = [
     (
         Profile::Faults,
         73,
@@ -105,6 +105,11 @@ const FAILED_ONCE: [(Profile, u64, &str); 15] = [
         "the kernel was called on a live block, and found the clean mark of a remount of its holder's",
     ),
     (Profile::Mounts, 84, "the same"),
+    (
+        Profile::MountFaults,
+        51_570,
+        "a mount was handed over under the lease of its last beat, which was long ago when a claimer was beaten over",
+    ),
     (Profile::Calm, 21, "one with a larger C overtakes: the stated time runs from the last start then"),
 ];
 

@@ -301,6 +301,8 @@ impl Hold {
             return self.trouble(now, failure, context);
         }
         if clean {
+            // What is mounted and handed over goes on under the lease of this write: the last beat may be long ago.
+            self.lease.acknowledge(end);
             return self.released(now, context);
         }
         self.acknowledged = self.unacknowledged.take().expect("set when the write was submitted");
