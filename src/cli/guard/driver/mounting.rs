@@ -112,6 +112,7 @@ impl Guardian {
     /// The kernel is to beat: mount(8) runs, with our looks beside it.
     fn mount_for_kernel(&mut self, mut held: Held) -> Tried {
         let (mut overtaken, mut ended, mut beats, mut stopping) = (None, None, false, false);
+        let mut unseen_until = Mono::FAR;
         loop {
             match held.next_event(PERIOD) {
                 Some(Event::Overtaken { refusal }) => {
@@ -144,7 +145,14 @@ impl Guardian {
                 && let Some(end) = self.mount_end.take()
             {
                 held.mount_ended(matches!(end.0, CommandEnd::Killed(_)));
+                if end.0 == CommandEnd::Exited(0) {
+                    unseen_until = clock::mono() + self.task.wait_after_lease;
+                }
                 ended = Some(end);
+            }
+            // The guard would say so, but its look may hang: then nothing else would ever stop what is mounted.
+            if !beats && clock::mono() >= unseen_until && self.view.ask() != Activity::Gone {
+                return Tried::Failed(self.lost_while_mounting(&Loss::NoKernelBeat));
             }
             match ended.take() {
                 // It failed without a clean mark: that is ours to write.
