@@ -111,7 +111,7 @@ fn driver_stopped() {
     let fenced = patiently(seconds(30), || fenced_at(&lun)).expect("fences");
     // The lease runs from the look before the one that saw the last beat.
     at_least("6", "from a stopped driver to the fence", fenced.since(stopped), 8.0);
-    at_most_strictly("6", "from a stopped driver to the fence", fenced.since(stopped), 11.1, 11.6);
+    at_most_strictly("6", "from a stopped driver to the fence", fenced.since(stopped), 11.1, 13.0);
     let ended = all_dead(&[before.driver, before.keeper], seconds(10));
     assert!(ended.is_some(), "its processes stay: {:?}", guards(&lun));
     remembered(&lun);
@@ -191,7 +191,7 @@ fn keeper_killed() {
         "from a stopped driver to the new keeper's fence",
         fenced.since(stopped),
         11.1,
-        11.6,
+        13.0,
     );
     becomes(&lun, &lun.a, "state", "lost", seconds(10));
     lun.mmp(&["umount", "--although-lost", text(&dir)]).end(seconds(30)).expect(0);

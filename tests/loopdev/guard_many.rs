@@ -28,7 +28,7 @@ fn twenty() {
     let mut dirs = Vec::new();
     for (mut mounting, to) in started {
         let mounted = mounting.end(seconds(90));
-        at_most("7", "a guarded mount among twenty", mounted.expect(0).took, 23.5);
+        at_most("7", "a guarded mount among twenty", mounted.expect(0).took, 24.5);
         dirs.push(to);
     }
     assert_eq!(records(&luns[0]).iter().filter(|name| name.ends_with(".json")).count(), MOUNTS);
