@@ -145,9 +145,9 @@ fn a_claim_can_be_withdrawn() {
         .expect_err("is withdrawn");
     assert!(clock::mono().since(start) < Duration::from_secs(3));
     assert_eq!(refused.kind(), Kind::Interrupted);
-    let standing = Refusal::Withdrawn { claim_left_standing: true };
-    assert!(matches!(&refused, Error::Refused { refusal, .. } if *refusal == standing), "{refused:?}");
-    assert!(matches!(image.block().0, Sequence::Live(_)));
+    let taken_back = Refusal::Withdrawn { claim_left_standing: false };
+    assert!(matches!(&refused, Error::Refused { refusal, .. } if *refusal == taken_back), "{refused:?}");
+    assert_eq!(image.block().0, Sequence::Clean, "as it was before");
 }
 
 /// Somebody else's beats over ours, which do not stop: the holder is told and stops using the device.

@@ -146,7 +146,7 @@ impl Held {
         while !self.over {
             match self.next_event(RELEASE_PERIOD) {
                 Some(Event::Lost { loss, .. }) => return Err(self.loss(loss)),
-                Some(Event::NotMounted { .. } | Event::Released) => self.over = true,
+                Some(Event::NotMounted { .. } | Event::Released | Event::Refused { .. }) => self.over = true,
                 _ => {}
             }
         }

@@ -191,6 +191,11 @@ impl Options {
                     return if mounted_here { Ok(held) } else { begin_use(held, withdrawn.is_some()) };
                 }
                 Some(Event::Refused { refusal }) => return Err(Error::Refused { path: self.path, refusal }),
+                // Withdrawn, and the claim is taken back.
+                Some(Event::Released) => {
+                    let refusal = Refusal::Withdrawn { claim_left_standing: false };
+                    return Err(Error::Refused { path: self.path, refusal });
+                }
                 Some(Event::Lost { loss, .. }) => return Err(Error::Lost { path: self.path, loss }),
                 _ => {}
             }

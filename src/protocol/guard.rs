@@ -281,7 +281,7 @@ impl Guard {
     #[must_use]
     pub fn lease_end(&self) -> Option<Mono> {
         match &self.phase {
-            Phase::Hold(hold) => Some(hold.lease_end()),
+            Phase::Hold(hold) => hold.lease_end(),
             Phase::Watch(watch) => watch.lease_end(),
             Phase::Claim(_) | Phase::Over => None,
         }

@@ -108,6 +108,12 @@
 //! somebody else: the block has to name the node, a living holder shows himself within one of his beats, and the vouch is
 //! for the bytes that were seen, since a kernel's claim keeps the dead one's name. Steps 3 to 5 are as ever.
 //!
+//! **S9. Taking back.** A claim under which nothing was ever used is marked clean again, if what stood there before was clean:
+//! within one limit of a look that still shows it, so by S2 no rival has got in by then, and whoever claims in between
+//! sees his claim changed and begins anew. A claim of the local kernel's may be a rival kernel's instead: it has to stand for
+//! a wait and the margin first, since a rival beats within that (A4). Over an unclean block nothing is taken back: its holder's
+//! second wait would be lost to whoever takes clean for leave.
+//!
 //! # Why somebody gets in
 //! Claimers that see each other withdraw for random times, up to half a wait, so one of them is alone for long enough
 //! before long. Slow writes double C, which doubles the limit; a device slower than the largest limit is refused with

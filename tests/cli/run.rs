@@ -159,7 +159,7 @@ fn signals_reach_the_command_and_end_a_claim() {
             });
         }
         scope.spawn(|| {
-            // While it claims: withdrawn at once, the command never runs, and the claim stands in the block.
+            // While it claims: withdrawn at once, the command never runs, and the block is clean again.
             let scratch = Scratch::new();
             let used = scratch.file("used");
             let mut case = Case::on(scratch, &user, &[], &["touch", used.to_str().expect("is UTF-8")]);
@@ -173,7 +173,7 @@ fn signals_reach_the_command_and_end_a_claim() {
             assert_eq!(child.wait().expect("ends").code(), Some(120));
             assert!(clock::mono().since(start) < Duration::from_secs(3));
             assert!(!used.exists(), "the command ran");
-            assert!(matches!(Sequence::from(case.scratch.block().seq), Sequence::Live(_)));
+            assert_eq!(Sequence::from(case.scratch.block().seq), Sequence::Clean);
         });
         scope.spawn(|| {
             // Killed the hard way: the command dies with it, and the sequence stands.

@@ -48,6 +48,8 @@ pub(super) struct Claim {
     looked_before: bool,
     /// Somebody was seen beating.
     seen_live: bool,
+    /// What we claimed over was clean: so it is again if we take the claim back.
+    was_clean: bool,
 }
 
 /// How the claim goes on after an input.
@@ -123,6 +125,7 @@ impl Claim {
             vouched: None,
             looked_before: false,
             seen_live: context.options.seen_live,
+            was_clean: false,
         };
         claim.look(now, context);
         claim
@@ -139,6 +142,9 @@ impl Claim {
         match (input, self.wait) {
             (Input::Tick, Wait::Until(at)) if now.mono >= at => self.look(now, context),
             (Input::Tick | Input::HandOver { .. } | Input::MountEnded { .. }, _) => {}
+            (Input::Withdraw, _) if self.was_clean && matches!(self.step, Step::Silent { .. }) => {
+                return self.retract(now, context);
+            }
             (Input::Withdraw | Input::Release | Input::CellLost, _) => {
                 return refuse(Refusal::Withdrawn { claim_left_standing: self.written }, context);
             }

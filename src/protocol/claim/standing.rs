@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
-use super::super::event::{Event, FailureKind, Peer, Quiet, Refusal};
+use super::super::event::{Event, FailureKind, Peer, Quiet, Refusal, Resumption};
+use super::super::foreign::Foreign;
 use super::super::guard::{Context, Failure, Write};
-use super::super::hold::{Hold, Taken};
+use super::super::hold::{Hold, Standing, Taken};
+use super::super::lease::Lease;
 use super::super::medium::Owner;
 use super::super::sequence::{self, Sequence};
 use super::super::timing;
@@ -61,6 +63,7 @@ impl Claim {
         if Owner::of(&block) != context.medium.owner() {
             self.predecessor = (!clean || !believable).then(|| Owner::of(&block));
         }
+        self.was_clean = clean;
         match context.options.kernel_waits {
             false => self.write(now, &base, Stage::Claim, context),
             true if clean => self.write(now, &base, Stage::HandOver, context),
@@ -137,6 +140,22 @@ impl Claim {
         self.step = Step::Silent { image, since: now.mono, stage };
         self.look_at(now.mono + timing::look_period(context.options.interval));
         Progress::Going
+    }
+
+    /// Our claim stands where it was clean before, and nothing came of it: within one limit of a look that still shows it, it
+    /// is marked clean again. A rival who claims in between sees his claim changed and begins anew, as after any race.
+    pub(super) fn retract(&self, now: Now, context: &mut Context) -> Progress {
+        let Step::Silent { image, .. } = self.step else { unreachable!("only what stands is taken back") };
+        context.event(Event::Resumed { why: Resumption::NotMounted });
+        let standing = Standing {
+            image,
+            lease: Lease::until(now.mono + self.limit()),
+            predecessor: None,
+            release: true,
+            back: None,
+            foreign: Foreign::default(),
+        };
+        Progress::Held(Hold::go_on(now, standing, context))
     }
 
     /// The kernel's turn: it watches, claims and watches again by itself. `ours_until`: `base` is our own claim, and may

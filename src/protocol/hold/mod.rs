@@ -9,7 +9,7 @@ mod judge;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::event::{Event, Loss, Peer};
+use super::event::{Event, Loss, Peer, Refusal};
 use super::foreign::Foreign;
 use super::guard::{Context, Failure, Input, Write};
 use super::lease::Lease;
@@ -56,6 +56,8 @@ pub(super) struct Hold {
     /// Looks in a row at something that is no MMP block.
     unreadable: u32,
     releasing: bool,
+    /// Nothing was ever used: a claim is taken back.
+    retracting: bool,
     /// The clean mark is for the kernel, which takes over; true if the device is mounted (read-only) already.
     handing_over: Option<bool>,
     /// Who goes on if the block changes before our first beat, or the kernel beats again.
@@ -144,6 +146,7 @@ impl Hold {
             watchful_until: now.mono + watchful,
             unreadable: 0,
             releasing: false,
+            retracting: false,
             handing_over: None,
             back: None,
             trouble_told: false,
@@ -173,14 +176,16 @@ impl Hold {
             watchful_until: now.mono,
             unreadable: 0,
             releasing: standing.release,
+            retracting: standing.release,
             handing_over: None,
             back: standing.back,
             trouble_told: false,
         }
     }
 
-    pub(super) fn lease_end(&self) -> Mono {
-        self.lease.end()
+    /// None for a claim that is taken back: nothing is protected by it.
+    pub(super) fn lease_end(&self) -> Option<Mono> {
+        (!self.retracting).then_some(self.lease.end())
     }
 
     pub(super) fn deadline(&self) -> Mono {
@@ -192,6 +197,10 @@ impl Hold {
 
     pub(super) fn handle(&mut self, now: Now, input: Input<'_>, context: &mut Context) -> Flow {
         // First of all, and whatever it is that comes: an acknowledgement after the end is worth nothing.
+        if now.mono >= self.lease.end() && self.retracting {
+            context.event(Event::Refused { refusal: Refusal::Withdrawn { claim_left_standing: true } });
+            return Flow::Break(Ended::Over);
+        }
         if now.mono >= self.lease.end() {
             return lose(now, Loss::LeaseExpired, context);
         }
@@ -254,6 +263,10 @@ impl Hold {
                 self.rest(now, context);
             }
             return Flow::Continue(());
+        }
+        if self.retracting {
+            // Somebody claims over it: there is nothing left to take back.
+            return self.released(now, context);
         }
         if let Some(watch) = self.back.take_if(|_| self.beats == 0) {
             return Flow::Break(Ended::HandedOver(watch.back(now)));

@@ -205,14 +205,52 @@ fn patience_waits_for_the_clean_mark_and_ends() {
 
 #[test]
 fn withdrawing_tells_whether_the_claim_stands() {
-    for (seq, stands) in [(77, false), (SEQ_CLEAN, true)] {
-        for input in [Input::Withdraw, Input::Release, Input::CellLost] {
-            let mut bench = Bench::new(seq, 5);
-            bench.run_until(2.0);
-            bench.give(input);
-            assert_eq!(*bench.refusal(), Refusal::Withdrawn { claim_left_standing: stands });
-        }
+    for input in [Input::Withdraw, Input::Release, Input::CellLost] {
+        let mut bench = Bench::new(77, 5);
+        bench.run_until(2.0);
+        bench.give(input);
+        assert_eq!(*bench.refusal(), Refusal::Withdrawn { claim_left_standing: false });
     }
+    // Over a holder who crashed: as unclean as before.
+    let mut bench = Bench::new(77, 5);
+    bench.run_until(14.0);
+    assert_eq!(bench.writes.len(), 1);
+    bench.give(Input::Withdraw);
+    assert_eq!(*bench.refusal(), Refusal::Withdrawn { claim_left_standing: true });
+}
+
+#[test]
+fn what_was_clean_is_clean_again_when_the_claim_is_withdrawn() {
+    let mut bench = Bench::clean();
+    bench.run_until(2.0);
+    bench.give(Input::Withdraw);
+    bench.run_until(3.0);
+    assert_eq!(bench.last().1, &Event::Released, "{:?}", bench.events);
+    assert_eq!((bench.block().seq, bench.writes.len()), (SEQ_CLEAN, 2));
+    assert!(bench.guard.lease_end().is_none() && bench.guard.is_over());
+}
+
+#[test]
+fn a_claim_that_is_withdrawn_is_left_alone_if_somebody_has_claimed_over_it() {
+    let mut bench = Bench::clean();
+    bench.run_until(2.0);
+    bench.put("zulu", 0x1234_5678, 5);
+    bench.give(Input::Withdraw);
+    bench.run_until(3.0);
+    assert_eq!(bench.last().1, &Event::Released, "{:?}", bench.events);
+    assert_eq!(bench.block().node, NodeName::new("zulu"));
+    assert_eq!(bench.writes.len(), 1);
+}
+
+#[test]
+fn a_claim_that_cannot_be_taken_back_in_time_is_said_to_stand() {
+    let mut bench = Bench::clean();
+    bench.run_until(2.0);
+    bench.reads.push_back(5.0);
+    bench.give(Input::Withdraw);
+    bench.run_until(9.0);
+    assert_eq!(*bench.refusal(), Refusal::Withdrawn { claim_left_standing: true });
+    assert_eq!(bench.writes.len(), 1);
 }
 
 #[test]

@@ -134,6 +134,10 @@ impl Guardian {
                 Some(Event::Released | Event::Unmounted) => {
                     return self.not_mounted(overtaken.into(), ended, Standing::Clean);
                 }
+                // The claim could not be taken back in time.
+                Some(Event::Refused { .. }) => {
+                    return self.not_mounted(overtaken.into(), ended, Standing::Claim);
+                }
                 Some(event) => self.heard(&event),
                 None if held.is_over() => {
                     return Tried::Failed(self.lost_while_mounting(&Loss::LeaseExpired));
