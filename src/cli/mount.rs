@@ -140,6 +140,7 @@ impl Begin<'_> {
             on_loss: self.fence.on_loss.clone().or_else(|| config.mount.on_loss.clone()).unwrap_or_default(),
             incomplete_fence: self.fence.incomplete_fence,
             wait_after_lease: timing::lease(timing::taker_check_interval_s(superblock, 0)),
+            take_back: timing::wait(timing::kernel_check_interval_s(superblock)) + timing::NATIVE_MARGIN,
             registry: Registry::host().directory().to_owned(),
             since_s: clock::wall().0,
             earlier: None,

@@ -14,6 +14,15 @@ pub(super) fn run(arguments: &Remount) -> ExitCode {
         return ExitCode::from(exit::USAGE);
     };
     let found = guard::find(&Registry::host(), &arguments.what);
+    if let Some(why) = found.as_ref().and_then(|(_, record)| guard::why_not(record)) {
+        output::complain(&format!("{what}: not remounted: {why}\n  {}", guard::RUNBOOK));
+        return ExitCode::from(exit::LOST);
+    }
+    if found.as_ref().is_some_and(|(slot, _)| !slot.is_locked()) {
+        output::complain(&format!(
+            "warning: {what}: its guarding processes are gone; `mmp adopt` puts new ones there"
+        ));
+    }
     let Some((slot, record)) = found.filter(|(slot, _)| slot.is_locked()) else {
         return plain(arguments, options);
     };

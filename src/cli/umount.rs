@@ -20,7 +20,7 @@ pub(super) fn run(arguments: &Umount) -> ExitCode {
     let found = guard::find(&registry, &arguments.what);
     let what = render::shown(&arguments.what);
     if let Some((_, record)) = &found
-        && let Some(why) = why_not(record)
+        && let Some(why) = guard::why_not(record)
         && !arguments.although_lost
     {
         output::complain(&format!(
@@ -61,15 +61,6 @@ pub(super) fn run(arguments: &Umount) -> ExitCode {
             ExitCode::from(exit::DONE)
         }
         Some((slot, record)) => wait(arguments, &slot, &record, holders.as_ref()),
-    }
-}
-
-/// What keeps it from being unmounted: it was lost while it was mounted.
-fn why_not(record: &Record) -> Option<String> {
-    match (&record.lost, record.phase) {
-        (None, Phase::Lost) => Some("its protection was lost just now, and it is being fenced".to_owned()),
-        (Some(lost), _) if lost.fence.is_some() => Some(guard::earlier_loss(&record.device, lost)),
-        _ => None,
     }
 }
 

@@ -12,7 +12,7 @@
 //!
 //! Sources: Linux `fs/ext4/sysfs.c` (`/proc/fs/ext4/DEV` exists from the end of a mount until `ext4_put_super` begins, for
 //! every namespace), `fs/ext4/mmp.c` (the thread `kmmpd-DEV` lives from the kernel's claim until everything is written and
-//! the clean mark stands), `fs/ext4/super.c` (`_ext4_show_options`: `rw`, `ro`, `emergency_ro`, `shutdown`; the last two since
+//! the clean mark stands; its name is the block's, with '/'), `fs/ext4/super.c` (`_ext4_show_options`: `rw`, `ro`, `emergency_ro`, `shutdown`; the last two since
 //! 6.15; '/' in a name is '!').
 
 use std::io::ErrorKind;
@@ -34,8 +34,8 @@ const COMM_BYTES: usize = 15;
 pub struct KernelView {
     target: Target,
     listed: PathBuf,
-    /// The name of the kernel's thread.
-    kmmpd: String,
+    /// The name of the kernel's thread, with the device's '/' as it is and as '!'.
+    kmmpd: [String; 2],
 }
 
 impl KernelView {
@@ -44,7 +44,7 @@ impl KernelView {
     pub fn new(target: Target, kernel_name: &str) -> Self {
         let name = kernel_name.replace('/', "!");
         let listed = Path::new(EXT4).join(&name).join("options");
-        KernelView { target, listed, kmmpd: format!("kmmpd-{name}") }
+        KernelView { target, listed, kmmpd: [format!("kmmpd-{kernel_name}"), format!("kmmpd-{name}")] }
     }
 
     /// What it does with it at this moment. Where ext4 cannot be asked it opens the device, for reading and for no longer
@@ -73,6 +73,19 @@ impl KernelView {
         }
     }
 
+    /// Whether a filesystem on it is seen, mounted and all.
+    #[must_use]
+    pub fn is_seen(&self) -> bool {
+        matches!(self.ask(), Activity::ReadWrite | Activity::ReadOnly | Activity::Stopped)
+    }
+
+    /// Whether anything in the kernel claims the device exclusively, a mount(2) that has only begun included. Opens it, and
+    /// may hang with a device that hangs.
+    #[must_use]
+    pub fn is_claimed(&self) -> bool {
+        !matches!(ExclusiveHold::take(&self.target), Ok(Some(_)))
+    }
+
     /// Whether the kernel's thread for this device lives; none where kernel threads are not seen.
     fn kmmpd_lives(&self) -> Option<bool> {
         let mut sees_kernel_threads = false;
@@ -85,8 +98,10 @@ impl KernelView {
             let comm = comm.trim_ascii_end();
             sees_kernel_threads |= comm == b"kthreadd";
             // The name may be cut at 15 bytes, and another device's then looks the same: that only seems to live longer.
-            let ours = self.kmmpd.as_bytes();
-            if comm == ours || (comm.len() == COMM_BYTES && ours.starts_with(comm)) {
+            let is_ours = |name: &String| {
+                comm == name.as_bytes() || (comm.len() == COMM_BYTES && name.as_bytes().starts_with(comm))
+            };
+            if self.kmmpd.iter().any(is_ours) {
                 return Some(true);
             }
         }

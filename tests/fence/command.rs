@@ -118,9 +118,9 @@ fn no_time() {
     let marks = stage.script("marks", &format!("#!/bin/sh\ntouch {}\n", mark.display()));
     let mut ladder = prepared(stage.device.target(), "ext4", &format!("exec:{}", marks.display()));
     let report = climbed(&mut ladder, ms(0));
-    assert_eq!((report.done, outcomes(&report)), (false, vec![Outcome::Skipped]));
-    clock::sleep(ms(200));
-    assert!(!mark.exists());
+    // Late is better than never, as long as no reboot follows that would be better still.
+    assert_eq!((report.done, outcomes(&report)), (true, vec![Outcome::Achieved]));
+    assert!(mark.exists());
 }
 
 fn environment() {

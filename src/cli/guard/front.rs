@@ -100,7 +100,7 @@ impl Front<'_> {
             self.progress.line(
                 "interrupted; nothing is left mounted, and the claim is taken back, which may take a wait",
             );
-            self.withdrawn = Some(clock::mono() + WITHDRAW_PATIENCE + self.task.wait_after_lease);
+            self.withdrawn = Some(clock::mono() + WITHDRAW_PATIENCE + self.task.take_back);
             if let Some(driver) = &self.driver {
                 let _ = driver.send(&ToDriver::Withdraw);
             }

@@ -124,6 +124,15 @@ pub(super) fn earlier_loss(device: &Path, lost: &Lost) -> String {
     )
 }
 
+/// What keeps a filesystem from being unmounted or remounted: it was lost while it was mounted.
+pub(super) fn why_not(record: &Record) -> Option<String> {
+    match (&record.lost, record.phase) {
+        (None, Phase::Lost) => Some("its protection was lost just now, and it is being fenced".to_owned()),
+        (Some(lost), _) if lost.fence.is_some() => Some(earlier_loss(&record.device, lost)),
+        _ => None,
+    }
+}
+
 /// What the fence came to.
 pub(super) fn fenced(lost: &Lost) -> String {
     match &lost.fence {

@@ -263,6 +263,14 @@ fn why_no_fence(summary: &Summary) -> Vec<String> {
         .collect()
 }
 
+/// Whoever is about to unmount it is to know before it is fenced.
+fn tell_fencing(slot: &Slot) {
+    if let Ok(Some(mut record)) = slot.read() {
+        record.phase = crate::registry::Phase::Lost;
+        let _ = slot.write(&record);
+    }
+}
+
 /// What a slot is for in a keeper: its record tells how the guard ended.
 fn tell_loss(slot: &Slot, reason: &str, report: Option<&ClimbReport>) {
     use crate::registry::{Lost, Phase};

@@ -1,6 +1,7 @@
 //! The body of a mount's keeper: one loop around poll(2).
 
 mod children;
+mod ending;
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,13 +21,13 @@ use super::super::{
     DriverPipe, EXIT_FENCED, EXIT_FINISHED, EXIT_NOT_FENCED, EXIT_SETUP, LOOK_INTERVAL, drain,
 };
 use super::task::Purpose;
-use super::{LETTER_BYTES, Letter, Link, Memory, Task, ToFront, ToKeeper, tell_loss, why_no_fence};
+use super::{LETTER_BYTES, Letter, Link, Memory, Task, ToFront, ToKeeper, why_no_fence};
 use crate::clock::{self, Mono};
 use crate::driver::cell::{CellState, LeaseCell};
 use crate::protocol::Adoption;
 use crate::registry::Record;
 use crate::sys::fence::{FenceTarget, Prepared, prepare};
-use crate::sys::process::{ProcessRef, Stat};
+use crate::sys::process::ProcessRef;
 use crate::sys::realtime::{Lock, Protection, protect};
 use crate::sys::shared::SharedWords;
 use crate::sys::spawn::{alone_with, take_stdin};
@@ -244,7 +245,7 @@ impl<'a> Keeper<'a> {
             self.front = None;
             if !self.committed {
                 // The driver has seen it, too, and withdraws; if it hangs, that is over before long.
-                self.withdrawn = Some(clock::mono() + WITHDRAWAL + self.task.wait_after_lease);
+                self.withdrawn = Some(clock::mono() + WITHDRAWAL + self.task.take_back);
             }
         }
     }
@@ -259,6 +260,9 @@ impl<'a> Keeper<'a> {
                 Ok(Some(ToKeeper::Lost { reason })) => self.lost_reason = Some(reason),
                 Ok(Some(ToKeeper::Finish)) => {
                     self.stop_mount();
+                    if !self.committed && !self.deaths.is_empty() {
+                        self.tell_front(&ToFront::DriverGone); // a successor has no other way to say so
+                    }
                     return Some(EXIT_FINISHED);
                 }
             }
@@ -333,52 +337,6 @@ impl<'a> Keeper<'a> {
         self.tell_front(&ToFront::DriverGone);
         self.task.slot().put_back(earlier);
         Some(EXIT_FINISHED)
-    }
-
-    fn end_with_fence(&mut self, why: Why) -> i32 {
-        self.cell.lose(); // a driver that comes back to itself must not extend it any more
-        self.stop_mount();
-        let report = (self.mount_begun && self.is_mounted()).then(|| {
-            let from = if self.last_end == Mono(0) { clock::mono() } else { self.last_end };
-            let limit = from + self.task.wait_after_lease.saturating_sub(REBOOT_RESERVE);
-            self.fence.climb(limit, &mut |_| {})
-        });
-        let reason = self.reason(why);
-        self.kill_driver();
-        self.wait_for_driver(); // the record is ours then
-        tell_loss(&self.task.slot(), &reason, report.as_ref());
-        let code = match &report {
-            Some(report) if !report.done => EXIT_NOT_FENCED,
-            _ => EXIT_FENCED,
-        };
-        self.tell_front(&ToFront::Fenced { reason, report });
-        code
-    }
-
-    /// What the driver said, or what is seen from here.
-    fn reason(&mut self, why: Why) -> String {
-        let until = clock::mono() + LAST_WORD;
-        while why == Why::CellLost && self.lost_reason.is_none() && clock::mono() < until {
-            let _ = self.hear_driver();
-            clock::sleep(Duration::from_millis(10));
-        }
-        let seen = match why {
-            Why::LeaseExpired => "the lease ran out (the device hung, or this host did)",
-            Why::CellLost => "the device was lost",
-            Why::DriverGone => "the guarding process died again and again",
-        };
-        self.lost_reason.take().unwrap_or_else(|| seen.to_owned())
-    }
-
-    /// Until the driver's main thread writes nothing any more; one of its threads may hang in the device.
-    fn wait_for_driver(&self) {
-        let until = clock::mono() + LAST_WORD;
-        let Some(driver) = &self.driver else { return };
-        let pid = driver.process.pid().as_raw();
-        let runs = || Stat::of(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X' | 'D'));
-        while runs() && clock::mono() < until {
-            clock::sleep(Duration::from_millis(2));
-        }
     }
 
     fn tell_front(&self, message: &ToFront) {

@@ -70,6 +70,8 @@ pub struct Task {
     pub incomplete_fence: bool,
     /// The shortest wait of any taker, whoever beat last: so long the fence may take from the end of the lease.
     pub wait_after_lease: Duration,
+    /// How long a claim of the kernel's is watched before it is taken back, at most as a rule.
+    pub take_back: Duration,
     /// Where its record is.
     pub registry: PathBuf,
     /// When it was begun, in seconds since 1970.

@@ -142,7 +142,9 @@ impl Claim {
         match (input, self.wait) {
             (Input::Tick, Wait::Until(at)) if now.mono >= at => self.look(now, context),
             (Input::Tick | Input::HandOver { .. } | Input::MountEnded { .. }, _) => {}
-            (Input::Withdraw, _) if self.was_clean && matches!(self.step, Step::Silent { .. }) => {
+            (Input::Withdraw, Wait::Until(_))
+                if self.was_clean && matches!(self.step, Step::Silent { .. }) =>
+            {
                 return self.retract(now, context);
             }
             (Input::Withdraw | Input::Release | Input::CellLost, _) => {

@@ -183,6 +183,11 @@ impl Hold {
         }
     }
 
+    /// Whatever stands there is ours to judge: there is no watch to go back to.
+    pub(super) fn keep(&mut self) {
+        self.back = None;
+    }
+
     /// None for a claim that is taken back: nothing is protected by it.
     pub(super) fn lease_end(&self) -> Option<Mono> {
         (!self.retracting).then_some(self.lease.end())

@@ -350,6 +350,21 @@ impl Watch {
         Flow::Break(Watched::Over)
     }
 
+    /// As `we_beat`, where something else may stand there than what we left: the holder judges it.
+    pub(super) fn we_judge(
+        &mut self,
+        now: Now,
+        left: &Image,
+        why: Resumption,
+        context: &mut Context,
+    ) -> Flow {
+        let mut flow = self.we_beat(now, left, why, context);
+        if let Flow::Break(Watched::WeBeat(hold)) = &mut flow {
+            hold.keep();
+        }
+        flow
+    }
+
     /// From here on we are the holder, under the lease that runs.
     pub(super) fn we_beat(
         &mut self,

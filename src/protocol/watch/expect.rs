@@ -140,13 +140,22 @@ impl Watch {
                 return self.ask(look, image, context);
             }
             Activity::Ending => return self.look_at(now.mono + ENDING_PAUSE),
+            // Unmounted meanwhile, and somebody has come: it is his.
+            Activity::Gone if self.lease.is_some() && !expecting.stands(image) => {
+                context.event(Event::Unmounted);
+                return Flow::Break(Watched::Over);
+            }
+            Activity::Gone if self.lease.is_some() => {
+                return self.we_beat(now, image, Resumption::Unmounted, context);
+            }
             // The read-only mount that was to become writable is still what it was.
-            Activity::ReadOnly | Activity::Gone if self.lease.is_some() => {
-                let why = match activity {
-                    Activity::ReadOnly => Resumption::ReadOnly,
-                    _ => Resumption::Unmounted,
+            Activity::ReadOnly if self.lease.is_some() => {
+                let (base, stands) = (expecting.base, expecting.stands(image));
+                // What somebody has put over our mark is judged by the holder, before he writes.
+                return match stands {
+                    true => self.we_beat(now, image, Resumption::ReadOnly, context),
+                    false => self.we_judge(now, &base, Resumption::ReadOnly, context),
                 };
-                return self.we_beat(now, image, why, context);
             }
             // Read-only at once: its clean mark is looked for, as after a beat that was missed.
             Activity::ReadWrite | Activity::ReadOnly | Activity::Stopped

@@ -6,6 +6,7 @@
 
 mod control;
 mod mounting;
+mod read_only;
 mod record;
 
 use std::os::fd::OwnedFd;
@@ -72,6 +73,8 @@ pub(super) struct Guardian {
     withdrawn: bool,
     /// The kernel's filesystem is gone, and the clean mark is ours to write.
     releasing: bool,
+    /// A keeper died, and what it may have been mounting has not been seen to end.
+    orphaned: bool,
 }
 
 /// Why there is no guard.
@@ -111,6 +114,7 @@ impl Guardian {
             mount_end: None,
             withdrawn: false,
             releasing: false,
+            orphaned: false,
         }
     }
 
@@ -143,7 +147,13 @@ impl Guardian {
             match event {
                 Some(Event::Lost { loss, .. }) => return self.lost(&loss),
                 Some(Event::Unmounted | Event::Released | Event::NotMounted { .. }) => return self.finish(),
-                Some(event) => self.heard(&event),
+                Some(event) => {
+                    self.heard(&event);
+                    if matches!(event, Event::HandedOver { .. }) {
+                        // A remount that was given up before our mark had landed: nobody mounts.
+                        held.mount_ended(true);
+                    }
+                }
                 None if over => return self.lost(&Loss::LeaseExpired),
                 None => {}
             }
@@ -164,6 +174,11 @@ impl Guardian {
     /// What has to be done again and again, whatever else goes on.
     fn tend(&mut self, held: &Held) {
         self.look_after_keeper();
+        if self.orphaned && (self.view.is_seen() || !self.view.is_claimed()) {
+            self.orphaned = false;
+            let gone = CommandEnd::Killed(nix::libc::SIGKILL);
+            self.mount_end.get_or_insert((gone, "the keeper died".to_owned()));
+        }
         if clock::mono() >= self.next_record {
             self.write_record(Some(held));
         }
@@ -258,9 +273,8 @@ impl Guardian {
                     *ours = Some(pipe);
                 }
                 self.note("the keeper died and was replaced");
-                // Whatever was mounting died with it.
-                let gone = CommandEnd::Killed(nix::libc::SIGKILL);
-                self.mount_end.get_or_insert((gone, "the keeper died".to_owned()));
+                // Whatever was mounting dies with it, as soon as the kernel lets it.
+                self.orphaned = true;
             }
             Err(error) => self.note(&format!("the keeper died and cannot be replaced: {error}")),
         }

@@ -5,7 +5,6 @@
 
 use std::ffi::OsString;
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use super::{
     Activity, Adoption, CommandEnd, Error, Event, Failure, FromDriver, Guardian, Held, Kind, Loss, PERIOD,
@@ -17,11 +16,9 @@ use crate::protocol::{Refusal, Standing};
 
 /// So often in a row a peer may have left just now, or the kernel not have come to its claim.
 const TRIES: u32 = 5;
-/// How long a read-only mount that ended is asked for.
-const ENDING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How one try to mount came out.
-enum Tried {
+pub(super) enum Tried {
     Guarding(Box<Held>),
     /// The other one has just left, or the kernel did not come to its claim.
     Again,
@@ -149,13 +146,14 @@ impl Guardian {
                 && let Some(end) = self.mount_end.take()
             {
                 held.mount_ended(matches!(end.0, CommandEnd::Killed(_)));
-                if end.0 == CommandEnd::Exited(0) {
-                    unseen_until = clock::mono() + self.task.wait_after_lease;
-                }
+                unseen_until = clock::mono() + self.task.wait_after_lease;
                 ended = Some(end);
             }
             // The guard would say so, but its look may hang: then nothing else would ever stop what is mounted.
-            if !beats && clock::mono() >= unseen_until && self.view.ask() != Activity::Gone {
+            if !beats
+                && clock::mono() >= unseen_until
+                && !matches!(self.view.ask(), Activity::Gone | Activity::Ending)
+            {
                 return Tried::Failed(self.lost_while_mounting(&Loss::NoKernelBeat));
             }
             match ended.take() {
@@ -178,7 +176,7 @@ impl Guardian {
     }
 
     /// The mount came to nothing.
-    fn not_mounted(
+    pub(super) fn not_mounted(
         &self,
         overtaken: Overtaken,
         ended: Option<(CommandEnd, String)>,
@@ -221,46 +219,6 @@ impl Guardian {
             said.concat()
         );
         Failure { text, code: exit::IO }
-    }
-
-    /// We beat: mount(8) runs under our lease.
-    fn mount_read_only(&mut self, mut held: Held) -> Tried {
-        let mut stopping = false;
-        loop {
-            match held.next_event(PERIOD) {
-                Some(Event::Lost { loss, .. }) => return Tried::Failed(self.lost_while_mounting(&loss)),
-                Some(event) => self.heard(&event),
-                None if held.is_over() => {
-                    return Tried::Failed(self.lost_while_mounting(&Loss::LeaseExpired));
-                }
-                None => {}
-            }
-            self.tend(&held);
-            if !stopping && self.is_withdrawn() {
-                stopping = true;
-                self.tell_keeper(&ToKeeper::StopMount);
-            }
-            if let Some(end) = self.mount_end.take() {
-                let until = clock::mono() + ENDING_PATIENCE;
-                while self.view.ask() == Activity::Ending && clock::mono() < until {
-                    clock::sleep(PERIOD);
-                }
-                if self.view.ask() != Activity::Gone {
-                    return Tried::Guarding(Box::new(held));
-                }
-                return self.give_back(held, end);
-            }
-        }
-    }
-
-    fn give_back(&mut self, mut held: Held, end: (CommandEnd, String)) -> Tried {
-        loop {
-            match held.release() {
-                Ok(()) => return self.not_mounted(Overtaken::No, Some(end), Standing::Clean),
-                Err(Error::Lost { loss, .. }) => return Tried::Failed(self.lost_before(&loss)),
-                Err(_) => clock::sleep(PERIOD * 4),
-            }
-        }
     }
 
     fn mount_arguments(&self) -> Vec<OsString> {
@@ -348,14 +306,14 @@ impl Guardian {
     }
 
     /// Lost, and nothing was mounted.
-    fn lost_before(&self, loss: &Loss) -> Failure {
+    pub(super) fn lost_before(&self, loss: &Loss) -> Failure {
         let path = self.task.asked.clone();
         let error = Error::Lost { path, loss: loss.clone() };
         Failure { text: error.to_string(), code: exit::LOST }
     }
 
     /// Lost, and something may be mounted: the keeper looks, fences, and tells the front.
-    fn lost_while_mounting(&mut self, loss: &Loss) -> Failure {
+    pub(super) fn lost_while_mounting(&mut self, loss: &Loss) -> Failure {
         self.note(&describe::loss(loss));
         self.lost(loss);
         self.lost_before(loss)
@@ -373,7 +331,7 @@ fn left(standing: Standing) -> &'static str {
 }
 
 /// Why a mount was stopped.
-enum Overtaken {
+pub(super) enum Overtaken {
     No,
     Again,
     By(Refusal),

@@ -13,8 +13,8 @@ impl Guardian {
     /// Writes it. A disk that is full below `/run` loses a record, and no beat.
     pub(super) fn write_record(&mut self, held: Option<&Held>) {
         self.next_record = clock::mono() + RECORD_PERIOD;
-        if self.memory.cell().state() == CellState::Lost {
-            return; // from here on the record is the keeper's: it says what became of it
+        if self.memory.cell().state() == CellState::Lost && self.phase != Phase::Lost {
+            return; // what is lost is told by `lost`, once, and then by the keeper
         }
         let record = self.record(held);
         if let Err(error) = self.slot.write(&record) {

@@ -1,0 +1,61 @@
+//! The keeper's end: the ladder, and what is told of it.
+
+use std::time::Duration;
+
+use super::super::{ToFront, tell_fencing, tell_loss};
+use super::{EXIT_FENCED, EXIT_NOT_FENCED, Keeper, LAST_WORD, REBOOT_RESERVE, Why};
+use crate::clock::{self, Mono};
+use crate::sys::process::Stat;
+
+impl Keeper<'_> {
+    pub(super) fn end_with_fence(&mut self, why: Why) -> i32 {
+        self.cell.lose(); // a driver that comes back to itself must not extend it any more
+        self.stop_mount();
+        // A mount that hangs in the kernel goes on when its I/O does, whatever it is killed by.
+        let may_be_mounted = self.mount_begun && (self.mounter.is_some() || self.is_mounted());
+        if may_be_mounted {
+            tell_fencing(&self.task.slot());
+        }
+        let report = may_be_mounted.then(|| {
+            let from = if self.last_end == Mono(0) { clock::mono() } else { self.last_end };
+            let limit = from + self.task.wait_after_lease.saturating_sub(REBOOT_RESERVE);
+            self.fence.climb(limit, &mut |_| {})
+        });
+        let reason = self.reason(why);
+        self.kill_driver();
+        self.wait_for_driver(); // the record is ours then
+        tell_loss(&self.task.slot(), &reason, report.as_ref());
+        let code = match &report {
+            Some(report) if !report.done => EXIT_NOT_FENCED,
+            _ => EXIT_FENCED,
+        };
+        self.tell_front(&ToFront::Fenced { reason, report });
+        code
+    }
+
+    /// What the driver said, or what is seen from here.
+    fn reason(&mut self, why: Why) -> String {
+        let until = clock::mono() + LAST_WORD;
+        while why == Why::CellLost && self.lost_reason.is_none() && clock::mono() < until {
+            let _ = self.hear_driver();
+            clock::sleep(Duration::from_millis(10));
+        }
+        let seen = match why {
+            Why::LeaseExpired => "the lease ran out (the device hung, or this host did)",
+            Why::CellLost => "the device was lost",
+            Why::DriverGone => "the guarding process died again and again",
+        };
+        self.lost_reason.take().unwrap_or_else(|| seen.to_owned())
+    }
+
+    /// Until the driver's main thread writes nothing any more; one of its threads may hang in the device.
+    fn wait_for_driver(&self) {
+        let until = clock::mono() + LAST_WORD;
+        let Some(driver) = &self.driver else { return };
+        let pid = driver.process.pid().as_raw();
+        let runs = || Stat::of(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X' | 'D'));
+        while runs() && clock::mono() < until {
+            clock::sleep(Duration::from_millis(2));
+        }
+    }
+}
