@@ -1,5 +1,6 @@
 //! `mmp umount`: umount(8), and then until the guard has let go.
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use super::args::Umount;
 use super::guard::{self, Holders, RUNBOOK};
 use super::{exit, output, render};
 use crate::clock;
+use crate::format::name::escape;
 use crate::registry::{Phase, Record, Registry, Slot};
 use crate::sys::{Target, TargetKind};
 
@@ -14,6 +16,10 @@ use crate::sys::{Target, TargetKind};
 const PERIOD: Duration = Duration::from_millis(50);
 /// A release that takes longer than this is explained.
 const TELL_AFTER: Duration = Duration::from_secs(3);
+
+/// A busy filesystem is tried so often, so far apart.
+const BUSY_TRIES: u32 = 4;
+const BUSY_PAUSE: Duration = Duration::from_millis(150);
 
 pub(super) fn run(arguments: &Umount) -> ExitCode {
     let registry = Registry::host();
@@ -37,17 +43,9 @@ pub(super) fn run(arguments: &Umount) -> ExitCode {
     };
     let target = target.unwrap_or_else(|| arguments.what.clone());
     let holders = found.as_ref().map(|(_, record)| Holders::before_the_unmount(target_of(record)));
-    let mut command = Command::new("umount");
-    if arguments.lazy {
-        command.arg("-l");
-    }
-    match command.arg(&target).status() {
-        Ok(status) if status.success() => {}
-        Ok(_) => return ExitCode::from(exit::IO), // it said why
-        Err(error) => {
-            output::complain(&format!("cannot run umount(8): {error}"));
-            return ExitCode::from(exit::IO);
-        }
+    if let Err(why) = unmount(&target, arguments.lazy) {
+        output::complain(&why);
+        return ExitCode::from(exit::IO);
     }
     match found {
         None => {
@@ -61,6 +59,28 @@ pub(super) fn run(arguments: &Umount) -> ExitCode {
             ExitCode::from(exit::DONE)
         }
         Some((slot, record)) => wait(arguments, &slot, &record, holders.as_ref()),
+    }
+}
+
+/// umount(8). A filesystem that is busy is tried again for a moment: whoever looks through all processes of this host, as
+/// the release of another device does, has a hand on it in passing.
+fn unmount(target: &Path, lazy: bool) -> Result<(), String> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut command = Command::new("umount");
+        if lazy {
+            command.arg("-l");
+        }
+        let ended = command.arg(target).output().map_err(|error| format!("cannot run umount(8): {error}"))?;
+        if ended.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
+        if tries >= BUSY_TRIES || !said.contains("busy") {
+            return Err(escape(said.as_bytes()));
+        }
+        clock::sleep(BUSY_PAUSE);
     }
 }
 

@@ -62,7 +62,7 @@ fn long_outage(looks: bool) {
     let since = clock::mono();
     clock::sleep(millis(300));
     let last_beat = sampler.last();
-    let (status, seen) = lun.status_until(&lun.a, seconds(40), |status| status["state"] == "lost");
+    let (status, seen) = lun.status_until(&lun.a, seconds(40), |status| !status["lost"].is_null());
     climbed_in_time(case, &status, &last_beat, seen);
     let at_fence = lun.bytes();
     clock::sleep_until(since + seconds(FROZEN_S));
