@@ -94,7 +94,10 @@ pub(crate) fn status_of(lun: &Lun, on: &Loop) -> Value {
 
 /// Waits until the status of a device has `value` under `key`.
 pub(crate) fn becomes(lun: &Lun, on: &Loop, key: &str, value: &str, patience: Duration) -> Value {
-    let told = patiently(patience, || Some(status_of(lun, on)).filter(|told| told[key] == value));
+    // A loss is told when it is found, and in full when its fence has ended.
+    let whole = |told: &Value| value != "lost" || !told["lost"].is_null();
+    let is_so = |told: &Value| told[key] == value && whole(told);
+    let told = patiently(patience, || Some(status_of(lun, on)).filter(is_so));
     told.unwrap_or_else(|| panic!("{key} never became {value}: {}", status_of(lun, on)))
 }
 
