@@ -107,7 +107,8 @@ fn wait(arguments: &Umount, slot: &Slot, guarded: &Record, holders: Option<&Hold
                 output::complain(&format!("{}\n  {RUNBOOK}", guard::earlier_loss(&guarded.device, &lost)));
                 return ExitCode::from(exit::LOST);
             }
-            Some(_) if !slot.is_locked() => {
+            // Looked at once more: a guard takes its record away before it ends.
+            Some(_) if !slot.is_locked() && matches!(slot.read(), Ok(Some(_))) => {
                 slot.clear();
                 output::complain(&format!(
                     "{what}: unmounted, but its guard had died: the kernel marked it clean, or the next host waits"
