@@ -37,7 +37,7 @@ use libtest_mimic::{Arguments, Conclusion, Trial};
 use crate::harness::cleanup;
 
 /// Cases that run at once, unless said otherwise: they sleep.
-const CASES_AT_ONCE: usize = 32;
+const CASES_AT_ONCE: usize = 22;
 /// Everything that the cases call.
 const PROGRAMS: [&str; 13] = [
     "losetup",
