@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::event::{LoserRule, Loss, Peer};
+use super::event::{Event, LoserRule, Loss, Peer};
 use super::guard::Context;
 use super::medium::{Owner, stamp_ahead};
 use super::sequence::{COUNTING_REACH, steps};
@@ -65,6 +65,18 @@ pub(super) struct Sighted<'a> {
     pub(super) slept: bool,
     /// Whose block we watched standing still before we took over.
     pub(super) predecessor: Option<Owner>,
+}
+
+impl Sighted<'_> {
+    /// Whether a gap between looks, last seen at `gap`, is recent enough to say that we slept.
+    pub(super) fn slept(gap: Option<Mono>, now: Mono) -> bool {
+        gap.is_some_and(|at| now.since(at) <= timing::wait(timing::MAX_CHECK_INTERVAL_S))
+    }
+}
+
+/// What is told when a block is beaten over: of the claimer, or of damage.
+pub(super) fn beaten_over(by: Option<Peer>) -> Event {
+    by.map_or(Event::Repaired, |by| Event::Intruder { by })
 }
 
 impl Foreign {

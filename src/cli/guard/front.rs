@@ -178,10 +178,6 @@ impl Front<'_> {
                 ));
                 Some(exit::NOT_FENCED)
             }
-            ToFront::Failed { what } => {
-                output::complain(&format!("{device}: {what}"));
-                Some(exit::IO)
-            }
             ToFront::DriverReplaced => {
                 self.progress.line("the guarding process died and was replaced");
                 // The one that talked to us is dead; of its successor the keeper tells the rest.

@@ -187,10 +187,8 @@ pub(super) fn mounted_at(dir: &Path) -> Option<TargetKind> {
 pub(super) fn where_mounted(device: TargetKind, guarded_at: Option<&Path>) -> Option<PathBuf> {
     let table = std::fs::read("/proc/self/mountinfo").ok()?;
     let mounts = mountinfo::parse(&table);
-    let mut dirs = mounts.into_iter().filter(|mount| mount.device == device).map(|mount| mount.dir);
-    let all: Vec<_> = dirs.by_ref().collect();
-    let same = all.iter().find(|dir| Some(dir.as_path()) == guarded_at);
-    same.or_else(|| all.first()).cloned()
+    let dirs = || mounts.iter().filter(|mount| mount.device == device).map(|mount| &mount.dir);
+    dirs().find(|dir| Some(dir.as_path()) == guarded_at).or_else(|| dirs().next()).cloned()
 }
 
 /// Its parent without symbolic links; the last part is not looked at, unless it is a link itself.

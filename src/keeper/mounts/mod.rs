@@ -143,11 +143,6 @@ pub enum ToFront {
         /// Why, a line a rung.
         why: Vec<String>,
     },
-    /// The keeper cannot work.
-    Failed {
-        /// Why.
-        what: String,
-    },
     /// The driver died and was replaced.
     DriverReplaced,
     /// It is mounted and guarded.

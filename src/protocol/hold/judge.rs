@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::event::{Event, Loss, Peer};
-use super::super::foreign::{Ruling, Sighted};
+use super::super::foreign::{Ruling, Sighted, beaten_over};
 use super::super::guard::Context;
 use super::super::medium::{Knowledge, Verdict};
 use super::super::timing;
@@ -60,13 +60,11 @@ impl Hold {
     /// Somebody's live block: is he a claimer, or does he count?
     fn look_longer(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
         let reserve = timing::write_reserve(self.check_interval_s());
-        let slept =
-            self.last_gap.is_some_and(|at| now.mono.since(at) <= timing::wait(timing::MAX_CHECK_INTERVAL_S));
         let sighted = Sighted {
             started: look.started,
             image,
             latest: self.lease.end() - reserve,
-            slept,
+            slept: Sighted::slept(self.last_gap, now.mono),
             predecessor: self.predecessor,
         };
         match self.foreign.rule(now, &sighted, context) {
@@ -76,10 +74,7 @@ impl Hold {
             Ruling::BeatOver(by) => {
                 let c = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
                 self.watchful_until = self.watchful_until.max(now.mono + timing::wait(c) * 2);
-                context.event(match by {
-                    Some(by) => Event::Intruder { by },
-                    None => Event::Repaired,
-                });
+                context.event(beaten_over(by));
                 self.write(now, look, image, context);
             }
             Ruling::WeLose(loss) => return lose(now, loss, context),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::event::{Event, LoserRule, Loss, Peer, Refusal, Resumption, Standing as MountStanding};
-use super::super::foreign::{Ruling, Sighted};
+use super::super::foreign::{Ruling, Sighted, beaten_over};
 use super::super::guard::{Activity, Context, Failure, Write};
 use super::super::hold::{Hold, Standing};
 use super::super::lease::Lease;
@@ -192,9 +192,7 @@ impl Watch {
             started: look.started,
             image,
             latest: end - timing::write_reserve(kernel_check_interval_s(context)),
-            slept: self
-                .last_gap
-                .is_some_and(|at| now.mono.since(at) <= timing::wait(timing::MAX_CHECK_INTERVAL_S)),
+            slept: Sighted::slept(self.last_gap, now.mono),
             predecessor: self.predecessor,
         };
         match self.foreign.rule(now, &sighted, context) {
@@ -203,10 +201,7 @@ impl Watch {
             Ruling::BeatOver(by) => {
                 let c = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
                 self.watchful_until = self.watchful_until.max(now.mono + timing::wait(c) * 2);
-                context.event(match by {
-                    Some(by) => Event::Intruder { by },
-                    None => Event::Repaired,
-                });
+                context.event(beaten_over(by));
                 // The kernel would do it itself, if it could.
                 self.write(now, look, context)
             }
