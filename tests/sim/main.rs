@@ -1,76 +1,12 @@
-//! The simulator: several hosts and one disk in virtual time, everything drawn from a seed, and the library's own
-//! `Guard`, unmodified, on each host of our kind. Deterministic: a seed is a history.
-//!
-//! # Fault model
-//! - *Reads* sample the disk at any instant between issue and answer. *Writes* land at any instant after they went
-//!   out, at most 11 s later (the wait of the smallest check interval), also when they fail, when their
-//!   acknowledgement is lost, and when their host crashes. Two sectors of 512 bytes: one may land up to 0.1 s after
-//!   the other, or, of a failed write, never.
-//! - *Latency*: up to 15 s, and hangs up to 150 s. *Errors*, of writes that landed and of writes that did not.
-//!   *Answers* that are there and handled up to 15 s later.
-//! - *Stalls* of 0.1 to 60 s with the clock running: at any time, between look and write, and between the driver's
-//!   check of the clock and its write. A stalled host runs nothing, its keeper included.
-//! - *Crashes* and restarts, under the same names. Hosts with equal names. Wall clocks off by up to an hour.
-//! - *Fences* that take until the end of the lease and one wait of the smallest C that the holder writes, less 2 s:
-//!   until then its user goes on.
-//! - *Peers* with intervals of 0.1, 1, 5 and 30 s and larger check intervals; kernels, with their true behaviour.
-//!   Of a kernel, look, claim and first beat lie within a wait: a stated assumption.
-//! - *Mounts*: hosts of ours that mount through their own kernel, both ways of handing over, group descriptors that take
-//!   up to 20 s and a journal that takes up to 10 s, mounts that fail; freezes of 1 to 120 s, also under an unmount;
-//!   remounts, by the administrator (also back within a millisecond) and by `mmp remount`; errors and shutdowns, which
-//!   some kernels do not show; unmounts at any time, which write for up to 20 s. Beside them: the guard's process alone
-//!   stalls for up to 60 s or dies (adopted while its lease lasts, else fenced), the path hangs for up to 60 s under guard
-//!   and kernel, answers of the kernel's come late.
-//!
-//! # Checked at every step
-//! Never two users at once; a holder without a fault of its own is never stopped; somebody gets in after the last
-//! fault; without faults the stated times hold; a stall shorter than the lease less a beat stops nobody. Of mounts also:
-//! a freeze is no fault; after it the kernel beats and the guard only watches; nothing is written over a user by a host
-//! that has nothing mounted; a guard does not end while its filesystem is in use; what it says of the kernel is true.
-//!
-//! # Counted apart (`Apart`), because it cannot be promised
-//! What a host could write when it wakes after its lease, before its keeper runs (it counts as stopped then); two
-//! kernels that mount at once; a stale write with a smaller check interval that a host began long after its check of the
-//! clock, over a holder who stalls at that time too; a block left torn by a write that failed half-way. Of mounts, each of
-//! which ends its history: a kernel-only host that finds the clean mark which the kernel of a mounted filesystem leaves for
-//! a moment (remount, error, hand-over of a mount); the same found by a host of ours whose claim took the holder for dead,
-//! since their wall clocks differ by more than two check intervals, or whose mount was killed while it read the group
-//! descriptors; a fault of a host's own while such a mark stands; a fault between the hand-over and the first beat seen,
-//! when no cell is armed yet. Hosts that share a name may take each other's mounts for lost before they are made.
-//! *Not injected*: a stall of more than
-//! 5 s between the check of the clock and a **clean mark** (it lands on a successor, who stops; `Profile::LateClean`
-//! injects it among hosts of ours); a kernel holder that
-//! sleeps longer than 3 s (K4); writes that land later than a wait; a clock that stands still, and the shutdown ioctl
-//! as a fence of ext4 (`Breakage` only); a remount or an error before the guard has seen the first beat.
-//!
-//! # Use
-//! `MMPGUARD_SEED=n [MMPGUARD_PROFILE=Calm] cargo test --test sim replay -- --nocapture` replays one seed with its
-//! timeline if it fails; `MMPGUARD_SEEDS=a..b` runs a range on all cores and prints the figures.
+//! The protocol in the simulator: families of seeds that must show nothing, and seeds that failed once.
 
-// Probabilities and logarithms are floating point, and a fate may be large.
-#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-#![allow(clippy::large_enum_variant, clippy::result_large_err)]
+#[path = "../simulator/mod.rs"]
+mod simulator;
 
-mod checks;
-mod disk;
-mod driver;
-mod faults;
-mod filesystem;
-mod host;
-mod io;
-mod kernel;
-mod mount_checks;
-mod mount_plan;
-mod mounted;
-mod outcome;
-mod plan;
-mod run;
-mod teeth;
-mod world;
-
-use outcome::Breakage;
-use plan::Profile;
-use run::{Report, run, run_range, shown};
+use mmpguard::protocol;
+use simulator::breakage::Breakage;
+use simulator::plan::Profile;
+use simulator::run::{Report, run, run_range, shown};
 
 /// Seeds that failed once, and why.
 const FAILED_ONCE: [(Profile, u64, &str); 16] = [
@@ -194,6 +130,14 @@ fn never_two_mounts_under_faults() {
 fn never_two_mounts_at_the_edge_of_a_lease() {
     let report = checked(Profile::MountHangs, 900);
     assert!(report.total.lost > 300 && report.total.mounts.bridged > 1000, "{}", report.figures());
+}
+
+/// K1: the kernel's clean path does not wait. A simulator that finds nothing here proves nothing.
+#[test]
+fn kernels_alone_mount_twice() {
+    let report = run_range(Profile::Kernels, 0..40_000, Breakage::None, "use the device at once", 1);
+    let (seed, failure) = report.failures.first().expect("two kernels mount at once");
+    println!("K1: found at seed {seed}: {}", failure.what);
 }
 
 fn checked(profile: Profile, seeds: u64) -> Report {

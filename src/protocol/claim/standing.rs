@@ -118,6 +118,7 @@ impl Claim {
         // If what stood before stood still for longer than any peer waits, a rival may be claiming by right: his write
         // may follow ours, and he would be in one wait after it instead of two.
         let (stood, longest) = (now.mono.since(self.standing_since), self.longest_silence(context));
+        let stage = if broken!(NoWaitOnClean) && self.was_clean { Stage::Last } else { stage };
         match stage {
             Stage::Last if stood > longest => return self.too_slow(now, stood, longest, context),
             Stage::Last => {

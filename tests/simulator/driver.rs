@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use mmpguard::format::{DeviceName, NodeName};
-use mmpguard::protocol::{
+use crate::protocol::{
     Activity, Adoption, Event, Guard, GuardOptions, Loss, Medium, Mode, Native, Owner, Refusal, Standing,
 };
+use mmpguard::format::{DeviceName, NodeName};
 
 use super::mounted::Act;
 use super::plan::{HandOver, Kind, MILLISECOND, SECOND, log_uniform};

@@ -5,10 +5,11 @@
 //! what the kernel does with the device, disarms the lease cell while nothing is protected, releases what it beats
 //! itself as soon as nothing is mounted, and adopts a mount whose guard died.
 
+use crate::protocol::{Activity, Guard, Input, Mode};
 use mmpguard::clock::Mono;
 use mmpguard::format::Image;
-use mmpguard::protocol::{Activity, Guard, Input, Mode};
 
+use super::breakage::{Breakage, is_broken};
 use super::host::Feed;
 use super::plan::{MILLISECOND, SECOND, log_uniform};
 use super::world::{What, World};
@@ -211,7 +212,7 @@ impl World {
         }
         state.awaited = false;
         let shown = state.answer.take().unwrap_or(self.hosts[host].kernel.shown);
-        let activity = if self.breakage.never_asks { Activity::ReadWrite } else { shown };
+        let activity = if is_broken(Breakage::NeverAsks) { Activity::ReadWrite } else { shown };
         self.note(host, || format!("driver: {activity:?}"));
         self.feed(host, Feed::Plain(Input::Activity(activity)));
     }

@@ -42,7 +42,7 @@ impl Disk {
         let superblock_bytes = superblock_bytes(filesystem);
         let superblock = Superblock::decode(&superblock_bytes).expect("the simulated superblock decodes");
         let (seq, check_interval_s) = match before {
-            Before::Clean => (mmpguard::protocol::sequence::SEQ_CLEAN, 5),
+            Before::Clean => (crate::protocol::sequence::SEQ_CLEAN, 5),
             Before::Dead(check_interval_s) => (77, check_interval_s),
         };
         let mut disk = Disk { image: [0; 1024], filesystem, superblock_bytes, superblock };

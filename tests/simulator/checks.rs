@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use mmpguard::protocol::timing::Consequences;
-use mmpguard::protocol::{Loss, Refusal, timing};
+use crate::protocol::timing::Consequences;
+use crate::protocol::{Loss, Refusal, timing};
 
 use super::disk::Before;
 use super::plan::{HostPlan, Kind, Profile, SECOND};

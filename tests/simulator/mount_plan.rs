@@ -1,7 +1,7 @@
 //! The part of a plan that is about hosts which mount through their kernels.
 
+use crate::protocol::timing;
 use fastrand::Rng;
-use mmpguard::protocol::timing;
 
 use super::plan::{Kind, MILLISECOND, Plan, Profile, SECOND, pick};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::protocol::timing;
 use fastrand::Rng;
-use mmpguard::protocol::timing;
 
 use super::disk::{Before, Filesystem};
 use super::mount_plan;

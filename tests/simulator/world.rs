@@ -4,15 +4,16 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
+use crate::protocol::timing;
 use fastrand::Rng;
 use mmpguard::clock::{Mono, Now, Wall};
 use mmpguard::format::Image;
-use mmpguard::protocol::timing;
 
+use super::breakage::{Breakage, is_broken};
 use super::disk::Disk;
 use super::host::Host;
 use super::mounted::Act;
-use super::outcome::{Breakage, Failure, Stats};
+use super::outcome::{Failure, Stats};
 use super::plan::{Kind, Plan, Profile, SECOND, log_uniform};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +65,6 @@ pub(crate) struct Entry {
 pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) plan: Plan,
-    pub(crate) breakage: Breakage,
     pub(crate) disk: Disk,
     pub(crate) hosts: Vec<Host>,
     pub(crate) rng: Rng,
@@ -84,6 +84,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(profile: Profile, seed: u64, breakage: Breakage, trace: bool) -> Self {
+        breakage.begin();
         let mut rng = Rng::with_seed(seed);
         let plan = Plan::new(profile, &mut rng);
         let disk = Disk::new(plan.filesystem, plan.before);
@@ -91,7 +92,6 @@ impl World {
         let largest_c = disk.block().check_interval_s.max(plan.filesystem.update_interval_s).max(5);
         let mut world = World {
             now: 0,
-            breakage,
             disk,
             hosts,
             rng,
@@ -226,7 +226,7 @@ impl World {
 
     /// The fence is done.
     pub(crate) fn user_stopped(&mut self, host: usize, why: &str) {
-        if self.breakage.shutdown_fences && self.shut_down(host) {
+        if is_broken(Breakage::ShutdownFences) && self.shut_down(host) {
             return;
         }
         self.stop_using(host, why);

@@ -4,7 +4,7 @@
 //! The host *uses* the device from the moment its kernel has passed the MMP check until the last block before the
 //! clean mark is written, or, where `kmmpd` has ended before, until the device is closed.
 
-use mmpguard::protocol::{Activity, Mode};
+use crate::protocol::{Activity, Mode};
 
 use super::kernel::{Step, Stop};
 use super::mounted::Act;
@@ -283,7 +283,7 @@ impl World {
         if !undisturbed {
             return;
         }
-        let mode = state.guard.as_ref().map(mmpguard::protocol::Guard::mode);
+        let mode = state.guard.as_ref().map(crate::protocol::Guard::mode);
         if mode != Some(Mode::Watching) {
             self.violate(host, format!("thawed long ago, and the guard is {mode:?}"));
         }

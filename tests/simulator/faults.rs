@@ -1,7 +1,8 @@
 //! Stalls, crashes and what strikes by chance.
 
-use mmpguard::protocol::timing;
+use crate::protocol::timing;
 
+use super::breakage::{Breakage, is_broken};
 use super::plan::{Kind, Profile, SECOND, log_uniform};
 use super::world::{What, World};
 
@@ -68,7 +69,7 @@ impl World {
         let until = self.now + span;
         self.stats.stalls += 1;
         self.note(host, || format!("STALLS for {:.3} s", span as f64 / 1e9));
-        if self.breakage.clock_stops {
+        if is_broken(Breakage::ClockStops) {
             let already = self.hosts[host].stalled_until.max(self.now);
             self.hosts[host].clock_behind_ns += until.saturating_sub(already);
         }

@@ -3,10 +3,11 @@
 //! The driver does what `driver::thread` does: one I/O at a time, the clock checked right before a write is begun, the
 //! lease cell moved after every input. The keeper stops the user when the cell runs out; that takes the fence's time.
 
+use crate::protocol::{Activity, Event, Failure, FailureKind, Guard, Input, Loss, Output, Write};
 use mmpguard::clock::{Mono, Now};
 use mmpguard::format::Image;
-use mmpguard::protocol::{Activity, Event, Failure, FailureKind, Guard, Input, Loss, Output, Write};
 
+use super::breakage::{Breakage, is_broken};
 use super::plan::{Kind, MILLISECOND, SECOND, log_uniform};
 use super::world::{What, World};
 
@@ -143,7 +144,7 @@ impl World {
 
     /// Moves the lease cell to where the guard's lease ends. False if the keeper declared it lost before.
     pub(crate) fn move_cell(&mut self, host: usize, now: Now, acknowledged: bool) -> bool {
-        let from_acknowledgement = self.breakage.lease_from_acknowledgement;
+        let from_acknowledgement = is_broken(Breakage::LeaseFromAcknowledgement);
         let state = &mut self.hosts[host];
         let Some(mut end) = state.guard.as_ref().and_then(Guard::lease_end) else { return true };
         if state.cell_lost {
@@ -176,13 +177,13 @@ impl World {
         let state = &self.hosts[host];
         let now = self.clock(host).mono;
         let used = state.using || state.kernel.shown != Activity::Gone;
-        used && !self.breakage.no_keeper && state.cell.is_some_and(|end| end <= now)
+        used && !is_broken(Breakage::NoKeeper) && state.cell.is_some_and(|end| end <= now)
     }
 
     /// The keeper looks at the cell and fences if it ran out.
     pub(crate) fn keeper(&mut self, host: usize) {
         let Some(end) = self.hosts[host].cell else { return };
-        if self.breakage.no_keeper || self.hosts[host].cell_lost {
+        if is_broken(Breakage::NoKeeper) || self.hosts[host].cell_lost {
             return;
         }
         let at = self.when(host, end);
@@ -279,7 +280,7 @@ impl World {
             Event::Lost { loss, .. } => {
                 self.stats.lost += 1;
                 self.check_loss(host, loss);
-                if !self.breakage.no_keeper || !matches!(loss, Loss::LeaseExpired) {
+                if !is_broken(Breakage::NoKeeper) || !matches!(loss, Loss::LeaseExpired) {
                     self.fence(host, self.now);
                 } else {
                     self.hosts[host].cell_lost = true;
@@ -302,5 +303,5 @@ impl World {
 }
 
 pub(crate) fn is_clean(image: &Image) -> bool {
-    mmpguard::format::MmpBlock::fields(image).seq == mmpguard::protocol::sequence::SEQ_CLEAN
+    mmpguard::format::MmpBlock::fields(image).seq == crate::protocol::sequence::SEQ_CLEAN
 }

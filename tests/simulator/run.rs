@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use mmpguard::clock;
 
-use super::outcome::{Breakage, Failure, Stats};
+use super::breakage::Breakage;
+use super::outcome::{Failure, Stats};
 use super::plan::{Profile, SECOND};
 use super::world::World;
 

@@ -1,31 +1,4 @@
-//! What a run came to, and what is broken on purpose in it.
-
-/// What is broken on purpose, to see whether it is found.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Breakage {
-    /// The driver writes whatever the clock says.
-    pub(crate) ignores_not_after: bool,
-    /// The cell is extended from the acknowledgement, not from the look.
-    pub(crate) lease_from_acknowledgement: bool,
-    /// Nobody stops the user at the end of the lease.
-    pub(crate) no_keeper: bool,
-    /// Time does not pass for a stalled host, as on CLOCK_MONOTONIC in a suspend.
-    pub(crate) clock_stops: bool,
-    /// Of a mounted filesystem the driver always says that it is mounted and writable.
-    pub(crate) never_asks: bool,
-    /// The bridge's writes are not carried out.
-    pub(crate) no_bridge: bool,
-    /// The bridge counts on from the kernel's own count.
-    pub(crate) no_jump: bool,
-    /// A clean block is handed to the kernel without a sequence.
-    pub(crate) no_sequence: bool,
-    /// While the kernel mounts, what was there at the hand-over is all that the guard gets to see.
-    pub(crate) no_look_beside: bool,
-    /// The lease of a kernel's beat runs from the look that saw it, by the C in it.
-    pub(crate) lease_from_sight: bool,
-    /// The shutdown ioctl counts as a fence on ext4.
-    pub(crate) shutdown_fences: bool,
-}
+//! What a run came to.
 
 /// What became of mounts.
 #[derive(Clone, Copy, Debug, Default)]

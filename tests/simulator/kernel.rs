@@ -9,8 +9,8 @@
 
 use std::rc::Rc;
 
+use crate::protocol::{Activity, sequence, timing};
 use mmpguard::format::{DeviceName, Image, MmpBlock, NodeName};
-use mmpguard::protocol::{Activity, sequence, timing};
 
 use super::plan::{Kind, MILLISECOND, SECOND, log_uniform};
 use super::world::{What, World, shown};

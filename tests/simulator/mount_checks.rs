@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::protocol::{Activity, Event, Mode, Write, timing};
 use mmpguard::clock::Mono;
 use mmpguard::format::Image;
-use mmpguard::protocol::{Activity, Event, Mode, Write, timing};
 
+use super::breakage::{Breakage, is_broken};
 use super::disk::Before;
 use super::plan::{HandOver, Kind, Profile, SECOND};
 use super::world::World;
@@ -180,7 +181,7 @@ impl World {
     pub(crate) fn shown_to_guard(&mut self, host: usize, sample: Image) -> Image {
         let mode = self.mode(host);
         let state = &mut self.hosts[host];
-        let blind = self.breakage.no_look_beside
+        let blind = is_broken(Breakage::NoLookBeside)
             && mode == Some(Mode::Expecting)
             && state.mounted.awaits_mount
             && !state.using;
@@ -197,7 +198,7 @@ impl World {
     /// The end of a lease that runs from the look that saw the kernel's beat, by the C in it.
     pub(crate) fn lease_from_sight(&self, host: usize) -> Option<Mono> {
         let state = &self.hosts[host].mounted;
-        let shown = state.shown.filter(|_| self.breakage.lease_from_sight)?;
+        let shown = state.shown.filter(|_| is_broken(Breakage::LeaseFromSight))?;
         let watches = self.mode(host) == Some(Mode::Watching) || self.hosts[host].cell.is_some();
         watches.then(|| state.sighted + timing::lease(self.disk_c(&shown)))
     }
@@ -205,10 +206,10 @@ impl World {
     /// What a broken driver does not carry out.
     pub(crate) fn drops(&self, host: usize) -> bool {
         let mode = self.mode(host);
-        let clean = self.disk.block().seq == mmpguard::protocol::sequence::SEQ_CLEAN;
+        let clean = self.disk.block().seq == crate::protocol::sequence::SEQ_CLEAN;
         self.plan.hosts[host].kind == Kind::Mounted
-            && ((self.breakage.no_bridge && mode == Some(Mode::Bridging))
-                || (self.breakage.no_sequence
+            && ((is_broken(Breakage::NoBridge) && mode == Some(Mode::Bridging))
+                || (is_broken(Breakage::NoSequence)
                     && mode == Some(Mode::Claiming)
                     && self.plan.hosts[host].mount.hand_over == HandOver::Kernel
                     && clean))

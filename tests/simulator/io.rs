@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
+use crate::protocol::{Input, Mode, Write, sequence};
 use mmpguard::format::Image;
-use mmpguard::protocol::{Input, Mode, Write, sequence};
 
+use super::breakage::{Breakage, is_broken};
 use super::host::{Feed, Io, Job, is_clean};
 use super::plan::{MILLISECOND, Profile, SECOND, log_uniform};
 use super::world::{What, World, shown};
@@ -96,7 +97,7 @@ impl World {
 
     pub(crate) fn begin_write(&mut self, host: usize, number: u64) {
         let Some(write) = self.write_under_way(host, number) else { return };
-        if self.clock(host).mono > write.not_after && !self.breakage.ignores_not_after {
+        if self.clock(host).mono > write.not_after && !is_broken(Breakage::IgnoresNotAfter) {
             self.note(host, || "does not write: too late".into());
             self.hosts[host].io = None;
             return self.feed(host, Feed::Plain(Input::NotWritten));
@@ -120,7 +121,7 @@ impl World {
 
     pub(crate) fn issue_write(&mut self, host: usize, number: u64) {
         let Some(mut write) = self.write_under_way(host, number) else { return };
-        if self.breakage.no_jump && self.mode(host) == Some(Mode::Bridging) {
+        if is_broken(Breakage::NoJump) && self.mode(host) == Some(Mode::Bridging) {
             let seq = sequence::next(self.disk.block().seq);
             let time_s = self.clock(host).wall.0;
             self.disk.encode(&mut write.image, seq, time_s, None, None);

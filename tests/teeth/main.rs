@@ -1,0 +1,37 @@
+//! The simulator's teeth: rules are left out on purpose, one at a time, and each time that must be found. Otherwise what the
+//! simulator says of the whole set of rules would prove nothing.
+//!
+//! The sources of `mmpguard::protocol` are compiled here once more, so that the library, and every program made of it, has
+//! nothing in it that could be broken by a switch. `machine` leaves out rules of the protocol's own, `driver` those of
+//! whoever drives it.
+
+/// In these sources `broken!(Rule)` is true while that rule is left out.
+macro_rules! broken {
+    ($rule:ident) => {
+        crate::simulator::breakage::is_broken(crate::simulator::breakage::Breakage::$rule)
+    };
+}
+
+mod driver;
+mod machine;
+#[allow(dead_code, unused_imports, unreachable_pub, missing_docs)] // as a library they are whole
+#[path = "../../src/protocol/mod.rs"]
+mod protocol;
+#[path = "../simulator/mod.rs"]
+mod simulator;
+
+use mmpguard::{clock, format};
+use simulator::breakage::Breakage;
+use simulator::plan::Profile;
+use simulator::run::run_range;
+
+const TWO_USERS: &str = "use the device at once";
+
+/// Must be found, as `symptom`; tells how many seeds it took.
+fn teeth(breakage: Breakage, profile: Profile, symptom: &str) {
+    let report = run_range(profile, 0..40_000, breakage, symptom, 1);
+    let Some((seed, failure)) = report.failures.first() else {
+        panic!("{breakage:?}: not found in {} seeds", report.seeds);
+    };
+    println!("{breakage:?}: found at seed {seed} of {profile:?}: {}", failure.what);
+}
