@@ -12,7 +12,34 @@ impl World {
     }
 
     pub(crate) fn strikes(&mut self, host: usize, rate: f64) -> bool {
-        rate > 0.0 && self.plan.hosts[host].faulty && self.faults_strike() && self.rng.f64() < rate
+        rate > 0.0
+            && self.plan.hosts[host].faulty
+            && self.faults_strike()
+            && self.rng.f64() < rate
+            && self.next_fault_strikes()
+    }
+
+    /// Faults are numbered, so that single ones can be left out.
+    fn next_fault_strikes(&mut self) -> bool {
+        self.stats.faults += 1;
+        !self.without_faults.contains(&self.stats.faults)
+    }
+
+    /// A planned fault that does not strike; the next one of its kind is planned.
+    pub(crate) fn is_left_out(&mut self, host: usize, what: &What) -> bool {
+        let rate = match what {
+            What::Crash => self.plan.rates.crashes_per_s,
+            What::Stall => self.plan.rates.stalls_per_s,
+            What::GuardStall => self.plan.mounts.guard_stalls_per_s,
+            What::GuardCrash => self.plan.mounts.guard_crashes_per_s,
+            What::Outage => self.plan.mounts.outages_per_s,
+            _ => return false,
+        };
+        if self.next_fault_strikes() {
+            return false;
+        }
+        self.plan_fault(rate, host, what.clone());
+        true
     }
 
     pub(crate) fn plan_stall(&mut self, host: usize) {

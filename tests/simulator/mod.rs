@@ -44,8 +44,9 @@
 //! as a fence of ext4 (`Breakage` only); a remount or an error before the guard has seen the first beat.
 //!
 //! # Use
-//! `MMPGUARD_SEED=n [MMPGUARD_PROFILE=Calm] cargo test --test sim replay -- --nocapture` replays one seed with its
-//! timeline if it fails; `MMPGUARD_SEEDS=a..b` runs a range on all cores and prints the figures.
+//! `cargo run --release --example simulate -- Faults 0..100000` runs a range of seeds on all cores and prints the figures;
+//! `-- Faults --seed 17` replays one with its timeline. A failure is made short (`shrink`) and printed with the words that
+//! replay it.
 
 // Three programs compile this, and none of them uses all of it.
 #![allow(dead_code)]
@@ -57,6 +58,7 @@ pub(crate) mod breakage;
 mod checks;
 mod disk;
 mod driver;
+pub(crate) mod edits;
 mod faults;
 mod filesystem;
 mod host;
@@ -68,4 +70,5 @@ mod mounted;
 pub(crate) mod outcome;
 pub(crate) mod plan;
 pub(crate) mod run;
+mod shrink;
 mod world;

@@ -41,6 +41,24 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
+    pub(crate) const ALL: [Profile; 10] = [
+        Profile::Faults,
+        Profile::Calm,
+        Profile::Hangs,
+        Profile::ShortStalls,
+        Profile::LateClean,
+        Profile::Kernels,
+        Profile::Mounts,
+        Profile::MountFreezes,
+        Profile::MountFaults,
+        Profile::MountHangs,
+    ];
+
+    /// Shows nothing as long as the rules hold; the others are there to be found out.
+    pub(crate) fn must_hold(self) -> bool {
+        self != Profile::Kernels
+    }
+
     pub(crate) fn mounts(self) -> bool {
         matches!(self, Profile::Mounts | Profile::MountFreezes | Profile::MountFaults | Profile::MountHangs)
     }

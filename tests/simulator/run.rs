@@ -6,15 +6,27 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use mmpguard::clock;
 
 use super::breakage::Breakage;
+use super::edits::Edits;
 use super::outcome::{Failure, Stats};
 use super::plan::{Profile, SECOND};
+use super::shrink::{Shrunk, shrink};
 use super::world::World;
 
 /// One seed. It is run again with the timeline on if it fails.
 pub(crate) fn run(profile: Profile, seed: u64, breakage: Breakage) -> Result<Stats, Failure> {
-    World::new(profile, seed, breakage, false)
+    run_edited(profile, seed, breakage, &Edits::default())
+}
+
+/// One seed, with something taken away from its history.
+pub(crate) fn run_edited(
+    profile: Profile,
+    seed: u64,
+    breakage: Breakage,
+    edits: &Edits,
+) -> Result<Stats, Failure> {
+    World::new(profile, seed, breakage, edits, false)
         .run()
-        .or_else(|_| World::new(profile, seed, breakage, true).run())
+        .or_else(|_| World::new(profile, seed, breakage, edits, true).run())
 }
 
 /// What a range came to.
@@ -75,37 +87,57 @@ pub(crate) fn run_range(
 }
 
 impl Report {
-    /// One line of figures.
+    /// The figures, in a few lines.
     pub(crate) fn figures(&self) -> String {
         let hours = self.total.simulated_ns as f64 / 1e9 / 3600.0;
+        let counted = |what: &str, counts: Vec<(&str, u64)>| {
+            let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            if counts.is_empty() { String::new() } else { format!("\n    {what}{}", counts.join(", ")) }
+        };
+        let mut own = self.total.named();
+        own.retain(|(name, _)| *name != "simulated_ns");
         format!(
-            "{:?}: {} seeds in {:.1} s ({:.0} seeds/s), {hours:.0} simulated hours ({:.0} hours/minute), {:?}",
+            "{:?}: {} seeds in {:.1} s, {:.0} seeds/s; {hours:.0} simulated hours, {:.0} hours/minute{}{}{}",
             self.profile,
             self.seeds,
             self.wall_s,
             self.seeds as f64 / self.wall_s,
             hours / self.wall_s * 60.0,
-            self.total
+            counted("", own),
+            counted("mounts: ", self.total.mounts.named()),
+            counted("counted apart: ", self.total.apart.named()),
         )
     }
 
-    /// Fails with seed and timeline, if there is a failure.
-    pub(crate) fn expect_none(&self) {
-        if let Some((seed, failure)) = self.failures.first() {
-            panic!("{}", shown(self.profile, *seed, failure));
+    /// Fails with seed and timeline, made short, if there is a failure.
+    pub(crate) fn expect_none(mut self) -> Self {
+        if self.failures.is_empty() {
+            return self;
         }
+        let (seed, failure) = self.failures.swap_remove(0);
+        panic!("{}", shown_short(self.profile, seed, Breakage::None, failure));
     }
 }
 
-pub(crate) fn shown(profile: Profile, seed: u64, failure: &Failure) -> String {
+/// A failure with its timeline, made short.
+pub(crate) fn shown_short(profile: Profile, seed: u64, breakage: Breakage, failure: Failure) -> String {
+    let lines = failure.timeline.len();
+    let what = failure.what.clone();
+    let Shrunk { edits, failure } = shrink(profile, seed, breakage, failure);
+    format!("{}\nmade short from {lines} lines, where it was: {what}", shown(profile, seed, &edits, &failure))
+}
+
+pub(crate) fn shown(profile: Profile, seed: u64, edits: &Edits, failure: &Failure) -> String {
     // The cause stands near the end; the plan stands at the beginning.
     let lines = &failure.timeline;
     let skipped = lines.len().saturating_sub(400);
     let head = lines.iter().take(10);
     let tail = lines.iter().skip(skipped.max(10));
     let timeline: Vec<&str> = head.chain(tail).map(String::as_str).collect();
+    let edits = edits.to_string();
+    let edits = if edits.is_empty() { edits } else { format!(" --edits={edits}") };
     format!(
-        "{}\n\n{profile:?}, after {:.1} s: {}\nreplay: MMPGUARD_PROFILE={profile:?} MMPGUARD_SEED={seed} cargo test --test sim replay -- --nocapture",
+        "{}\n\n{profile:?}, after {:.1} s: {}\nreplay: cargo run --release --example simulate -- {profile:?} --seed {seed}{edits}",
         timeline.join("\n"),
         failure.stats.simulated_ns as f64 / SECOND as f64,
         failure.what,

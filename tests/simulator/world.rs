@@ -1,7 +1,7 @@
 //! The world: one clock, one disk, a queue of things to happen, the hosts, and what is checked at every step.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::rc::Rc;
 
 use crate::protocol::timing;
@@ -11,6 +11,7 @@ use mmpguard::format::Image;
 
 use super::breakage::{Breakage, is_broken};
 use super::disk::Disk;
+use super::edits::Edits;
 use super::host::Host;
 use super::mounted::Act;
 use super::outcome::{Failure, Stats};
@@ -76,6 +77,8 @@ pub(crate) struct World {
     pub(crate) late_write_at: Option<u64>,
     /// Somebody uses the device after the last fault.
     pub(crate) in_after_calm: bool,
+    /// Faults that do not strike, by number.
+    pub(crate) without_faults: BTreeSet<u64>,
     /// Something happened that cannot be promised: what follows from it is not looked at.
     over: bool,
     queue: BinaryHeap<Reverse<Entry>>,
@@ -83,10 +86,14 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(profile: Profile, seed: u64, breakage: Breakage, trace: bool) -> Self {
+    pub(crate) fn new(profile: Profile, seed: u64, breakage: Breakage, edits: &Edits, trace: bool) -> Self {
         breakage.begin();
         let mut rng = Rng::with_seed(seed);
-        let plan = Plan::new(profile, &mut rng);
+        let mut plan = Plan::new(profile, &mut rng);
+        edits.apply(&mut plan);
+        if edits.salt != 0 {
+            rng = Rng::with_seed(seed ^ edits.salt.rotate_left(32));
+        }
         let disk = Disk::new(plan.filesystem, plan.before);
         let hosts = plan.hosts.iter().map(|_| Host::default()).collect();
         let largest_c = disk.block().check_interval_s.max(plan.filesystem.update_interval_s).max(5);
@@ -100,6 +107,7 @@ impl World {
             largest_c,
             late_write_at: None,
             in_after_calm: false,
+            without_faults: edits.faults.clone(),
             over: false,
             queue: BinaryHeap::new(),
             timeline: trace.then(Vec::new),
@@ -202,6 +210,9 @@ impl World {
             // Later than the resume itself, and in any order among themselves.
             let tie = self.rng.u64(1..);
             self.queue.push(Reverse(Entry { at: stalled_until, tie, host, epoch, what }));
+            return;
+        }
+        if self.is_left_out(host, &what) {
             return;
         }
         match what {
