@@ -19,7 +19,7 @@ use mmpguard::protocol;
 use simulator::breakage::Breakage;
 use simulator::edits::Edits;
 use simulator::plan::Profile;
-use simulator::run::{run_edited, run_range, shown, shown_short};
+use simulator::run::{run_range, shown_short, tell};
 
 /// Simulate hosts on one disk, in virtual time; every seed is a history.
 #[derive(Parser)]
@@ -64,14 +64,9 @@ fn search(profile: Profile, seeds: Range<u64>) -> bool {
 
 /// True if it fails.
 fn replay(profile: Profile, seed: u64, edits: &Edits) -> bool {
-    match run_edited(profile, seed, Breakage::None, edits) {
-        Ok(stats) => println!("{profile:?}, seed {seed}: nothing found. {stats:?}"),
-        Err(failure) => {
-            println!("{}", shown(profile, seed, edits, &failure));
-            return true;
-        }
-    }
-    false
+    let (shown, found) = tell(profile, seed, edits);
+    println!("{shown}");
+    found
 }
 
 fn profiles(text: &str) -> Result<Profiles, String> {

@@ -22,6 +22,8 @@ impl World {
             self.stats.apart.late_clean += 1;
         } else if faultless && (self.hosts[host].using || (mounted && !self.has_a_twin(host))) {
             self.violate(host, format!("a holder without a fault was stopped: {loss:?}"));
+        } else if faultless && mounted {
+            self.stats.apart.twins += 1;
         }
     }
 

@@ -1,5 +1,8 @@
 //! The simulated shared disk: one superblock, of which mounting changes `needs_recovery` alone, one `mmp_struct`, written in sectors of 512 bytes.
 
+use std::collections::VecDeque;
+use std::rc::Rc;
+
 use byteorder::{ByteOrder, LittleEndian};
 use mmpguard::format::checksum::ext4_crc32c;
 use mmpguard::format::superblock::{
@@ -10,6 +13,16 @@ use mmpguard::format::{DeviceName, Image, MmpBlock, NodeName, Superblock};
 
 /// What a disk atomically writes.
 const SECTOR_BYTES: usize = 512;
+
+/// A read is answered within this time of its sample.
+const REMEMBERED_NS: u64 = 2000 * 1_000_000_000;
+
+/// What of a write lands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Whole,
+    Sector(usize),
+}
 
 /// How the filesystem on the disk was made.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +44,8 @@ pub(crate) enum Before {
 }
 
 pub(crate) struct Disk {
-    pub(crate) image: Image,
+    /// What stood in the block, and since when; the last is what stands there.
+    versions: VecDeque<(u64, Rc<Image>)>,
     filesystem: Filesystem,
     pub(crate) superblock_bytes: [u8; 1024],
     pub(crate) superblock: Superblock,
@@ -45,11 +59,11 @@ impl Disk {
             Before::Clean => (crate::protocol::sequence::SEQ_CLEAN, 5),
             Before::Dead(check_interval_s) => (77, check_interval_s),
         };
-        let mut disk = Disk { image: [0; 1024], filesystem, superblock_bytes, superblock };
+        let mut disk = Disk { versions: VecDeque::new(), filesystem, superblock_bytes, superblock };
         let names = (NodeName::new("long-gone"), DeviceName::new("sdz"));
-        let mut image = disk.image;
+        let mut image = [0; 1024];
         disk.encode(&mut image, seq, 1_700_000_000, Some(names), Some(check_interval_s));
-        disk.image = image;
+        disk.versions.push_back((0, Rc::new(image)));
         disk
     }
 
@@ -77,20 +91,43 @@ impl Disk {
         }
     }
 
-    /// One sector of a write lands.
-    pub(crate) fn land(&mut self, image: &Image, sector: usize) {
-        let bytes = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
-        self.image[bytes.clone()].copy_from_slice(&image[bytes]);
+    /// A write lands, or one sector of it.
+    pub(crate) fn land(&mut self, now: u64, image: &Rc<Image>, part: Part) {
+        let image = match part {
+            Part::Whole => Rc::clone(image),
+            Part::Sector(sector) => {
+                let bytes = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
+                let mut torn = **self.image();
+                torn[bytes.clone()].copy_from_slice(&image[bytes]);
+                Rc::new(torn)
+            }
+        };
+        self.versions.push_back((now, image));
+        // The second one stood from its own time on: nobody asks for what was there before it, long ago.
+        while self.versions.get(1).is_some_and(|(since, _)| since + REMEMBERED_NS < now) {
+            self.versions.pop_front();
+        }
+    }
+
+    /// What stands there.
+    pub(crate) fn image(&self) -> &Rc<Image> {
+        &self.versions.back().expect("there is always one").1
+    }
+
+    /// What stood there at that time.
+    pub(crate) fn image_at(&self, at: u64) -> &Rc<Image> {
+        let found = self.versions.iter().rev().find(|(since, _)| *since <= at);
+        &found.expect("what is asked for is remembered").1
     }
 
     /// False while the block stands torn.
     pub(crate) fn decodes(&self) -> bool {
-        MmpBlock::decode(&self.image, self.superblock.checksum_seed).is_ok()
+        MmpBlock::decode(self.image(), self.superblock.checksum_seed).is_ok()
     }
 
     /// What stands there, checked or not.
     pub(crate) fn block(&self) -> MmpBlock {
-        MmpBlock::fields(&self.image)
+        MmpBlock::fields(self.image())
     }
 }
 

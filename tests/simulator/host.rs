@@ -4,6 +4,8 @@
 //! lease cell moved after every input. The keeper stops the user when the cell runs out; that takes the fence's time.
 
 use crate::protocol::{Activity, Event, Failure, FailureKind, Guard, Input, Loss, Output, Write};
+use std::rc::Rc;
+
 use mmpguard::clock::{Mono, Now};
 use mmpguard::format::Image;
 
@@ -53,20 +55,21 @@ impl Host {
 pub(crate) struct Io {
     pub(crate) number: u64,
     pub(crate) job: Job,
-    pub(crate) sample: Option<Image>,
+    /// A read shows what stood on the disk at that time.
+    pub(crate) sampled_at: u64,
     pub(crate) failed: bool,
 }
 
 pub(crate) enum Job {
     Read,
     Superblock,
-    Write(Write),
+    Write(Box<Write>),
 }
 
 /// What the driver hands to the guard.
 pub(crate) enum Feed<'a> {
     Plain(Input<'a>),
-    Read(Image),
+    Read(Rc<Image>),
 }
 
 impl World {
@@ -78,12 +81,6 @@ impl World {
                 if state.tick_at <= self.now && (state.io.is_none() || self.plan.hosts[host].ticks_during_io)
                 {
                     self.feed(host, Feed::Plain(Input::Tick));
-                }
-            }
-            What::Sample(number) => {
-                let sample = self.disk.image;
-                if let Some(io) = self.hosts[host].io.as_mut().filter(|io| io.number == number) {
-                    io.sample = Some(sample);
                 }
             }
             What::Answer(number) => self.answer(host, number),
@@ -254,7 +251,7 @@ impl World {
         match (io.job, io.failed) {
             (Job::Read, true) => self.feed(host, Feed::Plain(Input::Read(Err(failure)))),
             (Job::Read, false) => {
-                let sample = io.sample.expect("a read is answered after its sample");
+                let sample = Rc::clone(self.disk.image_at(io.sampled_at));
                 let sample = self.shown_to_guard(host, sample);
                 self.feed(host, Feed::Read(sample));
             }

@@ -6,6 +6,7 @@ use crate::protocol::{Input, Mode, Write, sequence};
 use mmpguard::format::Image;
 
 use super::breakage::{Breakage, is_broken};
+use super::disk::Part;
 use super::host::{Feed, Io, Job, is_clean};
 use super::plan::{MILLISECOND, Profile, SECOND, log_uniform};
 use super::world::{What, World, shown};
@@ -46,7 +47,7 @@ impl World {
         let state = &mut self.hosts[host];
         assert!(state.io.is_none(), "one I/O at a time");
         state.io_number += 1;
-        state.io = Some(Io { number: state.io_number, job, sample: None, failed: false });
+        state.io = Some(Io { number: state.io_number, job, sampled_at: 0, failed: false });
         state.io_number
     }
 
@@ -58,8 +59,8 @@ impl World {
             self.hosts[host].io.as_mut().expect("just begun").failed = true;
             self.fault_until(host, self.now + latency);
         }
-        let sample = self.rng.u64(0..=latency);
-        self.after(sample, host, What::Sample(number));
+        let sampled_at = self.now + self.rng.u64(0..=latency);
+        self.hosts[host].io.as_mut().expect("just begun").sampled_at = sampled_at;
         self.plan_answer(host, number, latency);
     }
 
@@ -75,7 +76,7 @@ impl World {
     }
 
     pub(crate) fn plan_write(&mut self, host: usize, write: Write) {
-        let number = self.begin_io(host, Job::Write(write));
+        let number = self.begin_io(host, Job::Write(Box::new(write)));
         if self.strikes(host, self.plan.rates.stall_before_check) {
             if let Some(span) = self.stall_span(host, 60 * SECOND) {
                 self.stall(host, span);
@@ -89,7 +90,7 @@ impl World {
     pub(crate) fn write_under_way(&self, host: usize, number: u64) -> Option<Write> {
         match &self.hosts[host].io {
             Some(Io { number: under_way, job: Job::Write(write), .. }) if *under_way == number => {
-                Some(*write)
+                Some(**write)
             }
             _ => None,
         }
@@ -165,13 +166,14 @@ impl World {
     pub(crate) fn land(&mut self, host: usize, image: Rc<Image>, at: u64, bound: u64) {
         let torn = self.strikes(host, self.plan.rates.torn);
         let failed = self.hosts[host].io.as_ref().is_some_and(|io| io.failed);
-        let first = usize::from(torn && self.rng.bool());
-        self.at(at, host, What::Land(Rc::clone(&image), first));
         if !torn {
-            self.at(at, host, What::Land(image, 1 - first));
-        } else if !failed || self.rng.bool() {
+            return self.at(at, host, What::Land(image, Part::Whole));
+        }
+        let first = usize::from(self.rng.bool());
+        self.at(at, host, What::Land(Rc::clone(&image), Part::Sector(first)));
+        if !failed || self.rng.bool() {
             let gap = log_uniform(&mut self.rng, MILLISECOND / 10, 100 * MILLISECOND);
-            self.at((at + gap).min(bound.max(at)), host, What::Land(image, 1 - first));
+            self.at((at + gap).min(bound.max(at)), host, What::Land(image, Part::Sector(1 - first)));
         }
     }
 

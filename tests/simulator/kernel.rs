@@ -12,6 +12,7 @@ use std::rc::Rc;
 use crate::protocol::{Activity, sequence, timing};
 use mmpguard::format::{DeviceName, Image, MmpBlock, NodeName};
 
+use super::disk::Part;
 use super::plan::{Kind, MILLISECOND, SECOND, log_uniform};
 use super::world::{What, World, shown};
 
@@ -146,7 +147,7 @@ impl World {
                 }
             }
             What::KernelSample(number) => {
-                let image = self.disk.image;
+                let image = **self.disk.image();
                 let kernel = &mut self.hosts[host].kernel;
                 if kernel.number == number {
                     kernel.buffer = image;
@@ -221,10 +222,7 @@ impl World {
         if self.plan.hosts[host].kind == Kind::Mounted {
             self.largest_c = self.largest_c.max(self.disk_c(&image));
         }
-        let image = Rc::new(image);
-        for sector in 0..2 {
-            self.after(landing, host, What::Land(Rc::clone(&image), sector));
-        }
+        self.after(landing, host, What::Land(Rc::new(image), Part::Whole));
         self.after(latency + 1, host, What::KernelAnswer(number));
     }
 

@@ -1,5 +1,6 @@
 //! What is checked of a host that mounts, beside exclusion; and what is broken on purpose in its driver.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::protocol::{Activity, Event, Mode, Write, timing};
@@ -115,6 +116,15 @@ impl World {
         if !self.plan.profile.mounts() {
             return false;
         }
+        let both = [&self.hosts[one].kernel, &self.hosts[other].kernel];
+        let kernels = [one, other].iter().all(|&host| self.plan.hosts[host].kind != Kind::Ours);
+        if kernels
+            && both.iter().all(|kernel| kernel.waited_ns() == 0)
+            && both.iter().any(|kernel| kernel.killed)
+        {
+            self.stats.apart.killed_mount += 1;
+            return true;
+        }
         for (comer, there) in [(one, other), (other, one)] {
             let [came, was] = [comer, there].map(|host| self.plan.hosts[host].kind);
             let on_clean = came != Kind::Ours && self.hosts[comer].kernel.waited_ns() == 0;
@@ -178,17 +188,17 @@ impl World {
     }
 
     /// What a read gives the guard.
-    pub(crate) fn shown_to_guard(&mut self, host: usize, sample: Image) -> Image {
+    pub(crate) fn shown_to_guard(&mut self, host: usize, sample: Rc<Image>) -> Rc<Image> {
         let mode = self.mode(host);
         let state = &mut self.hosts[host];
         let blind = is_broken(Breakage::NoLookBeside)
             && mode == Some(Mode::Expecting)
             && state.mounted.awaits_mount
             && !state.using;
-        match state.mounted.shown {
-            Some(shown) if blind || shown == sample => shown,
+        match &state.mounted.shown {
+            Some(shown) if blind || *shown == sample => Rc::clone(shown),
             _ => {
-                state.mounted.shown = Some(sample);
+                state.mounted.shown = Some(Rc::clone(&sample));
                 state.mounted.sighted = state.look_began;
                 sample
             }
@@ -198,9 +208,9 @@ impl World {
     /// The end of a lease that runs from the look that saw the kernel's beat, by the C in it.
     pub(crate) fn lease_from_sight(&self, host: usize) -> Option<Mono> {
         let state = &self.hosts[host].mounted;
-        let shown = state.shown.filter(|_| is_broken(Breakage::LeaseFromSight))?;
+        let shown = state.shown.as_ref().filter(|_| is_broken(Breakage::LeaseFromSight))?;
         let watches = self.mode(host) == Some(Mode::Watching) || self.hosts[host].cell.is_some();
-        watches.then(|| state.sighted + timing::lease(self.disk_c(&shown)))
+        watches.then(|| state.sighted + timing::lease(self.disk_c(shown)))
     }
 
     /// What a broken driver does not carry out.

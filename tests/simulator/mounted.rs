@@ -6,6 +6,8 @@
 //! itself as soon as nothing is mounted, and adopts a mount whose guard died.
 
 use crate::protocol::{Activity, Guard, Input, Mode};
+use std::rc::Rc;
+
 use mmpguard::clock::Mono;
 use mmpguard::format::Image;
 
@@ -79,7 +81,7 @@ pub(crate) struct State {
     pub(crate) changed_at: u64,
     pub(crate) guard_stalled_until: u64,
     /// What the guard was shown last, for drivers that are broken on purpose.
-    pub(crate) shown: Option<Image>,
+    pub(crate) shown: Option<Rc<Image>>,
     /// When the look began that first showed it, by the host's clock.
     pub(crate) sighted: Mono,
     pub(crate) outage_until: u64,

@@ -73,6 +73,8 @@ counters! {
         killed_mount,
         /// A filesystem was mounted while its guard could not look, and so without a lease.
         unseen_mount,
+        /// Of two hosts with one name, one took the other's beats for its own kernel's before that mounted, and then for lost.
+        twins,
     }
 }
 
@@ -93,6 +95,14 @@ counters! {
         crashes,
         stalls,
     } with mounts: Mounts, apart: Apart
+}
+
+/// What is told of a history.
+pub(crate) struct Told {
+    /// The check that failed.
+    pub(crate) found: Option<String>,
+    pub(crate) stats: Stats,
+    pub(crate) timeline: Vec<String>,
 }
 
 #[derive(Debug)]

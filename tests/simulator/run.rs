@@ -7,7 +7,7 @@ use mmpguard::clock;
 
 use super::breakage::Breakage;
 use super::edits::Edits;
-use super::outcome::{Failure, Stats};
+use super::outcome::{Failure, Stats, Told};
 use super::plan::{Profile, SECOND};
 use super::shrink::{Shrunk, shrink};
 use super::world::World;
@@ -24,9 +24,19 @@ pub(crate) fn run_edited(
     breakage: Breakage,
     edits: &Edits,
 ) -> Result<Stats, Failure> {
-    World::new(profile, seed, breakage, edits, false)
-        .run()
-        .or_else(|_| World::new(profile, seed, breakage, edits, true).run())
+    let told = World::new(profile, seed, breakage, edits, false).run();
+    if told.found.is_none() {
+        return Ok(told.stats);
+    }
+    let Told { found, stats, timeline } = World::new(profile, seed, breakage, edits, true).run();
+    Err(Failure { what: found.expect("a seed is a history"), stats, timeline })
+}
+
+/// One seed with its timeline, and whether something was found.
+pub(crate) fn tell(profile: Profile, seed: u64, edits: &Edits) -> (String, bool) {
+    let Told { found, stats, timeline } = World::new(profile, seed, Breakage::None, edits, true).run();
+    let what = found.clone().unwrap_or_else(|| format!("nothing found; {:?}", stats.named()));
+    (shown(profile, seed, edits, &Failure { what, stats, timeline }), found.is_some())
 }
 
 /// What a range came to.
@@ -130,7 +140,7 @@ pub(crate) fn shown_short(profile: Profile, seed: u64, breakage: Breakage, failu
 pub(crate) fn shown(profile: Profile, seed: u64, edits: &Edits, failure: &Failure) -> String {
     // The cause stands near the end; the plan stands at the beginning.
     let lines = &failure.timeline;
-    let skipped = lines.len().saturating_sub(400);
+    let skipped = lines.len().saturating_sub(150);
     let head = lines.iter().take(10);
     let tail = lines.iter().skip(skipped.max(10));
     let timeline: Vec<&str> = head.chain(tail).map(String::as_str).collect();

@@ -10,19 +10,17 @@ use mmpguard::clock::{Mono, Now, Wall};
 use mmpguard::format::Image;
 
 use super::breakage::{Breakage, is_broken};
-use super::disk::Disk;
+use super::disk::{Disk, Part};
 use super::edits::Edits;
 use super::host::Host;
 use super::mounted::Act;
-use super::outcome::{Failure, Stats};
+use super::outcome::{Stats, Told};
 use super::plan::{Kind, Plan, Profile, SECOND, log_uniform};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum What {
     Start,
     Tick,
-    /// The read of that number takes its sample.
-    Sample(u64),
     /// The I/O of that number is answered.
     Answer(u64),
     /// The driver checks the clock and begins its write.
@@ -51,7 +49,7 @@ pub(crate) enum What {
     GuardBack,
     /// The path to the device hangs.
     Outage,
-    Land(Rc<Image>, usize),
+    Land(Rc<Image>, Part),
 }
 
 pub(crate) struct Entry {
@@ -123,7 +121,7 @@ impl World {
         world
     }
 
-    pub(crate) fn run(mut self) -> Result<Stats, Failure> {
+    pub(crate) fn run(mut self) -> Told {
         let end = self.end();
         while let Some(Reverse(entry)) = self.queue.pop() {
             if entry.at > end || self.violation.is_some() || self.is_done() {
@@ -155,12 +153,7 @@ impl World {
                 self.stats.apart.left_damaged += 1;
             }
         }
-        match self.violation {
-            None => Ok(self.stats),
-            Some(what) => {
-                Err(Failure { what, stats: self.stats, timeline: self.timeline.unwrap_or_default() })
-            }
-        }
+        Told { found: self.violation, stats: self.stats, timeline: self.timeline.unwrap_or_default() }
     }
 
     /// When the simulation ends at the latest.
@@ -186,9 +179,9 @@ impl World {
 
     pub(crate) fn step(&mut self, entry: Entry) {
         let Entry { host, epoch, what, .. } = entry;
-        if let What::Land(image, sector) = &what {
-            self.disk.land(image, *sector);
-            self.note(host, || format!("  lands: sector {sector} of {}", shown(image)));
+        if let What::Land(image, part) = &what {
+            self.disk.land(self.now, image, *part);
+            self.note(host, || format!("  lands: {part:?}, {}", shown(image)));
             return;
         }
         if epoch != self.hosts[host].epoch {
@@ -196,10 +189,7 @@ impl World {
         }
         let stalled_until = self.hosts[host].stalled_until;
         // The disk's side of an I/O goes on without the host.
-        let goes_on = matches!(
-            what,
-            What::Resume | What::Crash | What::Stall | What::Sample(_) | What::KernelSample(_)
-        );
+        let goes_on = matches!(what, What::Resume | What::Crash | What::Stall | What::KernelSample(_));
         let guard_until = self.hosts[host].mounted.guard_stalled_until;
         if guard_until > self.now.max(stalled_until) && is_the_drivers(&what) {
             let tie = self.rng.u64(1..);

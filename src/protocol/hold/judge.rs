@@ -74,6 +74,7 @@ impl Hold {
             Ruling::BeatOver(by) => {
                 let c = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
                 self.watchful_until = self.watchful_until.max(now.mono + timing::wait(c) * 2);
+                self.hand_over_from = now.mono + timing::HAND_BACK_AFTER;
                 context.event(beaten_over(by));
                 self.write(now, look, image, context);
             }

@@ -4,6 +4,7 @@
 //! Protects: once the lease has ended nothing more is written and *lost* is said, whatever an acknowledgement that
 //! comes later may claim. Does not stop the user of the device: the keeper does, from the lease cell.
 
+mod ending;
 mod judge;
 
 use std::ops::ControlFlow;
@@ -16,7 +17,7 @@ use super::lease::Lease;
 use super::medium::Owner;
 use super::sequence;
 use super::timing;
-use super::watch::{Handed, Watch};
+use super::watch::Watch;
 use crate::clock::{Mono, Now};
 use crate::format::{Image, MmpBlock};
 
@@ -60,6 +61,8 @@ pub(super) struct Hold {
     retracting: bool,
     /// The clean mark is for the kernel, which takes over; true if the device is mounted (read-only) already.
     handing_over: Option<bool>,
+    /// Nothing is handed over before.
+    hand_over_from: Mono,
     /// Who goes on if the block changes before our first beat, or the kernel beats again.
     back: Option<Box<Watch>>,
     trouble_told: bool,
@@ -148,6 +151,7 @@ impl Hold {
             releasing: false,
             retracting: false,
             handing_over: None,
+            hand_over_from: now.mono,
             back: None,
             trouble_told: false,
         };
@@ -178,6 +182,7 @@ impl Hold {
             releasing: standing.release,
             retracting: standing.release,
             handing_over: None,
+            hand_over_from: now.mono + timing::HAND_BACK_AFTER,
             back: standing.back,
             trouble_told: false,
         }
@@ -217,6 +222,10 @@ impl Hold {
             }
             Input::Release => {
                 self.releasing = true;
+                if !self.clean_submitted() {
+                    // Unmounted before it could be handed over.
+                    self.handing_over = None;
+                }
                 if matches!(self.step, Step::Idle { .. }) {
                     self.look(now, context);
                 }
@@ -262,7 +271,7 @@ impl Hold {
                 // Its acknowledgement was lost, but it landed: a second one might hit a successor.
                 return self.released(now, context);
             }
-            if self.releasing || now.mono >= self.next_beat {
+            if self.ends(now) || now.mono >= self.next_beat {
                 self.write(now, look, image, context);
             } else {
                 self.rest(now, context);
@@ -276,7 +285,7 @@ impl Hold {
         if let Some(watch) = self.back.take_if(|_| self.beats == 0) {
             return Flow::Break(Ended::HandedOver(watch.back(now)));
         }
-        if self.kernel_is_back(image, context)
+        if self.kernel_is_back(now, image, context)
             && let Some(watch) = self.back.take()
         {
             return Flow::Break(Ended::HandedOver(watch.back_from(now, started - look.cycle, self.lease)));
@@ -288,7 +297,7 @@ impl Hold {
         let Look { started, cycle } = look;
         let interval = context.options.interval;
         let last = MmpBlock::fields(self.unacknowledged.as_ref().unwrap_or(&self.acknowledged));
-        let clean = self.releasing;
+        let clean = self.ends(now);
         let (seq, check_interval_s) = if clean {
             (sequence::SEQ_CLEAN, last.check_interval_s)
         } else {
@@ -333,52 +342,23 @@ impl Hold {
         Flow::Continue(())
     }
 
-    /// The first beats of the local kernel, that we took over from: a remount of the administrator's own went on under
-    /// our first beat. The names are ours, too, so `foreign` would take it for another holder under equal names.
-    fn kernel_is_back(&self, image: &Image, context: &Context) -> bool {
-        let Ok(block) = context.medium.decode(image) else { return false };
-        !self.releasing
-            && Owner::of(&block) == context.medium.owner()
-            && (1..=sequence::COUNTING_REACH).contains(&block.seq)
-            && sequence::steps(block.seq, self.seq, sequence::COUNTING_REACH).is_none()
-    }
-
     /// C of the write that the lease comes from, in seconds.
     fn check_interval_s(&self) -> u16 {
         MmpBlock::fields(&self.acknowledged).check_interval_s
     }
 
-    /// The clean mark is on its way and its fate is not known.
-    fn clean_submitted(&self) -> bool {
-        self.unacknowledged.as_ref().is_some_and(|image| MmpBlock::fields(image).seq == sequence::SEQ_CLEAN)
-    }
-
     /// Sleeps until the next beat, or only until the next look while something is to be expected.
     fn rest(&mut self, now: Now, context: &Context) {
-        let until = if self.releasing {
+        let until = if self.ends(now) {
             now.mono
+        } else if self.releasing {
+            self.next_beat.min(self.hand_over_from)
         } else if now.mono < self.watchful_until {
             self.next_beat.min(now.mono + timing::look_period(context.options.interval))
         } else {
             self.next_beat.min(now.mono + timing::MAX_HOLD_LOOK)
         };
         self.step = Step::Idle { until };
-    }
-
-    /// Our clean mark has landed, whatever stands there now.
-    fn released(&mut self, now: Now, context: &mut Context) -> Flow {
-        let Some(mounted) = self.handing_over else {
-            context.event(Event::Released);
-            return Flow::Break(Ended::Over);
-        };
-        let handed = Handed {
-            base: self.unacknowledged.unwrap_or(self.acknowledged),
-            kernel_waits: false,
-            ours_until: None,
-            lease: mounted.then_some(self.lease),
-            predecessor: self.predecessor,
-        };
-        Flow::Break(Ended::HandedOver(Watch::expecting(now, handed, context)))
     }
 
     fn trouble(&mut self, now: Now, failure: Failure<'_>, context: &mut Context) -> Flow {

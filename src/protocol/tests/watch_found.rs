@@ -127,3 +127,19 @@ fn over_a_kernels_mount_we_write_no_smaller_check_interval_than_it_does() {
     assert_eq!(bench.guard.mode(), Mode::Beating, "{:?}", bench.events);
     assert_eq!(bench.block().check_interval_s, 60);
 }
+
+/// Who found the mark of the remount has called his kernel, and has yet to see our beats.
+#[test]
+fn a_mark_that_hands_back_does_not_follow_the_mark_of_a_remount_at_once() {
+    let mut bench = Bench::watched(5);
+    bench.timetable.push_back((28.0, named("mike", SEQ_CLEAN, WALL_S + 28)));
+    bench.activity = [Activity::ReadOnly].into();
+    bench.run_until(28.6);
+    assert_eq!(bench.events[0].1, Event::Resumed { why: Resumption::ReadOnly });
+    let (resumed, beaten) = (bench.events[0].0, bench.writes.len());
+    bench.give(Input::HandOver { mounted: true });
+    bench.run_until(resumed + 0.95);
+    assert!(bench.writes[beaten..].iter().all(|(_, block, _)| block.seq != SEQ_CLEAN), "{:?}", bench.writes);
+    bench.run_until(resumed + 1.1);
+    assert_eq!(bench.block().seq, SEQ_CLEAN, "{:?}", bench.writes);
+}

@@ -43,7 +43,9 @@
 //! of its own that comes too soon is its beat all the same. A claim seen over ours may be a rival's, and is never taken
 //! back; beats under our names may be another's, so nothing is written before mount(2) has ended, or a filesystem
 //! is seen.
-//! *Falls without*: that one beat (simulator, family Mounts).
+//! *Falls without*: that one beat (simulator, family Mounts). Our own marks that hand over do not follow one another, nor the
+//! mark of a remount, faster than everybody looks ([`timing::HAND_BACK_AFTER`]): who found the first has seen our beats by
+//! then, and has stopped his mount (simulator, family MountFaults).
 //!
 //! **W7. The kernel again.** A remount of the administrator's own may go on under our first beat: the first count under
 //! our names is the kernel's, if a filesystem is mounted here. We write no smaller C than it: it beats that seldom.

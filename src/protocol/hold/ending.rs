@@ -1,0 +1,48 @@
+//! How holding ends well: with our own clean mark, or because the local kernel beats again.
+
+use super::super::event::Event;
+use super::super::guard::Context;
+use super::super::medium::Owner;
+use super::super::sequence;
+use super::super::watch::{Handed, Watch};
+use super::{Ended, Flow, Hold};
+use crate::clock::Now;
+use crate::format::{Image, MmpBlock};
+
+impl Hold {
+    /// The next write is the clean mark.
+    pub(super) fn ends(&self, now: Now) -> bool {
+        self.releasing && (self.handing_over.is_none() || now.mono >= self.hand_over_from)
+    }
+
+    /// The clean mark is on its way and its fate is not known.
+    pub(super) fn clean_submitted(&self) -> bool {
+        self.unacknowledged.as_ref().is_some_and(|image| MmpBlock::fields(image).seq == sequence::SEQ_CLEAN)
+    }
+
+    /// The first beats of the local kernel, that we took over from: a remount of the administrator's own went on under
+    /// our first beat. The names are ours, too, so `foreign` would take it for another holder under equal names.
+    pub(super) fn kernel_is_back(&self, now: Now, image: &Image, context: &Context) -> bool {
+        let Ok(block) = context.medium.decode(image) else { return false };
+        !self.ends(now)
+            && Owner::of(&block) == context.medium.owner()
+            && (1..=sequence::COUNTING_REACH).contains(&block.seq)
+            && sequence::steps(block.seq, self.seq, sequence::COUNTING_REACH).is_none()
+    }
+
+    /// Our clean mark has landed, whatever stands there now.
+    pub(super) fn released(&mut self, now: Now, context: &mut Context) -> Flow {
+        let Some(mounted) = self.handing_over else {
+            context.event(Event::Released);
+            return Flow::Break(Ended::Over);
+        };
+        let handed = Handed {
+            base: self.unacknowledged.unwrap_or(self.acknowledged),
+            kernel_waits: false,
+            ours_until: None,
+            lease: mounted.then_some(self.lease),
+            predecessor: self.predecessor,
+        };
+        Flow::Break(Ended::HandedOver(Watch::expecting(now, handed, context)))
+    }
+}
