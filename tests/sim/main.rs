@@ -1,5 +1,6 @@
 //! The protocol in the simulator: families of seeds that must show nothing, and seeds that failed once.
 
+mod kernels;
 #[path = "../simulator/mod.rs"]
 mod simulator;
 
@@ -132,14 +133,6 @@ fn never_two_mounts_at_the_edge_of_a_lease() {
     assert!(report.total.lost > 300 && report.total.mounts.bridged > 1000, "{}", report.figures());
 }
 
-/// K1: the kernel's clean path does not wait. A simulator that finds nothing here proves nothing.
-#[test]
-fn kernels_alone_mount_twice() {
-    let report = run_range(Profile::Kernels, 0..40_000, Breakage::None, "use the device at once", 1);
-    let (seed, failure) = report.failures.first().expect("two kernels mount at once");
-    println!("K1: found at seed {seed}: {}", failure.what);
-}
-
 fn checked(profile: Profile, seeds: u64) -> Report {
     let report = run_range(profile, 0..seeds, Breakage::default(), "", 1);
     println!("{}", report.figures());
@@ -156,6 +149,8 @@ fn replay() {
         Ok("LateClean") => Profile::LateClean,
         Ok("ShortStalls") => Profile::ShortStalls,
         Ok("Kernels") => Profile::Kernels,
+        Ok("KernelFreezes") => Profile::KernelFreezes,
+        Ok("KernelSleeps") => Profile::KernelSleeps,
         Ok("Mounts") => Profile::Mounts,
         Ok("MountFreezes") => Profile::MountFreezes,
         Ok("MountFaults") => Profile::MountFaults,

@@ -66,6 +66,7 @@ mod mount_checks;
 mod mount_plan;
 mod mounted;
 pub(crate) mod outcome;
+mod peers;
 pub(crate) mod plan;
 pub(crate) mod run;
 mod world;

@@ -14,6 +14,7 @@ use super::disk::Disk;
 use super::host::Host;
 use super::mounted::Act;
 use super::outcome::{Failure, Stats};
+use super::peers::PeerAct;
 use super::plan::{Kind, Plan, Profile, SECOND, log_uniform};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,8 @@ pub(crate) enum What {
     GuardBack,
     /// The path to the device hangs.
     Outage,
+    /// Of a kernel-only host.
+    Peer(PeerAct),
     Land(Rc<Image>, usize),
 }
 
@@ -78,6 +81,8 @@ pub(crate) struct World {
     pub(crate) in_after_calm: bool,
     /// Something happened that cannot be promised: what follows from it is not looked at.
     over: bool,
+    /// Two kernels that use the device at once, and since when.
+    pub(crate) met: Option<(usize, usize, u64)>,
     queue: BinaryHeap<Reverse<Entry>>,
     timeline: Option<Vec<String>>,
 }
@@ -101,6 +106,7 @@ impl World {
             late_write_at: None,
             in_after_calm: false,
             over: false,
+            met: None,
             queue: BinaryHeap::new(),
             timeline: trace.then(Vec::new),
             plan,
@@ -131,6 +137,7 @@ impl World {
             }
         }
         self.stats.simulated_ns = self.now;
+        self.check_kernels_that_met();
         if matches!(self.plan.profile, Profile::Calm | Profile::Mounts)
             && self.stats.held + self.stats.kernel_mounts == 0
         {
@@ -168,6 +175,7 @@ impl World {
             | Profile::MountFreezes
             | Profile::MountHangs => 1000 * SECOND,
             Profile::Kernels => 120 * SECOND,
+            Profile::KernelFreezes | Profile::KernelSleeps => 400 * SECOND,
         }
     }
 
@@ -308,6 +316,9 @@ impl World {
             return;
         }
         let kernels = [host, other].iter().all(|&one| self.plan.hosts[one].kind == Kind::Kernel);
+        if matches!(self.plan.profile, Profile::KernelFreezes | Profile::KernelSleeps) {
+            return self.kernels_meet(host, other);
+        }
         if kernels && self.plan.profile != Profile::Kernels {
             self.stats.apart.two_kernels += 1;
             return;
