@@ -149,6 +149,8 @@ fn replay() {
         Ok("LateClean") => Profile::LateClean,
         Ok("ShortStalls") => Profile::ShortStalls,
         Ok("Kernels") => Profile::Kernels,
+        Ok("Fscks") => Profile::Fscks,
+        Ok("Clears") => Profile::Clears,
         Ok("KernelFreezes") => Profile::KernelFreezes,
         Ok("KernelSleeps") => Profile::KernelSleeps,
         Ok("Mounts") => Profile::Mounts,

@@ -55,10 +55,12 @@
 
 pub(crate) mod breakage;
 mod checks;
+mod clears;
 mod disk;
 mod driver;
 mod faults;
 mod filesystem;
+mod fsck;
 mod host;
 mod io;
 mod kernel;

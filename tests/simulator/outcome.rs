@@ -44,8 +44,30 @@ pub(crate) struct Apart {
     /// A mount that was killed while it read the group descriptors found such a mark: the kernel does not wait there, and
     /// so is not interrupted.
     pub(crate) killed_mount: u64,
+    /// Two peers, of whom one is an e2fsck, got in at once by their own rules.
+    pub(crate) two_peers: u64,
+    /// A write that came late covered the mark of an e2fsck at work, which looks once a minute at most.
+    pub(crate) mark_covered: u64,
+    /// An e2fsck died after the last fault, or before, and nobody cleared its mark: it never expires.
+    pub(crate) left_marked: u64,
+    /// A clear was forced over a live user, and somebody took clean for leave to mount at once; or over an e2fsck's mark.
+    pub(crate) forced_clear: u64,
+    /// A clear was forced on a host whose wall clock runs ahead: a holder took it for a successor's end.
+    pub(crate) clear_ahead: u64,
+    /// So did one who had looked at a claimer for more than a check interval, since that came over another clear.
+    pub(crate) cleared_again: u64,
     /// A filesystem was mounted while its guard could not look, and so without a lease.
     pub(crate) unseen_mount: u64,
+}
+
+/// What became of e2fscks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fscks {
+    pub(crate) worked: u64,
+    pub(crate) refused: u64,
+    pub(crate) died: u64,
+    /// By administrators.
+    pub(crate) clears: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +85,7 @@ pub(crate) struct Stats {
     pub(crate) crashes: u64,
     pub(crate) stalls: u64,
     pub(crate) mounts: Mounts,
+    pub(crate) fsck: Fscks,
     pub(crate) apart: Apart,
 }
 
@@ -93,6 +116,16 @@ impl Stats {
             (&mut self.mounts.unmounts, other.mounts.unmounts),
             (&mut self.mounts.guard_crashes, other.mounts.guard_crashes),
             (&mut self.mounts.adoptions, other.mounts.adoptions),
+            (&mut self.fsck.worked, other.fsck.worked),
+            (&mut self.fsck.refused, other.fsck.refused),
+            (&mut self.fsck.died, other.fsck.died),
+            (&mut self.fsck.clears, other.fsck.clears),
+            (&mut self.apart.two_peers, other.apart.two_peers),
+            (&mut self.apart.mark_covered, other.apart.mark_covered),
+            (&mut self.apart.left_marked, other.apart.left_marked),
+            (&mut self.apart.forced_clear, other.apart.forced_clear),
+            (&mut self.apart.clear_ahead, other.apart.clear_ahead),
+            (&mut self.apart.cleared_again, other.apart.cleared_again),
             (&mut self.apart.woke_beside_user, other.apart.woke_beside_user),
             (&mut self.apart.two_kernels, other.apart.two_kernels),
             (&mut self.apart.late_clean, other.apart.late_clean),

@@ -47,13 +47,39 @@ pub(crate) fn apply(plan: &mut Plan, rng: &Rng) {
     let mut rng = Rng::with_seed(rng.clone().u64(..));
     let all_alike = rng.bool().then(|| pick(&mut rng, &[Flavour::Linux, Flavour::Ldiskfs]));
     for host in &mut plan.hosts {
+        host.compares_with_itself = rng.bool();
         host.flavour = all_alike.unwrap_or_else(|| pick(&mut rng, &[Flavour::Linux, Flavour::Ldiskfs]));
+    }
+    if matches!(plan.profile, Profile::Fscks | Profile::Clears) {
+        apply_fscks(plan, &mut rng);
     }
     if matches!(plan.profile, Profile::KernelFreezes | Profile::KernelSleeps) {
         // Far enough apart that nobody meets on clean.
         for (number, host) in plan.hosts.iter_mut().enumerate() {
             host.start_ns += number as u64 * 5 * SECOND;
             host.use_s = host.use_s.map(|_| 200);
+        }
+    }
+}
+
+fn apply_fscks(plan: &mut Plan, rng: &mut Rng) {
+    let fscks = plan.profile == Profile::Fscks;
+    plan.fsck_dies = if fscks { pick(rng, &[0.0, 0.1, 0.5]) } else { 0.0 };
+    plan.marks_cleared = 0.7;
+    plan.clears_per_s = pick(rng, &[0.003, 0.01, 0.05]);
+    for (number, host) in plan.hosts.iter_mut().enumerate().skip(1) {
+        host.kind = match rng.u32(0..4) {
+            0 => Kind::Fsck,
+            1 if fscks => Kind::Fsck,
+            2 if fscks => Kind::Kernel,
+            3 => Kind::Ours,
+            _ => host.kind,
+        };
+        if fscks && number == 1 {
+            host.kind = Kind::Fsck;
+        }
+        if host.kind == Kind::Fsck {
+            host.use_s = Some(pick(rng, &[1, 30, 60, 200]));
         }
     }
 }

@@ -33,6 +33,10 @@ pub(crate) enum Profile {
     KernelFreezes,
     /// Kernels alone, which sleep for longer than they wait (K4): the same.
     KernelSleeps,
+    /// As `Faults`, with e2fscks, which may be killed and leave their mark.
+    Fscks,
+    /// Hosts of every kind and no fault, but administrators who force a clear at any time.
+    Clears,
     /// Hosts of ours that mount through their kernels, beside all others, and no fault at all: mounts, unmounts and
     /// remounts. The stated times are checked.
     Mounts,
@@ -47,7 +51,14 @@ pub(crate) enum Profile {
 
 impl Profile {
     pub(crate) fn mounts(self) -> bool {
-        matches!(self, Profile::Mounts | Profile::MountFreezes | Profile::MountFaults | Profile::MountHangs)
+        matches!(
+            self,
+            Profile::Mounts
+                | Profile::MountFreezes
+                | Profile::MountFaults
+                | Profile::MountHangs
+                | Profile::Clears
+        )
     }
 
     pub(crate) fn kernels_alone(self) -> bool {
@@ -55,7 +66,7 @@ impl Profile {
     }
 
     pub(crate) fn has_every_fault(self) -> bool {
-        matches!(self, Profile::Faults | Profile::MountFaults)
+        matches!(self, Profile::Faults | Profile::MountFaults | Profile::Fscks)
     }
 }
 
@@ -83,6 +94,8 @@ pub(crate) enum Kind {
     Kernel,
     /// Ours, with the kernel's mount.
     Mounted,
+    /// An e2fsck now and then.
+    Fsck,
 }
 
 #[derive(Clone, Debug)]
@@ -107,6 +120,8 @@ pub(crate) struct HostPlan {
     pub(crate) mount: MountPlan,
     /// Of its kernel.
     pub(crate) flavour: Flavour,
+    /// Its e2fsck compares the block with itself before it marks it clean.
+    pub(crate) compares_with_itself: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -123,6 +138,11 @@ pub(crate) struct Plan {
     /// No new fault begins after this.
     pub(crate) calm_ns: u64,
     pub(crate) mounts: MountRates,
+    /// Of the e2fscks so many are killed at work.
+    pub(crate) fsck_dies: f64,
+    /// Of the marks that are left so many are cleared.
+    pub(crate) marks_cleared: f64,
+    pub(crate) clears_per_s: f64,
 }
 
 impl Plan {
@@ -181,13 +201,16 @@ impl Plan {
                 _ => pick(rng, &[5 * MILLISECOND, 50 * MILLISECOND, 3 * SECOND]),
             },
             calm_ns: match profile {
-                Profile::Faults | Profile::MountFaults => rng.u64(60..=600) * SECOND,
+                Profile::Faults | Profile::MountFaults | Profile::Fscks => rng.u64(60..=600) * SECOND,
                 Profile::ShortStalls | Profile::Hangs | Profile::LateClean | Profile::MountHangs => {
                     2000 * SECOND
                 }
                 _ => 0,
             },
             mounts: MountRates::default(),
+            fsck_dies: 0.0,
+            marks_cleared: 0.0,
+            clears_per_s: 0.0,
         };
         if profile.mounts() {
             mount_plan::apply(&mut plan, rng);
@@ -226,6 +249,7 @@ fn host(
         start_ns: if race { rng.u64(0..50 * MILLISECOND) } else { rng.u64(0..90 * SECOND) },
         mount: MountPlan::default(),
         flavour: Flavour::default(),
+        compares_with_itself: false,
     };
     host.fence_ns = match fence {
         0 | 1 => 0,

@@ -11,6 +11,7 @@ use mmpguard::format::Image;
 
 use super::breakage::{Breakage, is_broken};
 use super::disk::Disk;
+use super::fsck::FsckAct;
 use super::host::Host;
 use super::mounted::Act;
 use super::outcome::{Failure, Stats};
@@ -53,6 +54,12 @@ pub(crate) enum What {
     Outage,
     /// Of a kernel-only host.
     Peer(PeerAct),
+    /// Of the I/O, or of the run, of that number.
+    Fsck(FsckAct, u64),
+    /// An administrator's, over the mark of a dead e2fsck or over anything.
+    Clear {
+        dead_mark: bool,
+    },
     Land(Rc<Image>, usize),
 }
 
@@ -83,6 +90,12 @@ pub(crate) struct World {
     over: bool,
     /// Two kernels that use the device at once, and since when.
     pub(crate) met: Option<(usize, usize, u64)>,
+    /// When writes of ours land that had to be begun before that.
+    pub(crate) late_landings: Vec<u64>,
+    /// One of them covered the mark of an e2fsck at work.
+    pub(crate) mark_covered: bool,
+    /// When somebody forced a clear over whatever stood there.
+    pub(crate) forced_clears: Vec<u64>,
     queue: BinaryHeap<Reverse<Entry>>,
     timeline: Option<Vec<String>>,
 }
@@ -107,6 +120,9 @@ impl World {
             in_after_calm: false,
             over: false,
             met: None,
+            late_landings: Vec::new(),
+            mark_covered: false,
+            forced_clears: Vec::new(),
             queue: BinaryHeap::new(),
             timeline: trace.then(Vec::new),
             plan,
@@ -117,6 +133,7 @@ impl World {
             world.plan_stall(host);
             world.plan_crash(host);
             world.plan_process_faults(host);
+            world.plan_clear(host);
         }
         world
     }
@@ -133,7 +150,7 @@ impl World {
             self.step(entry);
             // Whoever came through the last fault as a holder is in.
             if !self.in_after_calm && self.now > self.plan.calm_ns + 30 * SECOND {
-                self.in_after_calm = self.hosts.iter().any(|host| host.using && host.using_until.is_none());
+                self.in_after_calm = (0..self.hosts.len()).any(|host| self.is_in(host));
             }
         }
         self.stats.simulated_ns = self.now;
@@ -148,7 +165,10 @@ impl World {
             && !self.over
             && self.violation.is_none()
         {
-            if self.disk.decodes() {
+            let marked = self.disk.block().seq == crate::protocol::sequence::SEQ_FSCK;
+            if marked && !self.mark_is_alive() {
+                self.stats.apart.left_marked += 1;
+            } else if self.disk.decodes() {
                 self.violation = Some("nobody got in after the last fault".into());
             } else {
                 self.stats.apart.left_damaged += 1;
@@ -166,10 +186,11 @@ impl World {
     pub(crate) fn end(&self) -> u64 {
         match self.plan.profile {
             // Several claims, each with the longest watch there is.
-            Profile::Faults | Profile::MountFaults => self.plan.calm_ns + 6 * 1200 * SECOND,
+            Profile::Faults | Profile::MountFaults | Profile::Fscks => self.plan.calm_ns + 6 * 1200 * SECOND,
             Profile::ShortStalls => 2000 * SECOND,
             Profile::Calm => 900 * SECOND,
-            Profile::Hangs
+            Profile::Clears
+            | Profile::Hangs
             | Profile::LateClean
             | Profile::Mounts
             | Profile::MountFreezes
@@ -187,6 +208,7 @@ impl World {
     pub(crate) fn step(&mut self, entry: Entry) {
         let Entry { host, epoch, what, .. } = entry;
         if let What::Land(image, sector) = &what {
+            self.note_landing();
             self.disk.land(image, *sector);
             self.note(host, || format!("  lands: sector {sector} of {}", shown(image)));
             return;
@@ -198,7 +220,12 @@ impl World {
         // The disk's side of an I/O goes on without the host.
         let goes_on = matches!(
             what,
-            What::Resume | What::Crash | What::Stall | What::Sample(_) | What::KernelSample(_)
+            What::Resume
+                | What::Crash
+                | What::Stall
+                | What::Sample(_)
+                | What::KernelSample(_)
+                | What::Fsck(FsckAct::Sampled, _)
         );
         let guard_until = self.hosts[host].mounted.guard_stalled_until;
         if guard_until > self.now.max(stalled_until) && is_the_drivers(&what) {
@@ -221,6 +248,7 @@ impl World {
                 self.plan_stall(host);
             }
             What::Resume => self.resume(host),
+            What::Clear { dead_mark } => self.clear(host, dead_mark),
             What::UserStopped => {
                 if self.hosts[host].using_until.is_some_and(|until| until <= self.now) {
                     self.user_stopped(host, "the user has stopped");
@@ -228,6 +256,7 @@ impl World {
             }
             _ if self.plan.hosts[host].kind == Kind::Kernel => self.kernel(host, what),
             _ if self.plan.hosts[host].kind == Kind::Mounted => self.mounted(host, what),
+            _ if self.plan.hosts[host].kind == Kind::Fsck => self.fsck(host, what),
             _ => self.ours(host, what),
         }
     }
@@ -282,7 +311,13 @@ impl World {
             let span = log_uniform(&mut self.rng, SECOND / 10, use_s * 2 * SECOND);
             self.after(span, host, What::UserDone);
         }
-        self.in_after_calm |= !self.faults_strike();
+        self.in_after_calm |= !self.faults_strike() && self.is_in(host);
+    }
+
+    /// An e2fsck that gets in is nobody's service.
+    fn is_in(&self, host: usize) -> bool {
+        let state = &self.hosts[host];
+        state.using && state.using_until.is_none() && self.plan.hosts[host].kind != Kind::Fsck
     }
 
     pub(crate) fn stop_using(&mut self, host: usize, why: &str) {
@@ -311,7 +346,7 @@ impl World {
             self.stats.apart.late_write += 1;
             return;
         }
-        if self.is_excused(host, other) {
+        if self.is_excused(host, other) || self.is_fscks_own(host, other) || self.is_by_clear(host, other) {
             self.over = true;
             return;
         }
@@ -324,6 +359,11 @@ impl World {
             return;
         }
         self.violate(host, format!("hosts {host} and {other} use the device at once"));
+    }
+
+    /// Something happened that cannot be promised.
+    pub(crate) fn stop_looking(&mut self) {
+        self.over = true;
     }
 
     pub(crate) fn violate(&mut self, host: usize, what: String) {
