@@ -1,5 +1,6 @@
 //! The protocol in the simulator: families of seeds that must show nothing, and seeds that failed once.
 
+mod kernels;
 #[path = "../simulator/mod.rs"]
 mod simulator;
 
@@ -130,14 +131,6 @@ fn never_two_mounts_under_faults() {
 fn never_two_mounts_at_the_edge_of_a_lease() {
     let report = checked(Profile::MountHangs, 900);
     assert!(report.total.lost > 300 && report.total.mounts.bridged > 1000, "{}", report.figures());
-}
-
-/// K1: the kernel's clean path does not wait. A simulator that finds nothing here proves nothing.
-#[test]
-fn kernels_alone_mount_twice() {
-    let report = run_range(Profile::Kernels, 0..40_000, Breakage::None, "use the device at once", 1);
-    let (seed, failure) = report.failures.first().expect("two kernels mount at once");
-    println!("K1: found at seed {seed}: {}", failure.what);
 }
 
 fn checked(profile: Profile, seeds: u64) -> Report {

@@ -16,7 +16,9 @@ impl World {
         let since_then = self.hosts[host].fault_until < self.hosts[host].using_since;
         let mounted = self.plan.hosts[host].kind == Kind::Mounted;
         let faultless = if mounted { self.is_faultless(host) } else { self.now > since || since_then };
-        if self.plan.profile == Profile::ShortStalls {
+        if self.is_stopped_by_clear(host, loss) {
+            self.stop_looking();
+        } else if self.plan.profile == Profile::ShortStalls {
             self.violate(host, format!("a stall shorter than the lease stopped a holder: {loss:?}"));
         } else if self.plan.profile == Profile::LateClean && matches!(loss, Loss::ForeignClean { .. }) {
             self.stats.apart.late_clean += 1;
@@ -74,7 +76,7 @@ impl World {
             let interval = match self.plan.hosts[holder].kind {
                 Kind::Ours => self.plan.hosts[holder].interval,
                 Kind::Mounted if !self.hosts[holder].kernel.beats() => self.plan.hosts[holder].interval,
-                Kind::Kernel | Kind::Mounted => Duration::from_secs(self.kernel_interval_s()),
+                Kind::Kernel | Kind::Mounted | Kind::Fsck => Duration::from_secs(self.kernel_interval_s()),
             };
             let took = Duration::from_nanos(self.now - claim_since);
             if took > timing::refusal(interval) {

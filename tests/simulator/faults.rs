@@ -76,6 +76,12 @@ impl World {
                 return None;
             }
             lease_ns - beat_ns - SECOND / 10
+        } else if plan.kind == Kind::Fsck {
+            // Beside its sleeps it takes less than the margin: a stated assumption.
+            if state.fault_until + 30 * SECOND > self.now {
+                return None;
+            }
+            if state.fsck.step == super::fsck::Step::Working { most } else { SECOND / 5 }
         } else if plan.kind == Kind::Kernel {
             // A kernel that sleeps longer is K4, and between its look and its write a stated assumption.
             if state.fault_until + 30 * SECOND > self.now {
@@ -88,7 +94,7 @@ impl World {
         } else {
             most
         };
-        Some(log_uniform(&mut self.rng, SECOND / 10, most))
+        Some(log_uniform(&mut self.rng, SECOND / 10, most.max(SECOND / 10 + 1)))
     }
 
     /// The host runs nothing for so long; its clock runs on.
@@ -125,6 +131,9 @@ impl World {
     pub(crate) fn crash(&mut self, host: usize) {
         self.stats.crashes += 1;
         self.note(host, || "CRASHES".into());
+        if self.plan.hosts[host].kind == Kind::Fsck && self.is_marked_by(host) {
+            self.fsck_dies(host, "dies with its host");
+        }
         let crashed = self.hosts[host].crashed(self.now);
         self.hosts[host] = crashed;
         let pause = log_uniform(&mut self.rng, SECOND / 2, 60 * SECOND);

@@ -38,6 +38,7 @@ pub(crate) struct Host {
     pub(crate) look_began: Mono,
     pub(crate) kernel: super::kernel::Kernel,
     pub(crate) mounted: super::mounted::State,
+    pub(crate) fsck: super::fsck::State,
 }
 
 impl Host {

@@ -157,6 +157,9 @@ impl World {
         if lands {
             let most = if fails { LANDING_BOUND_NS } else { latency.min(LANDING_BOUND_NS) };
             let landing = self.now + self.rng.u64(0..=most);
+            if landing > self.when(host, write.not_after) {
+                self.late_landings.push(landing);
+            }
             self.land(host, Rc::new(write.image), landing, self.now + most);
         }
         self.plan_answer(host, number, latency);

@@ -58,6 +58,8 @@ pub(crate) struct Kernel {
     /// `s_mmp_bh`: every read goes into it, every write goes out of it.
     pub(crate) buffer: Image,
     wait_ns: u64,
+    /// Its mount found a clean mark, and so did not wait, or not for long enough.
+    pub(crate) on_clean: bool,
     /// What the mount wrote or saw last.
     seq: u32,
     /// `kmmpd`'s own count.
@@ -88,6 +90,7 @@ impl Default for Kernel {
             number: 0,
             buffer: [0; 1024],
             wait_ns: 0,
+            on_clean: false,
             seq: 0,
             count: 0,
             check_interval_s: 0,
@@ -109,11 +112,6 @@ impl Kernel {
     /// The block's page is in its hands: what this host writes to the block lands in there.
     pub(crate) fn has_the_buffer(&self) -> bool {
         self.step != Step::Off
-    }
-
-    /// How long its mount waited; nothing on clean.
-    pub(crate) fn waited_ns(&self) -> u64 {
-        self.wait_ns
     }
 
     /// `kmmpd` runs.
@@ -165,12 +163,8 @@ impl World {
                 }
             }
             What::KernelAnswer(_) | What::KernelWake(_) => {}
-            What::UserDone => {
-                if self.hosts[host].using {
-                    self.stop_using(host, "kernel: unmounts");
-                    self.kernel_stops(host, Stop::Unmount);
-                }
-            }
+            What::UserDone => self.kernel_unmounts(host),
+            What::Peer(act) => self.peer_acts(host, act),
             _ => unreachable!("{what:?} is not for a kernel"),
         }
     }
@@ -289,11 +283,13 @@ impl World {
         let c = superblocks.max(MIN_CHECK_INTERVAL_S).max(block.check_interval_s.into());
         let kernel = &mut self.hosts[host].kernel;
         kernel.seq = block.seq;
-        kernel.wait_ns = 0;
+        let flavour = self.plan.hosts[host].flavour;
+        kernel.wait_ns = flavour.clean_wait_ns();
+        kernel.on_clean = block.seq == sequence::SEQ_CLEAN;
         match block.seq {
             sequence::SEQ_CLEAN => self.kernel_claims(host),
             0..=sequence::SEQ_MAX => {
-                kernel.wait_ns = (2 * c + 1).min(c + 60) * SECOND;
+                kernel.wait_ns = flavour.wait_ns(c);
                 self.kernel_waits(host, Step::Wait);
             }
             _ => self.kernel_refused(host, "its sequence is unknown"),
@@ -318,15 +314,11 @@ impl World {
         self.kernel_retries(host);
     }
 
-    fn kernel_retries(&mut self, host: usize) {
-        let pause = log_uniform(&mut self.rng, SECOND / 2, 60 * SECOND);
-        self.after(pause, host, What::Start);
-    }
-
     fn kernel_mounted(&mut self, host: usize) {
         self.stats.kernel_mounts += 1;
         if !self.hosts[host].kernel.remounts {
             self.start_using(host);
+            self.plan_peer(host);
         }
         let c = (2 * self.kernel_interval_s()).max(MIN_CHECK_INTERVAL_S);
         let names = (NodeName::new(&self.plan.hosts[host].node), DeviceName::new("sda"));

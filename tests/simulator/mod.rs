@@ -56,11 +56,13 @@
 
 pub(crate) mod breakage;
 mod checks;
+mod clears;
 mod disk;
 mod driver;
 pub(crate) mod edits;
 mod faults;
 mod filesystem;
+mod fsck;
 mod host;
 mod io;
 mod kernel;
@@ -68,6 +70,7 @@ mod mount_checks;
 mod mount_plan;
 mod mounted;
 pub(crate) mod outcome;
+mod peers;
 pub(crate) mod plan;
 pub(crate) mod run;
 mod shrink;

@@ -79,13 +79,15 @@ impl World {
         } else {
             Duration::ZERO
         };
+        let on_clean_s = plan.flavour.clean_wait_ns() as f64 / 1e9;
         let stated_s = match (plan.mount.hand_over, self.plan.before) {
             (HandOver::Kernel, _) => kernel_s as f64 + doubt.as_secs_f64(),
             (HandOver::Clean, Before::Dead(left)) => {
-                timing::claim(timing::Found::Still, superblock, left, own).as_secs_f64()
+                timing::claim(timing::Found::Still, superblock, left, own).as_secs_f64() + on_clean_s
             }
             (HandOver::Clean, Before::Clean) => {
-                timing::claim(timing::Found::Clean, superblock, 5, own).as_secs_f64() + doubt.as_secs_f64()
+                let claim = timing::claim(timing::Found::Clean, superblock, 5, own);
+                (claim + doubt).as_secs_f64() + on_clean_s
             }
         };
         let took_s =
@@ -118,16 +120,13 @@ impl World {
         }
         let both = [&self.hosts[one].kernel, &self.hosts[other].kernel];
         let kernels = [one, other].iter().all(|&host| self.plan.hosts[host].kind != Kind::Ours);
-        if kernels
-            && both.iter().all(|kernel| kernel.waited_ns() == 0)
-            && both.iter().any(|kernel| kernel.killed)
-        {
+        if kernels && both.iter().all(|kernel| kernel.on_clean) && both.iter().any(|kernel| kernel.killed) {
             self.stats.apart.killed_mount += 1;
             return true;
         }
         for (comer, there) in [(one, other), (other, one)] {
             let [came, was] = [comer, there].map(|host| self.plan.hosts[host].kind);
-            let on_clean = came != Kind::Ours && self.hosts[comer].kernel.waited_ns() == 0;
+            let on_clean = came != Kind::Ours && self.hosts[comer].kernel.on_clean;
             let (comes, holds) = (&self.hosts[comer], &self.hosts[there]);
             if was == Kind::Mounted && on_clean && comes.using_since >= holds.using_since {
                 let shown_clean = holds.mounted.failed || holds.kernel.shown != Activity::ReadWrite;

@@ -71,10 +71,33 @@ counters! {
         /// A mount that was killed while it read the group descriptors found such a mark: the kernel does not wait there, and
         /// so is not interrupted.
         killed_mount,
+        /// Two peers, of whom one is an e2fsck, got in at once by their own rules.
+        two_peers,
+        /// A write that came late covered the mark of an e2fsck at work, which looks once a minute at most.
+        mark_covered,
+        /// An e2fsck died after the last fault, or before, and nobody cleared its mark: it never expires.
+        left_marked,
+        /// A clear was forced over a live user, and somebody took clean for leave to mount at once; or over an e2fsck's mark.
+        forced_clear,
+        /// A clear was forced on a host whose wall clock runs ahead: a holder took it for a successor's end.
+        clear_ahead,
+        /// So did one who had looked at a claimer for more than a check interval, since that came over another clear.
+        cleared_again,
         /// A filesystem was mounted while its guard could not look, and so without a lease.
         unseen_mount,
         /// Of two hosts with one name, one took the other's beats for its own kernel's before that mounted, and then for lost.
         twins,
+    }
+}
+
+counters! {
+    /// What became of e2fscks.
+    Fscks {
+        worked,
+        refused,
+        died,
+        /// By administrators.
+        clears,
     }
 }
 
@@ -94,7 +117,7 @@ counters! {
         faults,
         crashes,
         stalls,
-    } with mounts: Mounts, apart: Apart
+    } with mounts: Mounts, fsck: Fscks, apart: Apart
 }
 
 /// What is told of a history.

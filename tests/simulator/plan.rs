@@ -8,6 +8,7 @@ use fastrand::Rng;
 use super::disk::{Before, Filesystem};
 use super::mount_plan;
 pub(crate) use super::mount_plan::{HandOver, MountPlan, MountRates};
+use super::peers::{self, Flavour};
 
 pub(crate) const MILLISECOND: u64 = 1_000_000;
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -28,6 +29,14 @@ pub(crate) enum Profile {
     LateClean,
     /// Kernels alone, with slow writes: they must be found out.
     Kernels,
+    /// Kernels alone, which are frozen for longer than they wait (K3): the same.
+    KernelFreezes,
+    /// Kernels alone, which sleep for longer than they wait (K4): the same.
+    KernelSleeps,
+    /// As `Faults`, with e2fscks, which may be killed and leave their mark.
+    Fscks,
+    /// Hosts of every kind and no fault, but administrators who force a clear at any time.
+    Clears,
     /// Hosts of ours that mount through their kernels, beside all others, and no fault at all: mounts, unmounts and
     /// remounts. The stated times are checked.
     Mounts,
@@ -41,13 +50,17 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
-    pub(crate) const ALL: [Profile; 10] = [
+    pub(crate) const ALL: [Profile; 14] = [
         Profile::Faults,
         Profile::Calm,
         Profile::Hangs,
         Profile::ShortStalls,
         Profile::LateClean,
         Profile::Kernels,
+        Profile::KernelFreezes,
+        Profile::KernelSleeps,
+        Profile::Fscks,
+        Profile::Clears,
         Profile::Mounts,
         Profile::MountFreezes,
         Profile::MountFaults,
@@ -56,15 +69,26 @@ impl Profile {
 
     /// Shows nothing as long as the rules hold; the others are there to be found out.
     pub(crate) fn must_hold(self) -> bool {
-        self != Profile::Kernels
+        !self.kernels_alone()
     }
 
     pub(crate) fn mounts(self) -> bool {
-        matches!(self, Profile::Mounts | Profile::MountFreezes | Profile::MountFaults | Profile::MountHangs)
+        matches!(
+            self,
+            Profile::Mounts
+                | Profile::MountFreezes
+                | Profile::MountFaults
+                | Profile::MountHangs
+                | Profile::Clears
+        )
+    }
+
+    pub(crate) fn kernels_alone(self) -> bool {
+        matches!(self, Profile::Kernels | Profile::KernelFreezes | Profile::KernelSleeps)
     }
 
     pub(crate) fn has_every_fault(self) -> bool {
-        matches!(self, Profile::Faults | Profile::MountFaults)
+        matches!(self, Profile::Faults | Profile::MountFaults | Profile::Fscks)
     }
 }
 
@@ -92,6 +116,8 @@ pub(crate) enum Kind {
     Kernel,
     /// Ours, with the kernel's mount.
     Mounted,
+    /// An e2fsck now and then.
+    Fsck,
 }
 
 #[derive(Clone, Debug)]
@@ -114,6 +140,10 @@ pub(crate) struct HostPlan {
     pub(crate) use_s: Option<u64>,
     pub(crate) start_ns: u64,
     pub(crate) mount: MountPlan,
+    /// Of its kernel.
+    pub(crate) flavour: Flavour,
+    /// Its e2fsck compares the block with itself before it marks it clean.
+    pub(crate) compares_with_itself: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -130,6 +160,11 @@ pub(crate) struct Plan {
     /// No new fault begins after this.
     pub(crate) calm_ns: u64,
     pub(crate) mounts: MountRates,
+    /// Of the e2fscks so many are killed at work.
+    pub(crate) fsck_dies: f64,
+    /// Of the marks that are left so many are cleared.
+    pub(crate) marks_cleared: f64,
+    pub(crate) clears_per_s: f64,
 }
 
 impl Plan {
@@ -173,30 +208,36 @@ impl Plan {
         let mut plan = Plan {
             profile,
             filesystem: Filesystem {
-                update_interval_s: if profile == Profile::Kernels { 1 } else { update_interval_s },
+                update_interval_s: if profile.kernels_alone() { 1 } else { update_interval_s },
                 checksums: rng.bool(),
-                needs_recovery: rng.f64() < 0.15 && profile != Profile::Kernels,
+                needs_recovery: rng.f64() < 0.15 && !profile.kernels_alone(),
             },
-            before: if profile == Profile::Kernels { Before::Clean } else { before },
+            before: if profile.kernels_alone() { Before::Clean } else { before },
             hosts,
             rates: rates(profile, rng),
             longest_pause_ns: pick(rng, &[SECOND / 10, SECOND, 30 * SECOND]),
             kernel_write_ns: match profile {
-                Profile::Calm | Profile::Mounts => 5 * MILLISECOND,
+                Profile::Calm | Profile::Mounts | Profile::KernelFreezes | Profile::KernelSleeps => {
+                    5 * MILLISECOND
+                }
                 _ => pick(rng, &[5 * MILLISECOND, 50 * MILLISECOND, 3 * SECOND]),
             },
             calm_ns: match profile {
-                Profile::Faults | Profile::MountFaults => rng.u64(60..=600) * SECOND,
+                Profile::Faults | Profile::MountFaults | Profile::Fscks => rng.u64(60..=600) * SECOND,
                 Profile::ShortStalls | Profile::Hangs | Profile::LateClean | Profile::MountHangs => {
                     2000 * SECOND
                 }
-                Profile::Calm | Profile::Kernels | Profile::Mounts | Profile::MountFreezes => 0,
+                _ => 0,
             },
             mounts: MountRates::default(),
+            fsck_dies: 0.0,
+            marks_cleared: 0.0,
+            clears_per_s: 0.0,
         };
         if profile.mounts() {
             mount_plan::apply(&mut plan, rng);
         }
+        peers::apply(&mut plan, rng);
         plan
     }
 }
@@ -213,7 +254,7 @@ fn host(
     let check_interval_floor_s = pick(rng, &[0, 0, 0, 0, 10, 30]);
     let fence = rng.u32(0..5);
     let mut host = HostPlan {
-        kind: if kernel || profile == Profile::Kernels { Kind::Kernel } else { Kind::Ours },
+        kind: if kernel || profile.kernels_alone() { Kind::Kernel } else { Kind::Ours },
         node: if common_node { "twin".into() } else { format!("host-{}", (b'a' + rng.u8(0..26)) as char) },
         interval,
         check_interval_floor_s,
@@ -229,6 +270,8 @@ fn host(
         use_s: (rng.f64() < 0.8).then(|| pick(rng, &[1, 10, 60, 200])),
         start_ns: if race { rng.u64(0..50 * MILLISECOND) } else { rng.u64(0..90 * SECOND) },
         mount: MountPlan::default(),
+        flavour: Flavour::default(),
+        compares_with_itself: false,
     };
     host.fence_ns = match fence {
         0 | 1 => 0,

@@ -12,9 +12,11 @@ use mmpguard::format::Image;
 use super::breakage::{Breakage, is_broken};
 use super::disk::{Disk, Part};
 use super::edits::Edits;
+use super::fsck::FsckAct;
 use super::host::Host;
 use super::mounted::Act;
 use super::outcome::{Stats, Told};
+use super::peers::PeerAct;
 use super::plan::{Kind, Plan, Profile, SECOND, log_uniform};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +51,14 @@ pub(crate) enum What {
     GuardBack,
     /// The path to the device hangs.
     Outage,
+    /// Of a kernel-only host.
+    Peer(PeerAct),
+    /// Of the I/O, or of the run, of that number.
+    Fsck(FsckAct, u64),
+    /// An administrator's, over the mark of a dead e2fsck or over anything.
+    Clear {
+        dead_mark: bool,
+    },
     Land(Rc<Image>, Part),
 }
 
@@ -79,6 +89,14 @@ pub(crate) struct World {
     pub(crate) without_faults: BTreeSet<u64>,
     /// Something happened that cannot be promised: what follows from it is not looked at.
     over: bool,
+    /// Two kernels that use the device at once, and since when.
+    pub(crate) met: Option<(usize, usize, u64)>,
+    /// When writes of ours land that had to be begun before that.
+    pub(crate) late_landings: Vec<u64>,
+    /// One of them covered the mark of an e2fsck at work.
+    pub(crate) mark_covered: bool,
+    /// When somebody forced a clear over whatever stood there.
+    pub(crate) forced_clears: Vec<u64>,
     queue: BinaryHeap<Reverse<Entry>>,
     timeline: Option<Vec<String>>,
 }
@@ -107,6 +125,10 @@ impl World {
             in_after_calm: false,
             without_faults: edits.faults.clone(),
             over: false,
+            met: None,
+            late_landings: Vec::new(),
+            mark_covered: false,
+            forced_clears: Vec::new(),
             queue: BinaryHeap::new(),
             timeline: trace.then(Vec::new),
             plan,
@@ -117,6 +139,7 @@ impl World {
             world.plan_stall(host);
             world.plan_crash(host);
             world.plan_process_faults(host);
+            world.plan_clear(host);
         }
         world
     }
@@ -133,10 +156,11 @@ impl World {
             self.step(entry);
             // Whoever came through the last fault as a holder is in.
             if !self.in_after_calm && self.now > self.plan.calm_ns + 30 * SECOND {
-                self.in_after_calm = self.hosts.iter().any(|host| host.using && host.using_until.is_none());
+                self.in_after_calm = (0..self.hosts.len()).any(|host| self.is_in(host));
             }
         }
         self.stats.simulated_ns = self.now;
+        self.check_kernels_that_met();
         if matches!(self.plan.profile, Profile::Calm | Profile::Mounts)
             && self.stats.held + self.stats.kernel_mounts == 0
         {
@@ -147,7 +171,10 @@ impl World {
             && !self.over
             && self.violation.is_none()
         {
-            if self.disk.decodes() {
+            let marked = self.disk.block().seq == crate::protocol::sequence::SEQ_FSCK;
+            if marked && !self.mark_is_alive() {
+                self.stats.apart.left_marked += 1;
+            } else if self.disk.decodes() {
                 self.violation = Some("nobody got in after the last fault".into());
             } else {
                 self.stats.apart.left_damaged += 1;
@@ -160,15 +187,17 @@ impl World {
     pub(crate) fn end(&self) -> u64 {
         match self.plan.profile {
             // Several claims, each with the longest watch there is.
-            Profile::Faults | Profile::MountFaults => self.plan.calm_ns + 6 * 1200 * SECOND,
+            Profile::Faults | Profile::MountFaults | Profile::Fscks => self.plan.calm_ns + 6 * 1200 * SECOND,
             Profile::ShortStalls => 2000 * SECOND,
             Profile::Calm => 900 * SECOND,
-            Profile::Hangs
+            Profile::Clears
+            | Profile::Hangs
             | Profile::LateClean
             | Profile::Mounts
             | Profile::MountFreezes
             | Profile::MountHangs => 1000 * SECOND,
             Profile::Kernels => 120 * SECOND,
+            Profile::KernelFreezes | Profile::KernelSleeps => 400 * SECOND,
         }
     }
 
@@ -180,6 +209,7 @@ impl World {
     pub(crate) fn step(&mut self, entry: Entry) {
         let Entry { host, epoch, what, .. } = entry;
         if let What::Land(image, part) = &what {
+            self.note_landing();
             self.disk.land(self.now, image, *part);
             self.note(host, || format!("  lands: {part:?}, {}", shown(image)));
             return;
@@ -189,7 +219,14 @@ impl World {
         }
         let stalled_until = self.hosts[host].stalled_until;
         // The disk's side of an I/O goes on without the host.
-        let goes_on = matches!(what, What::Resume | What::Crash | What::Stall | What::KernelSample(_));
+        let goes_on = matches!(
+            what,
+            What::Resume
+                | What::Crash
+                | What::Stall
+                | What::KernelSample(_)
+                | What::Fsck(FsckAct::Sampled, _)
+        );
         let guard_until = self.hosts[host].mounted.guard_stalled_until;
         if guard_until > self.now.max(stalled_until) && is_the_drivers(&what) {
             let tie = self.rng.u64(1..);
@@ -214,6 +251,7 @@ impl World {
                 self.plan_stall(host);
             }
             What::Resume => self.resume(host),
+            What::Clear { dead_mark } => self.clear(host, dead_mark),
             What::UserStopped => {
                 if self.hosts[host].using_until.is_some_and(|until| until <= self.now) {
                     self.user_stopped(host, "the user has stopped");
@@ -221,6 +259,7 @@ impl World {
             }
             _ if self.plan.hosts[host].kind == Kind::Kernel => self.kernel(host, what),
             _ if self.plan.hosts[host].kind == Kind::Mounted => self.mounted(host, what),
+            _ if self.plan.hosts[host].kind == Kind::Fsck => self.fsck(host, what),
             _ => self.ours(host, what),
         }
     }
@@ -275,7 +314,13 @@ impl World {
             let span = log_uniform(&mut self.rng, SECOND / 10, use_s * 2 * SECOND);
             self.after(span, host, What::UserDone);
         }
-        self.in_after_calm |= !self.faults_strike();
+        self.in_after_calm |= !self.faults_strike() && self.is_in(host);
+    }
+
+    /// An e2fsck that gets in is nobody's service.
+    fn is_in(&self, host: usize) -> bool {
+        let state = &self.hosts[host];
+        state.using && state.using_until.is_none() && self.plan.hosts[host].kind != Kind::Fsck
     }
 
     pub(crate) fn stop_using(&mut self, host: usize, why: &str) {
@@ -304,16 +349,24 @@ impl World {
             self.stats.apart.late_write += 1;
             return;
         }
-        if self.is_excused(host, other) {
+        if self.is_excused(host, other) || self.is_fscks_own(host, other) || self.is_by_clear(host, other) {
             self.over = true;
             return;
         }
         let kernels = [host, other].iter().all(|&one| self.plan.hosts[one].kind == Kind::Kernel);
+        if matches!(self.plan.profile, Profile::KernelFreezes | Profile::KernelSleeps) {
+            return self.kernels_meet(host, other);
+        }
         if kernels && self.plan.profile != Profile::Kernels {
             self.stats.apart.two_kernels += 1;
             return;
         }
         self.violate(host, format!("hosts {host} and {other} use the device at once"));
+    }
+
+    /// Something happened that cannot be promised.
+    pub(crate) fn stop_looking(&mut self) {
+        self.over = true;
     }
 
     pub(crate) fn violate(&mut self, host: usize, what: String) {

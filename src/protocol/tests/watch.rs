@@ -115,6 +115,20 @@ fn a_claim_before_the_kernels_wait_is_over_is_a_rivals() {
     assert!(bench.has(|event| matches!(event, Event::Overtaken { refusal: Some(_) })), "{:?}", bench.events);
 }
 
+/// It waits for C + 20 s where Linux waits for 2C + 1 or C + 60.
+#[test]
+fn an_ldiskfs_kernel_claims_and_beats_sooner_where_the_check_interval_is_large() {
+    let options = GuardOptions { kernel_waits: true, ..GuardOptions::default() };
+    let mut bench = Bench::with(77, 30, options, superblock(false));
+    bench.run_until(1.0);
+    bench.kernel_claims(50.2);
+    bench.run_until(60.0);
+    assert!(!bench.has(|event| matches!(event, Event::Overtaken { .. })), "{:?}", bench.events);
+    bench.kernel_beats("mike", 100.4, 1, 2);
+    bench.run_until(102.0);
+    assert_eq!(bench.guard.mode(), Mode::Watching, "{:?}", bench.events);
+}
+
 #[test]
 fn a_second_claim_is_a_rivals() {
     let mut bench = Bench::for_kernel(77, false);

@@ -35,8 +35,10 @@ pub(super) struct Expecting {
     /// The kernel's own claim, once it was seen, and when that was.
     claim: Option<(Image, Mono)>,
     since: Mono,
-    /// How long the kernel waits before its claim, and after it.
+    /// How long the kernel waits before its claim, and after it, at most.
     kernel_wait: Duration,
+    /// And at least: it may be ldiskfs's, which waits for less where C is large.
+    shortest_wait: Duration,
     /// `base` may be taken back until then: before us it was clean.
     ours_until: Option<Mono>,
     /// The kernel's first beat is due then.
@@ -51,9 +53,10 @@ impl Watch {
     pub(in crate::protocol) fn expecting(now: Now, handed: Handed, context: &mut Context) -> Self {
         let block = MmpBlock::fields(&handed.base);
         let superblock = context.medium.update_interval_s();
-        let kernel_wait = match handed.kernel_waits {
-            true => timing::wait(timing::taker_check_interval_s(superblock, block.check_interval_s)),
-            false => Duration::ZERO,
+        let check_interval_s = timing::taker_check_interval_s(superblock, block.check_interval_s);
+        let (kernel_wait, shortest_wait) = match handed.kernel_waits {
+            true => (timing::wait(check_interval_s), timing::lease(check_interval_s)),
+            false => (Duration::ZERO, Duration::ZERO),
         };
         let first_beat = Duration::from_secs(kernel_check_interval_s(context).into());
         let expecting = Expecting {
@@ -61,6 +64,7 @@ impl Watch {
             claim: None,
             since: now.mono,
             kernel_wait,
+            shortest_wait,
             ours_until: handed.ours_until,
             due: (!handed.kernel_waits).then_some(now.mono + first_beat),
             overtaken: None,
@@ -231,7 +235,7 @@ impl Expecting {
     /// between the hand-over and its look: then somebody else's names stood there before, or mount(2) has ended already.
     fn is_first_beat(&self, look: Look, image: &Image, block: &MmpBlock, context: &Context) -> bool {
         let (ours, base) = (context.medium.owner(), MmpBlock::fields(&self.base));
-        let waited = look.started + TICK >= self.since + self.kernel_wait * 2;
+        let waited = look.started + TICK >= self.since + self.shortest_wait * 2;
         (waited || self.mounted || Owner::of(&base) != ours)
             && (Owner::of(block) == ours || (self.mounted && block.device == ours.device))
             && (1..=COUNTING_REACH).contains(&block.seq)
@@ -242,7 +246,7 @@ impl Expecting {
     /// renamed meanwhile. Believed when the kernel says that its filesystem is there; if it was a rival's, the kernel's own
     /// check ends the mount.
     fn may_be_renamed(&self, now: Mono, block: &MmpBlock, context: &Context) -> bool {
-        now + TICK >= self.since + self.kernel_wait * 2
+        now + TICK >= self.since + self.shortest_wait * 2
             && !self.kernel_wait.is_zero()
             && block.device == context.medium.owner().device
             && (1..=COUNTING_REACH).contains(&block.seq)
@@ -263,7 +267,7 @@ impl Expecting {
             return true;
         }
         let sequence = Sequence::from(block.seq);
-        let waited = now.mono + TICK >= self.since + self.kernel_wait * 2;
+        let waited = now.mono + TICK >= self.since + self.shortest_wait * 2;
         if sequence == Sequence::Clean && waited && Owner::of(block) == context.medium.owner() {
             // The local kernel's: its mount failed after its claim. What came of it is asked when mount(8) has ended.
             return true;
@@ -272,7 +276,7 @@ impl Expecting {
             return true;
         }
         let live = matches!(sequence, Sequence::Live(_));
-        let in_time = now.mono + TICK >= self.since + self.kernel_wait;
+        let in_time = now.mono + TICK >= self.since + self.shortest_wait;
         if !live || !in_time || self.claim.is_some() || !differs_in_sequence_alone(&self.base, image) {
             // Once something is mounted a foreign block is judged when the kernel beats, or does not.
             return self.mounted;

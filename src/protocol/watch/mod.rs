@@ -36,7 +36,8 @@
 //!
 //! **W6. The hand-over.** While the kernel waits nothing is protected, because nothing is mounted: the kernel's own two
 //! waits decide, and the looks beside them only make a refusal early. The kernel's claim changes the sequence alone, once,
-//! no sooner than one wait after the hand-over; a rival's claim at that very instant is found by the kernel's own check.
+//! no sooner than the shortest wait of any kernel after the hand-over; a rival's claim from then on is found by the
+//! kernel's own check.
 //! From a clean hand-over it need not wait; a rival that comes into that window is seen as a foreign block while the
 //! kernel beats (S6). It need not wait either if whoever was there leaves cleanly before it looks, and no signal stops
 //! it then: so it is called only upon a block that did not stir for one beat, or is old by its stamp (`claim`), and a beat
