@@ -32,6 +32,8 @@ pub(crate) enum Breakage {
     LeaseFromSight,
     /// The shutdown ioctl counts as a fence on ext4.
     ShutdownFences,
+    /// In a second life a beat counts without having stood.
+    UnconfirmedSecondLife,
     /// A claim on clean is held at once.
     NoWaitOnClean,
 }

@@ -8,7 +8,7 @@ use crate::protocol::{
 use mmpguard::format::{DeviceName, NodeName};
 
 use super::mounted::Act;
-use super::plan::{HandOver, Kind, MILLISECOND, SECOND, log_uniform};
+use super::plan::{HandOver, Kind, MILLISECOND, Profile, SECOND, log_uniform};
 use super::world::{What, World};
 
 impl World {
@@ -165,7 +165,7 @@ impl World {
     }
 
     pub(crate) fn plan_process_faults(&mut self, host: usize) {
-        if self.plan.hosts[host].kind != Kind::Mounted {
+        if self.plan.hosts[host].kind != Kind::Mounted && self.plan.profile != Profile::SecondLife {
             return;
         }
         let rates = self.plan.mounts;

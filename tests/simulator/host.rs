@@ -38,6 +38,7 @@ pub(crate) struct Host {
     pub(crate) look_began: Mono,
     pub(crate) kernel: super::kernel::Kernel,
     pub(crate) mounted: super::mounted::State,
+    pub(crate) second: super::second_life::SecondLife,
     pub(crate) fsck: super::fsck::State,
 }
 
@@ -88,6 +89,11 @@ impl World {
             What::Begin(number) => self.begin_write(host, number),
             What::Issue(number) => self.issue_write(host, number),
             What::Keeper => self.keeper(host),
+            What::Outage => self.outage(host),
+            What::SecondLook(number) => self.second_looked(host, number),
+            What::SecondLookDue(number) => self.second_look_due(host, number),
+            What::SecondWritten(number) => self.second_written(host, number),
+            What::SecondLifeEnds(_) => self.second_life_ends(host),
             What::UserDone => {
                 let state = &self.hosts[host];
                 if state.using && state.using_until.is_none() && state.guard.is_some() && !state.cell_lost {
@@ -116,6 +122,7 @@ impl World {
         let state = &mut self.hosts[host];
         state.guard = Some(Guard::new(medium, options, seed, now));
         state.claim_since = self.now;
+        state.second = super::second_life::SecondLife::default();
         state.cell = None;
         state.cell_lost = false;
         state.release_wanted = false;
@@ -197,6 +204,9 @@ impl World {
     }
 
     pub(crate) fn fence(&mut self, host: usize, from: u64) {
+        if self.second_life_begins(host, from) {
+            return;
+        }
         let done = (from + self.plan.hosts[host].fence_ns).max(self.now);
         let state = &mut self.hosts[host];
         state.cell_lost = true;

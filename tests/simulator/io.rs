@@ -132,6 +132,7 @@ impl World {
             return self.plan_answer(host, number, MILLISECOND);
         }
         self.check_write(host, &write);
+        self.note_sent(host, &write.image);
         if self.hosts[host].kernel.has_the_buffer() {
             // A direct write goes through the page that `kmmpd` goes on with.
             self.hosts[host].kernel.buffer = write.image;

@@ -73,5 +73,6 @@ pub(crate) mod outcome;
 mod peers;
 pub(crate) mod plan;
 pub(crate) mod run;
+mod second_life;
 mod shrink;
 mod world;

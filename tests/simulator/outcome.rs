@@ -117,6 +117,9 @@ counters! {
         faults,
         crashes,
         stalls,
+        /// Holders that tried to outlive their lease, and those that did.
+        second_lives,
+        second_lives_kept,
     } with mounts: Mounts, fsck: Fscks, apart: Apart
 }
 

@@ -6,9 +6,9 @@ use crate::protocol::timing;
 use fastrand::Rng;
 
 use super::disk::{Before, Filesystem};
-use super::mount_plan;
 pub(crate) use super::mount_plan::{HandOver, MountPlan, MountRates};
 use super::peers::{self, Flavour};
+use super::{mount_plan, second_life};
 
 pub(crate) const MILLISECOND: u64 = 1_000_000;
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -37,6 +37,9 @@ pub(crate) enum Profile {
     Fscks,
     /// Hosts of every kind and no fault, but administrators who force a clear at any time.
     Clears,
+    /// A study: holders that may outlive their lease (`second_life`), whose path hangs again and again, and rivals without
+    /// a fault.
+    SecondLife,
     /// Hosts of ours that mount through their kernels, beside all others, and no fault at all: mounts, unmounts and
     /// remounts. The stated times are checked.
     Mounts,
@@ -50,7 +53,7 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
-    pub(crate) const ALL: [Profile; 14] = [
+    pub(crate) const ALL: [Profile; 15] = [
         Profile::Faults,
         Profile::Calm,
         Profile::Hangs,
@@ -61,6 +64,7 @@ impl Profile {
         Profile::KernelSleeps,
         Profile::Fscks,
         Profile::Clears,
+        Profile::SecondLife,
         Profile::Mounts,
         Profile::MountFreezes,
         Profile::MountFaults,
@@ -180,27 +184,7 @@ impl Plan {
                 host(profile, number, kernel, race, common_node, rng)
             })
             .collect();
-        if profile == Profile::ShortStalls {
-            hosts[0].start_ns = 0;
-            hosts[0].use_s = None;
-            hosts[0].interval = pick(rng, &[SECOND, SECOND, 5 * SECOND, 30 * SECOND]).nanos();
-            for rival in &mut hosts[1..] {
-                rival.start_ns += 400 * SECOND;
-            }
-        }
-        if profile == Profile::Hangs {
-            for (number, host) in hosts.iter_mut().enumerate() {
-                (host.use_s, host.patience_s) = (None, Some(1000));
-                (host.faulty, host.start_ns) =
-                    (number == 0 || host.faulty, host.start_ns + number as u64 * 100 * SECOND);
-                host.fence_ns = host.longest_fence_ns();
-            }
-        }
-        if profile == Profile::LateClean {
-            for host in &mut hosts {
-                (host.use_s, host.patience_s, host.faulty) = (Some(20), Some(1000), true);
-            }
-        }
+        suit(profile, &mut hosts, rng);
         let before = match rng.u32(0..3) {
             0 => Before::Dead(pick(rng, &[5, 5, 10, 30, 60])),
             _ => Before::Clean,
@@ -224,9 +208,11 @@ impl Plan {
             },
             calm_ns: match profile {
                 Profile::Faults | Profile::MountFaults | Profile::Fscks => rng.u64(60..=600) * SECOND,
-                Profile::ShortStalls | Profile::Hangs | Profile::LateClean | Profile::MountHangs => {
-                    2000 * SECOND
-                }
+                Profile::ShortStalls
+                | Profile::Hangs
+                | Profile::LateClean
+                | Profile::MountHangs
+                | Profile::SecondLife => 2000 * SECOND,
                 _ => 0,
             },
             mounts: MountRates::default(),
@@ -234,11 +220,42 @@ impl Plan {
             marks_cleared: 0.0,
             clears_per_s: 0.0,
         };
+        if profile == Profile::SecondLife {
+            plan.mounts.outages_per_s = pick(rng, &[0.01, 0.03]);
+        }
         if profile.mounts() {
             mount_plan::apply(&mut plan, rng);
         }
         peers::apply(&mut plan, rng);
         plan
+    }
+}
+
+/// What a family asks of its hosts.
+fn suit(profile: Profile, hosts: &mut [HostPlan], rng: &mut Rng) {
+    if profile == Profile::ShortStalls {
+        hosts[0].start_ns = 0;
+        hosts[0].use_s = None;
+        hosts[0].interval = pick(rng, &[SECOND, SECOND, 5 * SECOND, 30 * SECOND]).nanos();
+        for rival in &mut hosts[1..] {
+            rival.start_ns += 400 * SECOND;
+        }
+    }
+    if profile == Profile::Hangs {
+        for (number, host) in hosts.iter_mut().enumerate() {
+            (host.use_s, host.patience_s) = (None, Some(1000));
+            (host.faulty, host.start_ns) =
+                (number == 0 || host.faulty, host.start_ns + number as u64 * 100 * SECOND);
+            host.fence_ns = host.longest_fence_ns();
+        }
+    }
+    if profile == Profile::SecondLife {
+        second_life::plan_hosts(hosts, rng);
+    }
+    if profile == Profile::LateClean {
+        for host in hosts {
+            (host.use_s, host.patience_s, host.faulty) = (Some(20), Some(1000), true);
+        }
     }
 }
 
@@ -294,6 +311,9 @@ impl HostPlan {
 fn rates(profile: Profile, rng: &mut Rng) -> Rates {
     if profile == Profile::Hangs {
         return Rates { slow: pick(rng, &[0.01, 0.05, 0.2]), late_handling: 0.02, ..Rates::default() };
+    }
+    if profile == Profile::SecondLife {
+        return Rates { slow: pick(rng, &[0.0, 0.02, 0.1]), ..Rates::default() };
     }
     if profile == Profile::MountHangs {
         return Rates { slow: pick(rng, &[0.0, 0.01]), stalls_per_s: 0.002, ..Rates::default() };

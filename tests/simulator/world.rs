@@ -59,6 +59,11 @@ pub(crate) enum What {
     Clear {
         dead_mark: bool,
     },
+    /// Of a second life, and of the I/O of that number.
+    SecondLook(u64),
+    SecondLookDue(u64),
+    SecondWritten(u64),
+    SecondLifeEnds(u64),
     Land(Rc<Image>, Part),
 }
 
@@ -192,6 +197,7 @@ impl World {
             Profile::Calm => 900 * SECOND,
             Profile::Clears
             | Profile::Hangs
+            | Profile::SecondLife
             | Profile::LateClean
             | Profile::Mounts
             | Profile::MountFreezes

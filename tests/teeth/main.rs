@@ -19,6 +19,7 @@ mod machine;
 mod protocol;
 #[path = "../simulator/mod.rs"]
 mod simulator;
+mod study;
 
 use mmpguard::{clock, format};
 use simulator::breakage::Breakage;
