@@ -96,6 +96,13 @@ fn a_late_clean_mark_never_lets_two_in() {
     assert!(report.total.apart.late_clean > 0, "{}", report.figures());
 }
 
+/// What is not promised, and how it ends (S6, S7).
+#[test]
+fn who_meets_because_a_clock_stood_still_parts_soon() {
+    let report = checked(Profile::Pauses, 600);
+    assert!(report.total.apart.double_uses > 100, "{}", report.figures());
+}
+
 /// Also beside kernels alone, and hosts of ours that do not mount.
 #[test]
 fn mounts_exclude_each_other_in_the_stated_times() {
@@ -160,6 +167,7 @@ fn replay() {
         Ok("MountFreezes") => Profile::MountFreezes,
         Ok("MountFaults") => Profile::MountFaults,
         Ok("MountHangs") => Profile::MountHangs,
+        Ok("Pauses") => Profile::Pauses,
         Ok(other) => panic!("MMPGUARD_PROFILE={other}: no such profile"),
     };
     if let Ok(seed) = std::env::var("MMPGUARD_SEED") {

@@ -34,6 +34,10 @@ pub(crate) struct Host {
     pub(crate) slow_last: bool,
     /// By the host's own clock.
     pub(crate) look_began: Mono,
+    /// What the last look of its guard showed.
+    pub(crate) last_read: Option<Image>,
+    /// Since when.
+    pub(crate) read_since: u64,
     pub(crate) kernel: super::kernel::Kernel,
     pub(crate) mounted: super::mounted::State,
 }
@@ -147,6 +151,10 @@ impl World {
         let from_acknowledgement = is_broken(Breakage::LeaseFromAcknowledgement);
         let state = &mut self.hosts[host];
         let Some(mut end) = state.guard.as_ref().and_then(Guard::lease_end) else { return true };
+        if state.cell.is_some_and(|cell| cell <= now.mono && cell < end) && !state.mounted.adopting {
+            self.violate(host, "extends a lease that has ended".into());
+            return false;
+        }
         if state.cell_lost {
             return false;
         }
@@ -256,6 +264,9 @@ impl World {
             (Job::Read, false) => {
                 let sample = io.sample.expect("a read is answered after its sample");
                 let sample = self.shown_to_guard(host, sample);
+                if self.hosts[host].last_read.replace(sample) != Some(sample) {
+                    self.hosts[host].read_since = self.now;
+                }
                 self.feed(host, Feed::Read(sample));
             }
             (Job::Superblock, true) => self.feed(host, Feed::Plain(Input::Superblock(Err(failure)))),
@@ -276,6 +287,7 @@ impl World {
                 self.stats.held += 1;
                 self.start_using(host);
                 self.check_claim_time(host);
+                self.check_doubtful(host);
             }
             Event::Lost { loss, .. } => {
                 self.stats.lost += 1;
@@ -296,7 +308,10 @@ impl World {
             }
             Event::LostRace { .. } => self.stats.lost_races += 1,
             Event::TooSlow { .. } => self.stats.too_slow += 1,
-            Event::Intruder { .. } => self.stats.intruders += 1,
+            Event::Intruder { .. } => {
+                self.stats.intruders += 1;
+                self.pause_intruder(host);
+            }
             _ => {}
         }
     }

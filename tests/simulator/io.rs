@@ -131,6 +131,7 @@ impl World {
             return self.plan_answer(host, number, MILLISECOND);
         }
         self.check_write(host, &write);
+        self.check_clean(host, &write);
         if self.hosts[host].kernel.has_the_buffer() {
             // A direct write goes through the page that `kmmpd` goes on with.
             self.hosts[host].kernel.buffer = write.image;
@@ -141,7 +142,7 @@ impl World {
         if smaller && self.clock(host).mono > write.not_after && self.hosts.iter().any(|other| other.using) {
             self.late_write_at = Some(self.now);
         }
-        let latency = self.latency(host);
+        let latency = self.latency(host) + self.plan.pauses.write_ns;
         let fails = self.strikes(host, self.plan.rates.error);
         let failed_but_landed = self.plan.rates.failed_but_landed;
         let lands = !fails || self.rng.f64() < failed_but_landed;

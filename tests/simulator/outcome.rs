@@ -46,6 +46,12 @@ pub(crate) struct Apart {
     pub(crate) killed_mount: u64,
     /// A filesystem was mounted while its guard could not look, and so without a lease.
     pub(crate) unseen_mount: u64,
+    /// Two hosts met, of whom one had slept with its clock stopped.
+    pub(crate) double_uses: u64,
+    /// One that slept saw a foreign block, took it for a claimer's, and went on.
+    pub(crate) sleeper_went_on: u64,
+    /// Of two that met one left, and marked the block clean, although he saw the other.
+    pub(crate) clean_over_user: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -103,6 +109,9 @@ impl Stats {
             (&mut self.apart.killed_mount, other.apart.killed_mount),
             (&mut self.apart.fault_on_clean, other.apart.fault_on_clean),
             (&mut self.apart.unseen_mount, other.apart.unseen_mount),
+            (&mut self.apart.double_uses, other.apart.double_uses),
+            (&mut self.apart.sleeper_went_on, other.apart.sleeper_went_on),
+            (&mut self.apart.clean_over_user, other.apart.clean_over_user),
         ];
         for (sum, part) in pairs {
             *sum += part;

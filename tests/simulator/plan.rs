@@ -8,6 +8,7 @@ use fastrand::Rng;
 use super::disk::{Before, Filesystem};
 use super::mount_plan;
 pub(crate) use super::mount_plan::{HandOver, MountPlan, MountRates};
+use super::pauses::{self, PausePlan};
 
 pub(crate) const MILLISECOND: u64 = 1_000_000;
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -38,9 +39,25 @@ pub(crate) enum Profile {
     /// A mount whose path and host hang again and again, its fence as slow as it may be, freezes, and patient rivals
     /// without a fault: takeovers at the very edge of a lease.
     MountHangs,
+    /// Beyond what is promised: a host sleeps with its clocks stopped, and two may meet. How that ends is checked.
+    Pauses,
 }
 
 impl Profile {
+    /// All in which nothing must be found.
+    pub(crate) const ALL: [Profile; 10] = [
+        Profile::Faults,
+        Profile::Calm,
+        Profile::Hangs,
+        Profile::ShortStalls,
+        Profile::LateClean,
+        Profile::Mounts,
+        Profile::MountFreezes,
+        Profile::MountFaults,
+        Profile::MountHangs,
+        Profile::Pauses,
+    ];
+
     pub(crate) fn mounts(self) -> bool {
         matches!(self, Profile::Mounts | Profile::MountFreezes | Profile::MountFaults | Profile::MountHangs)
     }
@@ -112,6 +129,7 @@ pub(crate) struct Plan {
     /// No new fault begins after this.
     pub(crate) calm_ns: u64,
     pub(crate) mounts: MountRates,
+    pub(crate) pauses: PausePlan,
 }
 
 impl Plan {
@@ -169,13 +187,19 @@ impl Plan {
             },
             calm_ns: match profile {
                 Profile::Faults | Profile::MountFaults => rng.u64(60..=600) * SECOND,
-                Profile::ShortStalls | Profile::Hangs | Profile::LateClean | Profile::MountHangs => {
-                    2000 * SECOND
-                }
+                Profile::ShortStalls
+                | Profile::Hangs
+                | Profile::LateClean
+                | Profile::MountHangs
+                | Profile::Pauses => 2000 * SECOND,
                 Profile::Calm | Profile::Kernels | Profile::Mounts | Profile::MountFreezes => 0,
             },
             mounts: MountRates::default(),
+            pauses: PausePlan::default(),
         };
+        if profile == Profile::Pauses {
+            pauses::apply(&mut plan, rng);
+        }
         if profile.mounts() {
             mount_plan::apply(&mut plan, rng);
         }

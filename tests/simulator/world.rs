@@ -14,6 +14,7 @@ use super::disk::Disk;
 use super::host::Host;
 use super::mounted::Act;
 use super::outcome::{Failure, Stats};
+use super::pauses;
 use super::plan::{Kind, Plan, Profile, SECOND, log_uniform};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +79,7 @@ pub(crate) struct World {
     pub(crate) in_after_calm: bool,
     /// Something happened that cannot be promised: what follows from it is not looked at.
     over: bool,
+    pub(crate) pauses: pauses::State,
     queue: BinaryHeap<Reverse<Entry>>,
     timeline: Option<Vec<String>>,
 }
@@ -101,6 +103,7 @@ impl World {
             late_write_at: None,
             in_after_calm: false,
             over: false,
+            pauses: pauses::State::default(),
             queue: BinaryHeap::new(),
             timeline: trace.then(Vec::new),
             plan,
@@ -125,6 +128,9 @@ impl World {
             self.now = entry.at;
             self.stats.steps += 1;
             self.step(entry);
+            if self.plan.profile == Profile::Pauses {
+                self.check_pauses();
+            }
             // Whoever came through the last fault as a holder is in.
             if !self.in_after_calm && self.now > self.plan.calm_ns + 30 * SECOND {
                 self.in_after_calm = self.hosts.iter().any(|host| host.using && host.using_until.is_none());
@@ -160,7 +166,7 @@ impl World {
         match self.plan.profile {
             // Several claims, each with the longest watch there is.
             Profile::Faults | Profile::MountFaults => self.plan.calm_ns + 6 * 1200 * SECOND,
-            Profile::ShortStalls => 2000 * SECOND,
+            Profile::ShortStalls | Profile::Pauses => 2000 * SECOND,
             Profile::Calm => 900 * SECOND,
             Profile::Hangs
             | Profile::LateClean
@@ -255,7 +261,7 @@ impl World {
     pub(crate) fn clock(&self, host: usize) -> Now {
         let plan = &self.plan.hosts[host];
         let mono = self.now + plan.clock_offset_ns - self.hosts[host].clock_behind_ns;
-        let wall = 1_800_000_000 + self.now / SECOND;
+        let wall = 1_800_000_000 + (self.now - self.wall_behind_ns(host)) / SECOND;
         Now { mono: Mono(mono), wall: Wall(wall.saturating_add_signed(plan.wall_skew_s)) }
     }
 
@@ -269,6 +275,7 @@ impl World {
         self.hosts[host].using = true;
         self.hosts[host].using_since = self.now;
         self.note(host, || "USES the device".into());
+        self.comes_over(host);
         self.check_exclusion(host);
         if let Some(use_s) = self.plan.hosts[host].use_s {
             let span = log_uniform(&mut self.rng, SECOND / 10, use_s * 2 * SECOND);
@@ -299,6 +306,9 @@ impl World {
             return;
         }
         let Some(other) = self.other_user(host) else { return };
+        if self.plan.profile == Profile::Pauses {
+            return self.note(host, || format!("beside host {other}"));
+        }
         if self.late_write_at.is_some_and(|at| self.now < at + 2 * self.longest_wait_ns()) {
             self.stats.apart.late_write += 1;
             return;

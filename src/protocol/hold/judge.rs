@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::super::event::{Event, Loss, Peer};
 use super::super::foreign::{Ruling, Sighted, beaten_over};
 use super::super::guard::Context;
-use super::super::medium::{Knowledge, Verdict};
-use super::super::timing;
+use super::super::medium::{Knowledge, Owner, Verdict};
+use super::super::{sequence, timing};
 use super::{Flow, Hold, Look, Step, lose};
 use crate::clock::Now;
 use crate::format::Image;
@@ -15,6 +15,16 @@ use crate::format::Image;
 const UNREADABLE_LOOKS: u32 = 5;
 
 impl Hold {
+    /// The first beats of the local kernel, that we took over from: a remount of the administrator's own went on under
+    /// our first beat. The names are ours, too, so `foreign` would take it for another holder under equal names.
+    pub(super) fn kernel_is_back(&self, image: &Image, context: &Context) -> bool {
+        let Ok(block) = context.medium.decode(image) else { return false };
+        !self.releasing
+            && Owner::of(&block) == context.medium.owner()
+            && (1..=sequence::COUNTING_REACH).contains(&block.seq)
+            && sequence::steps(block.seq, self.seq, sequence::COUNTING_REACH).is_none()
+    }
+
     pub(super) fn judge(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
         let check_interval = Duration::from_secs(self.check_interval_s().into());
         let known = Knowledge {

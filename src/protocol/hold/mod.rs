@@ -206,7 +206,8 @@ impl Hold {
             context.event(Event::Refused { refusal: Refusal::Withdrawn { claim_left_standing: true } });
             return Flow::Break(Ended::Over);
         }
-        if now.mono >= self.lease.end() {
+        if now.mono >= self.lease.end() && !(broken!(LateAnswerCounts) && matches!(input, Input::Written(_)))
+        {
             return lose(now, Loss::LeaseExpired, context);
         }
         match input {
@@ -254,7 +255,8 @@ impl Hold {
             Err(failure) => return self.trouble(now, failure, context),
         };
         let unacknowledged = self.unacknowledged.as_ref() == Some(image);
-        if unacknowledged || *image == self.acknowledged {
+        let blind = if broken!(ReleasesBlindly) { self.releasing } else { broken!(BeatsBlindly) };
+        if unacknowledged || *image == self.acknowledged || blind {
             self.last_good_look = now.mono;
             self.foreign.gone();
             self.unreadable = 0;
@@ -325,22 +327,13 @@ impl Hold {
         }
         self.acknowledged = self.unacknowledged.take().expect("set when the write was submitted");
         // It was in time: while it was under way, the lease ended with it at the latest.
-        debug_assert!(now.mono < end, "an acknowledgement after the end is worth nothing");
+        debug_assert!(now.mono < end || broken!(ForgetsUnacknowledged, LateAnswerCounts));
+        let end = if broken!(LeaseFromAnswer) { end + now.mono.since(started) } else { end };
         self.lease.acknowledge(end);
         self.trouble_told = false;
         self.next_beat = started + timing::jittered(context.options.interval, &mut context.rng);
         self.rest(now, context);
         Flow::Continue(())
-    }
-
-    /// The first beats of the local kernel, that we took over from: a remount of the administrator's own went on under
-    /// our first beat. The names are ours, too, so `foreign` would take it for another holder under equal names.
-    fn kernel_is_back(&self, image: &Image, context: &Context) -> bool {
-        let Ok(block) = context.medium.decode(image) else { return false };
-        !self.releasing
-            && Owner::of(&block) == context.medium.owner()
-            && (1..=sequence::COUNTING_REACH).contains(&block.seq)
-            && sequence::steps(block.seq, self.seq, sequence::COUNTING_REACH).is_none()
     }
 
     /// C of the write that the lease comes from, in seconds.
@@ -360,7 +353,8 @@ impl Hold {
         } else if now.mono < self.watchful_until {
             self.next_beat.min(now.mono + timing::look_period(context.options.interval))
         } else {
-            self.next_beat.min(now.mono + timing::MAX_HOLD_LOOK)
+            let seldom = if broken!(LooksSeldom) { timing::MAX_INTERVAL } else { timing::MAX_HOLD_LOOK };
+            self.next_beat.min(now.mono + seldom)
         };
         self.step = Step::Idle { until };
     }
