@@ -89,6 +89,12 @@ fn never_two_users_at_the_edge_of_a_lease() {
     assert!(report.total.lost > 500, "{}", report.figures());
 }
 
+#[test]
+fn never_two_users_nearer_still_to_the_edge() {
+    let report = checked(Profile::Edges, 1000);
+    assert!(report.total.lost > 300, "{}", report.figures());
+}
+
 /// It may stop a holder, which cannot be helped, but it never lets two in.
 #[test]
 fn a_late_clean_mark_never_lets_two_in() {
@@ -161,6 +167,7 @@ fn replay() {
         Ok("Calm") => Profile::Calm,
         Ok("Hangs") => Profile::Hangs,
         Ok("LateClean") => Profile::LateClean,
+        Ok("Edges") => Profile::Edges,
         Ok("ShortStalls") => Profile::ShortStalls,
         Ok("Kernels") => Profile::Kernels,
         Ok("Mounts") => Profile::Mounts,

@@ -6,6 +6,7 @@ use crate::protocol::{Input, Mode, Write, sequence};
 use mmpguard::format::Image;
 
 use super::breakage::{Breakage, is_broken};
+use super::edges;
 use super::host::{Feed, Io, Job, is_clean};
 use super::plan::{MILLISECOND, Profile, SECOND, log_uniform};
 use super::world::{What, World, shown};
@@ -26,6 +27,7 @@ impl World {
         let slow = again || self.strikes(host, self.plan.rates.slow);
         self.hosts[host].slow_last = slow;
         let (least, most) = match slow {
+            true if self.plan.profile == Profile::Edges => edges::hang(&mut self.rng),
             true if self.rng.f64() < 0.1 => (LONGEST_LATENCY_NS, LONGEST_HANG_NS),
             true => (10 * MILLISECOND, LONGEST_LATENCY_NS),
             false => (50_000, 8 * MILLISECOND),

@@ -30,7 +30,8 @@
 //! Of every host of ours: a lease that has ended is never extended; nobody marks the block clean at the first sight of
 //! another who uses the device; whoever is the first to find a doubtful clean mark watches it as long as dirty blocks may
 //! follow. *Pauses* (S6, S7), where two may meet because a clock stood still: both run for no longer than four of the
-//! longest intervals, and never stop for each other both; who slept does not go on where another came, worked and left.
+//! longest intervals, or eight where no kernel is about, and never stop for each other both; who slept does not go on
+//! where another came, worked and left.
 //!
 //! # Counted apart (`Apart`), because it cannot be promised
 //! What a host could write when it wakes after its lease, before its keeper runs (it counts as stopped then); two
@@ -63,6 +64,7 @@ pub(crate) mod breakage;
 mod checks;
 mod disk;
 mod driver;
+mod edges;
 mod faults;
 mod filesystem;
 mod host;

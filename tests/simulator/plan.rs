@@ -6,9 +6,9 @@ use crate::protocol::timing;
 use fastrand::Rng;
 
 use super::disk::{Before, Filesystem};
-use super::mount_plan;
 pub(crate) use super::mount_plan::{HandOver, MountPlan, MountRates};
 use super::pauses::{self, PausePlan};
+use super::{edges, mount_plan};
 
 pub(crate) const MILLISECOND: u64 = 1_000_000;
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -27,6 +27,8 @@ pub(crate) enum Profile {
     ShortStalls,
     /// Beyond what is promised: stalls between the check of the clock and a clean mark, of up to a minute.
     LateClean,
+    /// As `Hangs`, with hangs of a few seconds and of a minute only, on both sides: takeovers nearer still to the edge.
+    Edges,
     /// Kernels alone, with slow writes: they must be found out.
     Kernels,
     /// Hosts of ours that mount through their kernels, beside all others, and no fault at all: mounts, unmounts and
@@ -45,12 +47,13 @@ pub(crate) enum Profile {
 
 impl Profile {
     /// All in which nothing must be found.
-    pub(crate) const ALL: [Profile; 10] = [
+    pub(crate) const ALL: [Profile; 11] = [
         Profile::Faults,
         Profile::Calm,
         Profile::Hangs,
         Profile::ShortStalls,
         Profile::LateClean,
+        Profile::Edges,
         Profile::Mounts,
         Profile::MountFreezes,
         Profile::MountFaults,
@@ -185,25 +188,33 @@ impl Plan {
                 Profile::Calm | Profile::Mounts => 5 * MILLISECOND,
                 _ => pick(rng, &[5 * MILLISECOND, 50 * MILLISECOND, 3 * SECOND]),
             },
-            calm_ns: match profile {
-                Profile::Faults | Profile::MountFaults => rng.u64(60..=600) * SECOND,
-                Profile::ShortStalls
-                | Profile::Hangs
-                | Profile::LateClean
-                | Profile::MountHangs
-                | Profile::Pauses => 2000 * SECOND,
-                Profile::Calm | Profile::Kernels | Profile::Mounts | Profile::MountFreezes => 0,
-            },
+            calm_ns: calm_ns(profile, rng),
             mounts: MountRates::default(),
             pauses: PausePlan::default(),
         };
-        if profile == Profile::Pauses {
-            pauses::apply(&mut plan, rng);
+        match profile {
+            Profile::Pauses => pauses::apply(&mut plan, rng),
+            Profile::Edges => edges::apply(&mut plan, rng),
+            _ => {}
         }
         if profile.mounts() {
             mount_plan::apply(&mut plan, rng);
         }
         plan
+    }
+}
+
+/// No new fault begins after that.
+fn calm_ns(profile: Profile, rng: &mut Rng) -> u64 {
+    match profile {
+        Profile::Faults | Profile::MountFaults => rng.u64(60..=600) * SECOND,
+        Profile::ShortStalls
+        | Profile::Hangs
+        | Profile::LateClean
+        | Profile::Edges
+        | Profile::MountHangs
+        | Profile::Pauses => 2000 * SECOND,
+        Profile::Calm | Profile::Kernels | Profile::Mounts | Profile::MountFreezes => 0,
     }
 }
 
@@ -260,6 +271,9 @@ fn rates(profile: Profile, rng: &mut Rng) -> Rates {
     }
     if profile == Profile::MountHangs {
         return Rates { slow: pick(rng, &[0.0, 0.01]), stalls_per_s: 0.002, ..Rates::default() };
+    }
+    if profile == Profile::Edges {
+        return Rates { slow: pick(rng, &[0.02, 0.1]), ..Rates::default() };
     }
     if profile == Profile::LateClean {
         return Rates { stall_after_check: 0.5, ..Rates::default() };

@@ -170,6 +170,7 @@ impl World {
             Profile::Calm => 900 * SECOND,
             Profile::Hangs
             | Profile::LateClean
+            | Profile::Edges
             | Profile::Mounts
             | Profile::MountFreezes
             | Profile::MountHangs => 1000 * SECOND,

@@ -63,3 +63,9 @@ fn a_claimer_that_counts_is_found() {
 fn a_claimer_that_withdraws_by_a_clean_mark_is_found() {
     teeth(Breakage::WithdrawsByClean, Profile::LateClean, "marks the block clean over");
 }
+
+/// S2: the claim stands still for the very wait that a rival watches.
+#[test]
+fn a_claim_without_a_middle_beat_is_found() {
+    teeth(Breakage::NoMiddleBeat, Profile::Edges, TWO_USERS);
+}

@@ -3,7 +3,7 @@
 
 use super::simulator::breakage::Breakage;
 use super::simulator::plan::Profile;
-use super::teeth;
+use super::{TWO_USERS, teeth};
 
 const LONG: &str = "a double use lasts longer";
 
@@ -42,4 +42,10 @@ fn beats_without_jitter_are_found() {
 #[test]
 fn a_successors_clean_mark_that_is_beaten_over_is_found() {
     teeth(Breakage::CleanIsBeatenOver, Profile::Pauses, "goes on with what another has used");
+}
+
+/// S1: a taker counts from the landing, which may be as early as the look.
+#[test]
+fn a_lease_from_the_answer_is_found() {
+    teeth(Breakage::LeaseFromAnswer, Profile::Edges, TWO_USERS);
 }
