@@ -59,7 +59,7 @@ pub mod keeper;
 /// Marks a rule of the protocol that a test leaves out on purpose, to see whether the simulator finds it: `broken!(Rule)`.
 /// Here it is `false`, and nothing of it is compiled; `tests/teeth` compiles the same sources with another meaning.
 macro_rules! broken {
-    ($rule:ident) => {
+    ($($rule:ident),+) => {
         false
     };
 }

@@ -102,7 +102,7 @@ impl Foreign {
             if let (true, Some(block)) = (counts, block) {
                 return self.contest(now, &block, sighted, context);
             }
-            if let (true, Some(block)) = (before.is_some() || again, block) {
+            if let (true, Some(block)) = ((before.is_some() || again) && !broken!(SecondJumpWaits), block) {
                 // A second jump: a claimer's middle beat, or another claimer. Half a wait later he would be in.
                 self.current = None;
                 return Ruling::BeatOver(Some(Peer::from(&block)));
@@ -111,6 +111,7 @@ impl Foreign {
         let since = self.current.as_ref().map_or(now.mono, |sight| sight.since);
         let peer_check_interval_s = block.map_or(0, |block| block.check_interval_s);
         let window = timing::foreign_look(longest(peer_check_interval_s, context));
+        let window = if broken!(ShortForeignLook) { window / 8 } else { window };
         let still_for = started.since(since);
         let contested = self.contest.is_some_and(|contest| started < contest.until);
         if (still_for >= window && !contested) || now.mono >= latest {
@@ -125,10 +126,10 @@ impl Foreign {
         let by = Peer::from(block);
         let lose = |because| Ruling::WeLose(Loss::Stolen { by, because });
         let tolerance_s = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
-        if sighted.slept {
+        if sighted.slept && !broken!(SleptIsNothing) {
             return lose(LoserRule::Slept);
         }
-        if stamp_ahead(block, now.wall, tolerance_s.into()) {
+        if stamp_ahead(block, now.wall, tolerance_s.into()) && !broken!(StampsAreNothing) {
             return lose(LoserRule::ClockStoodStill);
         }
         let ours = context.medium.owner();
@@ -138,7 +139,8 @@ impl Foreign {
         }
         // Whom we took over from is the one that slept: we saw his block stand still for a wait and more. He has his time
         // to stop, whatever the names.
-        if ours < his && sighted.predecessor != Some(his) {
+        let excepted = sighted.predecessor == Some(his) && !broken!(NamesAgainstSleepers);
+        if ours < his && !excepted || broken!(NoTieBreak) {
             return lose(LoserRule::LowerName);
         }
         let span: Duration = timing::foreign_look(longest(block.check_interval_s, context));
@@ -148,7 +150,11 @@ impl Foreign {
             _ => Contest { until: now.mono + span, half: now.mono + span / 2 },
         };
         self.contest = Some(contest);
-        if now.mono >= contest.half { lose(LoserRule::OtherDidNotStop) } else { Ruling::LookOn }
+        if now.mono >= contest.half && !broken!(NeverStops) {
+            lose(LoserRule::OtherDidNotStop)
+        } else {
+            Ruling::LookOn
+        }
     }
 }
 

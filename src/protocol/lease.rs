@@ -23,7 +23,9 @@ impl Lease {
 
     /// A write is on its way; if it lands, the lease ends then.
     pub(super) fn submit(&mut self, end: Mono) {
-        self.unacknowledged_end = self.unacknowledged_end.min(end);
+        if !broken!(ForgetsUnacknowledged) {
+            self.unacknowledged_end = self.unacknowledged_end.min(end);
+        }
     }
 
     /// It landed: what came before it counts no more.

@@ -90,11 +90,24 @@ fn never_two_users_at_the_edge_of_a_lease() {
     assert!(report.total.lost > 500, "{}", report.figures());
 }
 
+#[test]
+fn never_two_users_nearer_still_to_the_edge() {
+    let report = checked(Profile::Edges, 1000);
+    assert!(report.total.lost > 300, "{}", report.figures());
+}
+
 /// It may stop a holder, which cannot be helped, but it never lets two in.
 #[test]
 fn a_late_clean_mark_never_lets_two_in() {
     let report = checked(Profile::LateClean, 300);
     assert!(report.total.apart.late_clean > 0, "{}", report.figures());
+}
+
+/// What is not promised, and how it ends (S6, S7).
+#[test]
+fn who_meets_because_a_clock_stood_still_parts_soon() {
+    let report = checked(Profile::Pauses, 600);
+    assert!(report.total.apart.double_uses > 100, "{}", report.figures());
 }
 
 /// Also beside kernels alone, and hosts of ours that do not mount.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::protocol::timing::Consequences;
-use crate::protocol::{Loss, Refusal, timing};
+use crate::protocol::{Loss, Refusal, Sequence, Write, timing};
 
 use super::disk::Before;
+use super::host::is_clean;
 use super::plan::{HostPlan, Kind, Profile, SECOND};
 use super::world::World;
 
@@ -18,6 +19,8 @@ impl World {
         let faultless = if mounted { self.is_faultless(host) } else { self.now > since || since_then };
         if self.is_stopped_by_clear(host, loss) {
             self.stop_looking();
+        } else if self.plan.profile == Profile::Pauses {
+            self.check_pause_loss(host, loss);
         } else if self.plan.profile == Profile::ShortStalls {
             self.violate(host, format!("a stall shorter than the lease stopped a holder: {loss:?}"));
         } else if self.plan.profile == Profile::LateClean && matches!(loss, Loss::ForeignClean { .. }) {
@@ -26,6 +29,34 @@ impl World {
             self.violate(host, format!("a holder without a fault was stopped: {loss:?}"));
         } else if faultless && mounted {
             self.stats.apart.twins += 1;
+        }
+    }
+
+    /// Nobody marks the block clean when he has just seen another there who uses the device.
+    pub(crate) fn check_clean(&mut self, host: usize, write: &Write) {
+        let Some(seen) = self.hosts[host].last_read.clone().filter(|_| is_clean(&write.image)) else {
+            return;
+        };
+        let seen = mmpguard::format::MmpBlock::fields(&seen);
+        let user = (0..self.hosts.len()).find(|&other| {
+            let node = mmpguard::format::NodeName::new(&self.plan.hosts[other].node);
+            other != host && self.hosts[other].using && node == seen.node
+        });
+        if let (Some(user), Sequence::Live(_)) = (user.filter(|_| !self.has_a_twin(host)), seen.seq.into()) {
+            // He may have looked at it for long, and then it is beaten over, if he knows no better.
+            if self.hosts[host].read_since == self.now {
+                self.violate(host, format!("marks the block clean over host {user}, whom it saw"));
+            }
+            self.stats.apart.clean_over_user += 1;
+        }
+    }
+
+    /// A clean mark under a journal that needs recovery is watched: what was dirty may follow.
+    pub(crate) fn check_doubtful(&mut self, host: usize) {
+        let doubtful = self.plan.filesystem.needs_recovery && self.plan.before == Before::Clean;
+        let first = self.stats.held == 1 && self.stats.kernel_mounts == 0;
+        if doubtful && first && self.now < timing::DOUBTFUL_CLEAN_WATCH.as_nanos() as u64 {
+            self.violate(host, "uses what may still be written to".into());
         }
     }
 

@@ -66,6 +66,9 @@ impl World {
     pub(crate) fn stall_span(&mut self, host: usize, most: u64) -> Option<u64> {
         let plan = &self.plan.hosts[host];
         let state = &self.hosts[host];
+        if self.plan.profile == Profile::Pauses {
+            return self.pause_span(host);
+        }
         let most = if self.plan.profile == Profile::ShortStalls {
             let c =
                 timing::holder_check_interval_s(plan.interval, plan.interval, plan.check_interval_floor_s);
@@ -106,6 +109,9 @@ impl World {
             let already = self.hosts[host].stalled_until.max(self.now);
             self.hosts[host].clock_behind_ns += until.saturating_sub(already);
         }
+        if self.plan.profile == Profile::Pauses {
+            self.pause_begins(host, span);
+        }
         let state = &mut self.hosts[host];
         state.stalled_until = state.stalled_until.max(until);
         state.fault_until = state.fault_until.max(until);
@@ -118,6 +124,7 @@ impl World {
             return;
         }
         self.note(host, || "resumes".into());
+        self.pause_ends(host);
         self.keeper(host);
         if self.hosts[host].using_until.is_some_and(|until| until <= self.now) {
             if self.other_user(host).is_some() {

@@ -36,6 +36,10 @@ pub(crate) struct Host {
     pub(crate) slow_last: bool,
     /// By the host's own clock.
     pub(crate) look_began: Mono,
+    /// What the last look of its guard showed.
+    pub(crate) last_read: Option<Rc<Image>>,
+    /// Since when.
+    pub(crate) read_since: u64,
     pub(crate) kernel: super::kernel::Kernel,
     pub(crate) mounted: super::mounted::State,
     pub(crate) second: super::second_life::SecondLife,
@@ -152,6 +156,10 @@ impl World {
         let from_acknowledgement = is_broken(Breakage::LeaseFromAcknowledgement);
         let state = &mut self.hosts[host];
         let Some(mut end) = state.guard.as_ref().and_then(Guard::lease_end) else { return true };
+        if state.cell.is_some_and(|cell| cell <= now.mono && cell < end) && !state.mounted.adopting {
+            self.violate(host, "extends a lease that has ended".into());
+            return false;
+        }
         if state.cell_lost {
             return false;
         }
@@ -264,6 +272,10 @@ impl World {
             (Job::Read, false) => {
                 let sample = Rc::clone(self.disk.image_at(io.sampled_at));
                 let sample = self.shown_to_guard(host, sample);
+                let before = self.hosts[host].last_read.replace(Rc::clone(&sample));
+                if before.is_none_or(|before| before != sample) {
+                    self.hosts[host].read_since = self.now;
+                }
                 self.feed(host, Feed::Read(sample));
             }
             (Job::Superblock, true) => self.feed(host, Feed::Plain(Input::Superblock(Err(failure)))),
@@ -284,6 +296,7 @@ impl World {
                 self.stats.held += 1;
                 self.start_using(host);
                 self.check_claim_time(host);
+                self.check_doubtful(host);
             }
             Event::Lost { loss, .. } => {
                 self.stats.lost += 1;
@@ -304,7 +317,10 @@ impl World {
             }
             Event::LostRace { .. } => self.stats.lost_races += 1,
             Event::TooSlow { .. } => self.stats.too_slow += 1,
-            Event::Intruder { .. } => self.stats.intruders += 1,
+            Event::Intruder { .. } => {
+                self.stats.intruders += 1;
+                self.pause_intruder(host);
+            }
             _ => {}
         }
     }

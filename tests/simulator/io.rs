@@ -7,6 +7,7 @@ use mmpguard::format::Image;
 
 use super::breakage::{Breakage, is_broken};
 use super::disk::Part;
+use super::edges;
 use super::host::{Feed, Io, Job, is_clean};
 use super::plan::{MILLISECOND, Profile, SECOND, log_uniform};
 use super::world::{What, World, shown};
@@ -27,6 +28,7 @@ impl World {
         let slow = again || self.strikes(host, self.plan.rates.slow);
         self.hosts[host].slow_last = slow;
         let (least, most) = match slow {
+            true if self.plan.profile == Profile::Edges => edges::hang(&mut self.rng),
             true if self.rng.f64() < 0.1 => (LONGEST_LATENCY_NS, LONGEST_HANG_NS),
             true => (10 * MILLISECOND, LONGEST_LATENCY_NS),
             false => (50_000, 8 * MILLISECOND),
@@ -133,6 +135,7 @@ impl World {
         }
         self.check_write(host, &write);
         self.note_sent(host, &write.image);
+        self.check_clean(host, &write);
         if self.hosts[host].kernel.has_the_buffer() {
             // A direct write goes through the page that `kmmpd` goes on with.
             self.hosts[host].kernel.buffer = write.image;
@@ -143,7 +146,7 @@ impl World {
         if smaller && self.clock(host).mono > write.not_after && self.hosts.iter().any(|other| other.using) {
             self.late_write_at = Some(self.now);
         }
-        let latency = self.latency(host);
+        let latency = self.latency(host) + self.plan.pauses.write_ns;
         let fails = self.strikes(host, self.plan.rates.error);
         let failed_but_landed = self.plan.rates.failed_but_landed;
         let lands = !fails || self.rng.f64() < failed_but_landed;

@@ -129,6 +129,11 @@ impl Kernel {
         matches!(self.step, Step::Look | Step::LookAgain | Step::Claim | Step::LookLast)
     }
 
+    /// Its clock does.
+    pub(crate) fn stands_still(&mut self, span: u64) {
+        self.beat_at += span;
+    }
+
     pub(crate) fn next_number(&mut self) -> u64 {
         self.number += 1;
         self.number

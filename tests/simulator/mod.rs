@@ -27,6 +27,11 @@
 //! fault; without faults the stated times hold; a stall shorter than the lease less a beat stops nobody. Of mounts also:
 //! a freeze is no fault; after it the kernel beats and the guard only watches; nothing is written over a user by a host
 //! that has nothing mounted; a guard does not end while its filesystem is in use; what it says of the kernel is true.
+//! Of every host of ours: a lease that has ended is never extended; nobody marks the block clean at the first sight of
+//! another who uses the device; whoever is the first to find a doubtful clean mark watches it as long as dirty blocks may
+//! follow. *Pauses* (S6, S7), where two may meet because a clock stood still: both run for no longer than four of the
+//! longest intervals, or eight where no kernel is about, and never stop for each other both; who slept does not go on
+//! where another came, worked and left.
 //!
 //! # Counted apart (`Apart`), because it cannot be promised
 //! What a host could write when it wakes after its lease, before its keeper runs (it counts as stopped then); two
@@ -36,12 +41,14 @@
 //! a moment (remount, error, hand-over of a mount); the same found by a host of ours whose claim took the holder for dead,
 //! since their wall clocks differ by more than two check intervals, or whose mount was killed while it read the group
 //! descriptors; a fault of a host's own while such a mark stands; a fault between the hand-over and the first beat seen,
-//! when no cell is armed yet. Hosts that share a name may take each other's mounts for lost before they are made.
+//! when no cell is armed yet. Of pauses: that two meet (`double_uses`), that of two who met the one that slept goes on
+//! (`sleeper_went_on`), and that one who leaves beside another marks the block clean after a look at him
+//! (`clean_over_user`). Hosts that share a name may take each other's mounts for lost before they are made.
 //! *Not injected*: a stall of more than
 //! 5 s between the check of the clock and a **clean mark** (it lands on a successor, who stops; `Profile::LateClean`
 //! injects it among hosts of ours); a kernel holder that
-//! sleeps longer than 3 s (K4); writes that land later than a wait; a clock that stands still, and the shutdown ioctl
-//! as a fence of ext4 (`Breakage` only); a remount or an error before the guard has seen the first beat.
+//! sleeps longer than 3 s (K4); writes that land later than a wait; a clock that stands still (`Profile::Pauses` and `Breakage` only), and
+//! the shutdown ioctl as a fence of ext4 (`Breakage` only); a remount or an error before the guard has seen the first beat.
 //!
 //! # Use
 //! `cargo run --release --example simulate -- Faults 0..100000` runs a range of seeds on all cores and prints the figures;
@@ -59,6 +66,7 @@ mod checks;
 mod clears;
 mod disk;
 mod driver;
+mod edges;
 pub(crate) mod edits;
 mod faults;
 mod filesystem;
@@ -70,6 +78,7 @@ mod mount_checks;
 mod mount_plan;
 mod mounted;
 pub(crate) mod outcome;
+mod pauses;
 mod peers;
 pub(crate) mod plan;
 pub(crate) mod run;

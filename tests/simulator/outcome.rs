@@ -85,6 +85,12 @@ counters! {
         cleared_again,
         /// A filesystem was mounted while its guard could not look, and so without a lease.
         unseen_mount,
+        /// Two hosts met, of whom one had slept with its clock stopped.
+        double_uses,
+        /// One that slept saw a foreign block, took it for a claimer's, and went on.
+        sleeper_went_on,
+        /// Of two that met one left, and marked the block clean, although he saw the other.
+        clean_over_user,
         /// Of two hosts with one name, one took the other's beats for its own kernel's before that mounted, and then for lost.
         twins,
     }

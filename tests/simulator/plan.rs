@@ -7,8 +7,9 @@ use fastrand::Rng;
 
 use super::disk::{Before, Filesystem};
 pub(crate) use super::mount_plan::{HandOver, MountPlan, MountRates};
+use super::pauses::{self, PausePlan};
 use super::peers::{self, Flavour};
-use super::{mount_plan, second_life};
+use super::{edges, mount_plan, second_life};
 
 pub(crate) const MILLISECOND: u64 = 1_000_000;
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -27,6 +28,8 @@ pub(crate) enum Profile {
     ShortStalls,
     /// Beyond what is promised: stalls between the check of the clock and a clean mark, of up to a minute.
     LateClean,
+    /// As `Hangs`, with hangs of a few seconds and of a minute only, on both sides: takeovers nearer still to the edge.
+    Edges,
     /// Kernels alone, with slow writes: they must be found out.
     Kernels,
     /// Kernels alone, which are frozen for longer than they wait (K3): the same.
@@ -50,15 +53,19 @@ pub(crate) enum Profile {
     /// A mount whose path and host hang again and again, its fence as slow as it may be, freezes, and patient rivals
     /// without a fault: takeovers at the very edge of a lease.
     MountHangs,
+    /// Beyond what is promised: a host sleeps with its clocks stopped, and two may meet. How that ends is checked.
+    Pauses,
 }
 
 impl Profile {
-    pub(crate) const ALL: [Profile; 15] = [
+    pub(crate) const ALL: [Profile; 17] = [
         Profile::Faults,
         Profile::Calm,
         Profile::Hangs,
         Profile::ShortStalls,
         Profile::LateClean,
+        Profile::Edges,
+        Profile::Pauses,
         Profile::Kernels,
         Profile::KernelFreezes,
         Profile::KernelSleeps,
@@ -169,6 +176,7 @@ pub(crate) struct Plan {
     /// Of the marks that are left so many are cleared.
     pub(crate) marks_cleared: f64,
     pub(crate) clears_per_s: f64,
+    pub(crate) pauses: PausePlan,
 }
 
 impl Plan {
@@ -206,22 +214,18 @@ impl Plan {
                 }
                 _ => pick(rng, &[5 * MILLISECOND, 50 * MILLISECOND, 3 * SECOND]),
             },
-            calm_ns: match profile {
-                Profile::Faults | Profile::MountFaults | Profile::Fscks => rng.u64(60..=600) * SECOND,
-                Profile::ShortStalls
-                | Profile::Hangs
-                | Profile::LateClean
-                | Profile::MountHangs
-                | Profile::SecondLife => 2000 * SECOND,
-                _ => 0,
-            },
+            calm_ns: calm_ns(profile, rng),
             mounts: MountRates::default(),
             fsck_dies: 0.0,
             marks_cleared: 0.0,
             clears_per_s: 0.0,
+            pauses: PausePlan::default(),
         };
-        if profile == Profile::SecondLife {
-            plan.mounts.outages_per_s = pick(rng, &[0.01, 0.03]);
+        match profile {
+            Profile::SecondLife => plan.mounts.outages_per_s = pick(rng, &[0.01, 0.03]),
+            Profile::Pauses => pauses::apply(&mut plan, rng),
+            Profile::Edges => edges::apply(&mut plan, rng),
+            _ => {}
         }
         if profile.mounts() {
             mount_plan::apply(&mut plan, rng);
@@ -256,6 +260,21 @@ fn suit(profile: Profile, hosts: &mut [HostPlan], rng: &mut Rng) {
         for host in hosts {
             (host.use_s, host.patience_s, host.faulty) = (Some(20), Some(1000), true);
         }
+    }
+}
+
+/// No new fault begins after that.
+fn calm_ns(profile: Profile, rng: &mut Rng) -> u64 {
+    match profile {
+        Profile::Faults | Profile::MountFaults | Profile::Fscks => rng.u64(60..=600) * SECOND,
+        Profile::ShortStalls
+        | Profile::Hangs
+        | Profile::LateClean
+        | Profile::Edges
+        | Profile::MountHangs
+        | Profile::SecondLife
+        | Profile::Pauses => 2000 * SECOND,
+        _ => 0,
     }
 }
 
@@ -317,6 +336,9 @@ fn rates(profile: Profile, rng: &mut Rng) -> Rates {
     }
     if profile == Profile::MountHangs {
         return Rates { slow: pick(rng, &[0.0, 0.01]), stalls_per_s: 0.002, ..Rates::default() };
+    }
+    if profile == Profile::Edges {
+        return Rates { slow: pick(rng, &[0.02, 0.1]), ..Rates::default() };
     }
     if profile == Profile::LateClean {
         return Rates { stall_after_check: 0.5, ..Rates::default() };

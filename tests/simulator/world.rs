@@ -16,6 +16,7 @@ use super::fsck::FsckAct;
 use super::host::Host;
 use super::mounted::Act;
 use super::outcome::{Stats, Told};
+use super::pauses;
 use super::peers::PeerAct;
 use super::plan::{Kind, Plan, Profile, SECOND, log_uniform};
 
@@ -102,6 +103,7 @@ pub(crate) struct World {
     pub(crate) mark_covered: bool,
     /// When somebody forced a clear over whatever stood there.
     pub(crate) forced_clears: Vec<u64>,
+    pub(crate) pauses: pauses::State,
     queue: BinaryHeap<Reverse<Entry>>,
     timeline: Option<Vec<String>>,
 }
@@ -134,6 +136,7 @@ impl World {
             late_landings: Vec::new(),
             mark_covered: false,
             forced_clears: Vec::new(),
+            pauses: pauses::State::default(),
             queue: BinaryHeap::new(),
             timeline: trace.then(Vec::new),
             plan,
@@ -159,6 +162,9 @@ impl World {
             self.now = entry.at;
             self.stats.steps += 1;
             self.step(entry);
+            if self.plan.profile == Profile::Pauses {
+                self.check_pauses();
+            }
             // Whoever came through the last fault as a holder is in.
             if !self.in_after_calm && self.now > self.plan.calm_ns + 30 * SECOND {
                 self.in_after_calm = (0..self.hosts.len()).any(|host| self.is_in(host));
@@ -193,12 +199,13 @@ impl World {
         match self.plan.profile {
             // Several claims, each with the longest watch there is.
             Profile::Faults | Profile::MountFaults | Profile::Fscks => self.plan.calm_ns + 6 * 1200 * SECOND,
-            Profile::ShortStalls => 2000 * SECOND,
+            Profile::ShortStalls | Profile::Pauses => 2000 * SECOND,
             Profile::Calm => 900 * SECOND,
             Profile::Clears
             | Profile::Hangs
             | Profile::SecondLife
             | Profile::LateClean
+            | Profile::Edges
             | Profile::Mounts
             | Profile::MountFreezes
             | Profile::MountHangs => 1000 * SECOND,
@@ -301,7 +308,7 @@ impl World {
     pub(crate) fn clock(&self, host: usize) -> Now {
         let plan = &self.plan.hosts[host];
         let mono = self.now + plan.clock_offset_ns - self.hosts[host].clock_behind_ns;
-        let wall = 1_800_000_000 + self.now / SECOND;
+        let wall = 1_800_000_000 + (self.now - self.wall_behind_ns(host)) / SECOND;
         Now { mono: Mono(mono), wall: Wall(wall.saturating_add_signed(plan.wall_skew_s)) }
     }
 
@@ -315,6 +322,7 @@ impl World {
         self.hosts[host].using = true;
         self.hosts[host].using_since = self.now;
         self.note(host, || "USES the device".into());
+        self.comes_over(host);
         self.check_exclusion(host);
         if let Some(use_s) = self.plan.hosts[host].use_s {
             let span = log_uniform(&mut self.rng, SECOND / 10, use_s * 2 * SECOND);
@@ -351,6 +359,9 @@ impl World {
             return;
         }
         let Some(other) = self.other_user(host) else { return };
+        if self.plan.profile == Profile::Pauses {
+            return self.note(host, || format!("beside host {other}"));
+        }
         if self.late_write_at.is_some_and(|at| self.now < at + 2 * self.longest_wait_ns()) {
             self.stats.apart.late_write += 1;
             return;

@@ -5,21 +5,24 @@
 //! nothing in it that could be broken by a switch. `machine` leaves out rules of the protocol's own, `driver` those of
 //! whoever drives it.
 
-/// In these sources `broken!(Rule)` is true while that rule is left out.
+/// In these sources `broken!(Rule)` is true while that rule, or one of several, is left out.
 macro_rules! broken {
-    ($rule:ident) => {
-        crate::simulator::breakage::is_broken(crate::simulator::breakage::Breakage::$rule)
+    ($($rule:ident),+) => {
+        $(crate::simulator::breakage::is_broken(crate::simulator::breakage::Breakage::$rule))||+
     };
 }
 
 mod driver;
 mod machine;
+mod machine_hold;
+mod machine_mount;
 #[allow(dead_code, unused_imports, unreachable_pub, missing_docs)] // as a library they are whole
 #[path = "../../src/protocol/mod.rs"]
 mod protocol;
 #[path = "../simulator/mod.rs"]
 mod simulator;
 mod study;
+mod survey;
 
 use mmpguard::{clock, format};
 use simulator::breakage::Breakage;

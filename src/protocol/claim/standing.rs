@@ -47,7 +47,7 @@ impl Claim {
         };
         let block = MmpBlock::fields(&base);
         let clean = Sequence::from(block.seq) == Sequence::Clean;
-        if clean && watched.is_none() && !believable {
+        if clean && watched.is_none() && !believable && !broken!(BelievesDoubtfulClean) {
             return self.watch(now, base, &block, true, context);
         }
         if context.options.watch_only {
@@ -74,9 +74,13 @@ impl Claim {
 
     /// (3), (4), (5): each write is a jump, so that nobody takes a claimer for a holder who counts.
     fn write(&mut self, now: Now, base: &Image, stage: Stage, context: &mut Context) -> Progress {
-        let seq = sequence::jump(&mut context.rng, MmpBlock::fields(base).seq);
+        let before = MmpBlock::fields(base).seq;
+        let jump = sequence::jump(&mut context.rng, before);
+        let counts = broken!(ClaimCounts) && stage != Stage::Claim;
+        let seq = if counts { sequence::next(before) } else { jump };
         let image = context.medium.compose(base, seq, now.wall, self.own_check_interval_s);
-        let not_after = self.look_started + self.limit();
+        let limited = !broken!(NoLimit) || stage == Stage::Last;
+        let not_after = if limited { self.look_started + self.limit() } else { Mono::FAR };
         self.step = Step::Writing { image, stage };
         self.wait = Wait::Answer;
         self.written = true;
@@ -111,25 +115,23 @@ impl Claim {
             return refuse(self.failed(failure), context);
         }
         let limit = self.limit();
-        if answer.is_none() || took > limit {
+        let limited = !broken!(NoLimit) || stage == Stage::Last;
+        if answer.is_none() || limited && took > limit {
             return self.too_slow(now, took, limit, context);
         }
         let half = self.standing_wait(context) / 2;
         // If what stood before stood still for longer than any peer waits, a rival may be claiming by right: his write
         // may follow ours, and he would be in one wait after it instead of two.
         let (stood, longest) = (now.mono.since(self.standing_since), self.longest_silence(context));
+        if broken!(WithdrawsByClean) && MmpBlock::fields(&image).seq == sequence::SEQ_CLEAN {
+            return self.back_off(now, Peer::from(&MmpBlock::fields(&image)), context);
+        }
         let stage = if broken!(NoWaitOnClean) && self.was_clean { Stage::Last } else { stage };
         match stage {
-            Stage::Last if stood > longest => return self.too_slow(now, stood, longest, context),
-            Stage::Last => {
-                let taken = Taken {
-                    look_started: self.look_started,
-                    image,
-                    predecessor: self.predecessor,
-                    check_interval_s: self.own_check_interval_s,
-                };
-                return Progress::Held(Hold::begin(now, taken, context));
+            Stage::Last if stood > longest && !broken!(NoMiddleBeat, StandsForever) => {
+                return self.too_slow(now, stood, longest, context);
             }
+            Stage::Last => return self.held(now, image, context),
             Stage::HandOver => {
                 let lease_end = self.look_started + timing::lease(self.own_check_interval_s);
                 return self.hand_over(now, image, Some(lease_end), context);
@@ -138,9 +140,23 @@ impl Claim {
             Stage::Middle => {}
         }
         self.standing_since = self.look_started;
-        self.step = Step::Silent { image, since: now.mono, stage };
+        if stage == Stage::Claim || !broken!(BeatsInSilence) {
+            self.silent_since = now.mono;
+        }
+        self.step = Step::Silent { image, stage };
         self.look_at(now.mono + timing::look_period(context.options.interval));
         Progress::Going
+    }
+
+    /// (5) It is ours.
+    fn held(&self, now: Now, image: Image, context: &mut Context) -> Progress {
+        let taken = Taken {
+            look_started: self.look_started,
+            image,
+            predecessor: self.predecessor,
+            check_interval_s: self.own_check_interval_s,
+        };
+        Progress::Held(Hold::begin(now, taken, context))
     }
 
     /// Our claim stands where it was clean before, and nothing came of it: within one limit of a look that still shows it, it
@@ -180,7 +196,9 @@ impl Claim {
             return refuse(Refusal::Io { what, kind: FailureKind::System }, context);
         }
         self.own_check_interval_s = (self.own_check_interval_s * 2).min(timing::MAX_CHECK_INTERVAL_S);
-        self.minimum_watch = self.minimum_watch.max(took);
+        if !broken!(NoMinimumWatch) {
+            self.minimum_watch = self.minimum_watch.max(took);
+        }
         context.event(Event::TooSlow { took, limit, check_interval_s: self.own_check_interval_s });
         self.step = Step::Look;
         self.look(now, context);
@@ -189,18 +207,32 @@ impl Claim {
 
     /// (4) Our write still stands.
     pub(super) fn silent(&mut self, now: Now, context: &mut Context) -> Progress {
-        let Step::Silent { image, since, stage } = self.step else { unreachable!("asked for while silent") };
-        let half = self.standing_wait(context) / 2;
+        let Step::Silent { image, stage } = self.step else { unreachable!("asked for while silent") };
+        let since = self.silent_since;
+        let whole = broken!(NoMiddleBeat, BeatsInSilence);
+        let half = self.standing_wait(context) / if whole { 1 } else { 2 };
         if self.look_started.since(since) >= half {
-            let stage = if stage == Stage::Claim { Stage::Middle } else { Stage::Last };
-            return self.write(now, &image, stage, context);
+            let middle = stage == Stage::Claim && !whole;
+            if broken!(NoLastBeat) && !middle && now.mono < self.look_started + self.limit() {
+                return self.held(now, image, context);
+            }
+            return self.write(now, &image, if middle { Stage::Middle } else { Stage::Last }, context);
+        }
+        if broken!(BeatsInSilence) && now.mono.since(self.standing_since) >= context.options.interval {
+            return self.write(now, &image, Stage::Middle, context);
         }
         self.look_at((now.mono + timing::look_period(context.options.interval)).min(since + half));
         Progress::Going
     }
 
     /// (4) Another claimer wrote over us, or a holder did: leave the block alone.
-    pub(super) fn lost_race(&mut self, now: Now, block: MmpBlock, context: &mut Context) -> Progress {
+    pub(super) fn lost_race(
+        &mut self,
+        now: Now,
+        image: &Image,
+        block: MmpBlock,
+        context: &mut Context,
+    ) -> Progress {
         let by = Peer::from(&block);
         match Sequence::from(block.seq) {
             Sequence::Fsck if context.options.patience_until.is_none() => {
@@ -209,8 +241,20 @@ impl Claim {
             Sequence::Unknown(seq) => return refuse(Refusal::UnknownSequence { seq }, context),
             Sequence::Live(_) | Sequence::Clean | Sequence::Fsck => {}
         }
+        if broken!(WithdrawsByClean) {
+            let (base, seq) = (MmpBlock::fields(image), sequence::SEQ_CLEAN);
+            let clean = context.medium.compose(image, seq, now.wall, base.check_interval_s);
+            self.step = Step::Writing { image: clean, stage: Stage::Claim };
+            context.write(Write { image: clean, durable: true, not_after: Mono::FAR });
+            return Progress::Going;
+        }
+        self.back_off(now, by, context)
+    }
+
+    fn back_off(&mut self, now: Now, by: Peer, context: &mut Context) -> Progress {
         let least = context.options.interval;
         let most = (self.standing_wait(context) / 2).max(least);
+        let most = if broken!(FixedBackOff) { least } else { most };
         let span = Duration::from_nanos(context.rng.u64(0..=nanos(most - least))) + least;
         self.written = false;
         self.step = Step::BackOff;

@@ -211,7 +211,8 @@ impl Hold {
             context.event(Event::Refused { refusal: Refusal::Withdrawn { claim_left_standing: true } });
             return Flow::Break(Ended::Over);
         }
-        if now.mono >= self.lease.end() {
+        if now.mono >= self.lease.end() && !(broken!(LateAnswerCounts) && matches!(input, Input::Written(_)))
+        {
             return lose(now, Loss::LeaseExpired, context);
         }
         match input {
@@ -263,7 +264,8 @@ impl Hold {
             Err(failure) => return self.trouble(now, failure, context),
         };
         let unacknowledged = self.unacknowledged.as_ref() == Some(image);
-        if unacknowledged || *image == self.acknowledged {
+        let blind = if broken!(ReleasesBlindly) { self.releasing } else { broken!(BeatsBlindly) };
+        if unacknowledged || *image == self.acknowledged || blind {
             self.last_good_look = now.mono;
             self.foreign.gone();
             self.unreadable = 0;
@@ -334,7 +336,8 @@ impl Hold {
         }
         self.acknowledged = self.unacknowledged.take().expect("set when the write was submitted");
         // It was in time: while it was under way, the lease ended with it at the latest.
-        debug_assert!(now.mono < end, "an acknowledgement after the end is worth nothing");
+        debug_assert!(now.mono < end || broken!(ForgetsUnacknowledged, LateAnswerCounts));
+        let end = if broken!(LeaseFromAnswer) { end + now.mono.since(started) } else { end };
         self.lease.acknowledge(end);
         self.trouble_told = false;
         self.next_beat = started + timing::jittered(context.options.interval, &mut context.rng);
@@ -356,7 +359,8 @@ impl Hold {
         } else if now.mono < self.watchful_until {
             self.next_beat.min(now.mono + timing::look_period(context.options.interval))
         } else {
-            self.next_beat.min(now.mono + timing::MAX_HOLD_LOOK)
+            let seldom = if broken!(LooksSeldom) { timing::MAX_INTERVAL } else { timing::MAX_HOLD_LOOK };
+            self.next_beat.min(now.mono + seldom)
         };
         self.step = Step::Idle { until };
     }

@@ -225,7 +225,7 @@ impl Watch {
         let Ok(block) = context.medium.decode(image) else { return false };
         let last = MmpBlock::fields(&self.kernel);
         let counted = steps(last.seq, block.seq, self.reach(now, context));
-        Owner::of(&block) == Owner::of(&last) && matches!(counted, Some(1..))
+        Owner::of(&block) == Owner::of(&last) && (matches!(counted, Some(1..)) || broken!(NamesAlone))
     }
 
     /// The kernel's next beat, with a device's name that only e2fsprogs writes: a clear was forced on this very host, and
@@ -307,6 +307,9 @@ impl Watch {
         let end = look.started + timing::lease(kernel_check_interval_s(context));
         let Some(lease) = &mut self.lease else { unreachable!("nothing is bridged without a lease") };
         lease.submit(end);
+        if broken!(BridgesAfterTheLease) {
+            *lease = Lease::until(end);
+        }
         let not_after = lease.end();
         self.step = Step::Writing { started: look.started, end };
         context.write(Write { image, durable: false, not_after });

@@ -107,6 +107,9 @@ impl Watch {
                 }
             }
         }
+        if broken!(BridgesBeforeTheBeat) && expecting.stands(image) {
+            return self.first_beat(now, look, image, context);
+        }
         if ended || expecting.is_kernels_last(image, context) {
             return self.ask(look, image, context);
         }
@@ -221,6 +224,7 @@ impl Expecting {
     /// kernel's, which shows itself within its wait. Until then it is looked at; after that it is taken back like our own.
     fn may_be_a_rivals(&self, look: Look, image: &Image) -> bool {
         self.ours_until.is_some()
+            && !broken!(TakesBackAtOnce)
             && self
                 .claimed_at(image)
                 .is_some_and(|at| look.started.since(at) < self.kernel_wait + timing::NATIVE_MARGIN)

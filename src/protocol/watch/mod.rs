@@ -230,7 +230,7 @@ impl Watch {
 
     pub(super) fn handle(&mut self, now: Now, input: Input<'_>, context: &mut Context) -> Flow {
         // First of all, and whatever it is that comes. One who wakes after his lease does not bridge.
-        if self.lease_end().is_some_and(|end| now.mono >= end) {
+        if self.lease_end().is_some_and(|end| now.mono >= end) && !broken!(BridgesAfterTheLease) {
             return lose(now, Loss::LeaseExpired, context);
         }
         // What is mounted is used without a lease until its first beat is seen, also while a look hangs.
@@ -327,7 +327,8 @@ impl Watch {
         // The kernel writes the first namespace's node name, and goes on with that.
         context.medium.rename(Owner::of(&block));
         self.kernel_beat(now, look, image, context);
-        self.unconfirmed = matches!(&self.stage, Stage::Expecting(expecting) if !expecting.is_mounted());
+        self.unconfirmed = matches!(&self.stage, Stage::Expecting(expecting) if !expecting.is_mounted())
+            && !broken!(BridgesBeforeTheBeat);
         self.stage = Stage::Watching;
         if self.predecessor.is_some() {
             let c = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
