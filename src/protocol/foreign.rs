@@ -24,6 +24,8 @@ pub(super) enum Ruling {
     LookOn,
     /// It stood still: beat over it. Names the claimer, if the block could be read.
     BeatOver(Option<Peer>),
+    /// Another holder, and he is the one to stop: beat over him, so that he sees us. Names him once.
+    Contend(Option<Peer>),
     /// We stop.
     WeLose(Loss),
 }
@@ -33,9 +35,9 @@ pub(super) enum Ruling {
 pub(super) struct Foreign {
     /// The block under our eyes, while there is one.
     current: Option<Box<Sight>>,
-    /// The last one of whom we knew more than a single block: a slow beater is known by it when he comes again.
-    last: Option<MmpBlock>,
-    /// He counts, we are both awake and ours is the higher name: he has until then to stop.
+    /// The last one, and when it was first seen: a slow beater is known by it when he comes again.
+    last: Option<(MmpBlock, Mono)>,
+    /// He counts, we are both awake, and he is the one to stop.
     contest: Option<Contest>,
 }
 
@@ -48,9 +50,10 @@ struct Sight {
 
 #[derive(Clone, Copy, Debug)]
 struct Contest {
+    /// If he counts on then, he does not look, or thinks the same of us: we stop.
+    give_up_at: Mono,
+    /// What comes long after is another story.
     until: Mono,
-    /// After half the time he has to be silent.
-    half: Mono,
 }
 
 /// A look at a foreign block, and what we know of ourselves.
@@ -92,13 +95,13 @@ impl Foreign {
         let changed = self.current.as_ref().is_none_or(|sight| sight.image != *image);
         if changed {
             let before = self.current.as_ref().and_then(|sight| context.medium.decode(&sight.image).ok());
-            let counts = block.zip(self.last).is_some_and(|(new, last)| counted(&last, &new));
+            let counts = block.zip(self.last).is_some_and(|(new, (last, _))| counted(&last, &new));
             // Whom we have beaten over may have decided on his next write before he could see that.
             let again = block
                 .zip(self.last)
-                .is_some_and(|(new, last)| Owner::of(&last) == Owner::of(&new) && last.seq != new.seq);
+                .is_some_and(|(new, (last, seen))| jumped_again(&last, &new, now.mono.since(seen)));
             self.current = Some(Box::new(Sight { image: *image, since: now.mono }));
-            self.last = block.or(self.last);
+            self.last = block.map(|block| (block, now.mono)).or(self.last);
             if let (true, Some(block)) = (counts, block) {
                 return self.contest(now, &block, sighted, context);
             }
@@ -113,8 +116,7 @@ impl Foreign {
         let window = timing::foreign_look(longest(peer_check_interval_s, context));
         let window = if broken!(ShortForeignLook) { window / 8 } else { window };
         let still_for = started.since(since);
-        let contested = self.contest.is_some_and(|contest| started < contest.until);
-        if (still_for >= window && !contested) || now.mono >= latest {
+        if still_for >= window || now.mono >= latest {
             self.current = None;
             return Ruling::BeatOver(block.map(|block| Peer::from(&block)));
         }
@@ -143,18 +145,18 @@ impl Foreign {
         if ours < his && !excepted || broken!(NoTieBreak) {
             return lose(LoserRule::LowerName);
         }
-        let span: Duration = timing::foreign_look(longest(block.check_interval_s, context));
-        let contest = match self.contest {
-            // One that is long over is another story.
-            Some(contest) if now.mono < contest.until + span => contest,
-            _ => Contest { until: now.mono + span, half: now.mono + span / 2 },
-        };
+        let span = timing::contest(longest(block.check_interval_s, context));
+        // Against whom we took over from we can wait for longer than he can: he slept, and he may not know it.
+        let patience = if excepted { span * 2 } else { span };
+        let running = self.contest.filter(|contest| now.mono < contest.until);
+        let contest =
+            running.unwrap_or(Contest { give_up_at: now.mono + patience, until: now.mono + span * 4 });
         self.contest = Some(contest);
-        if now.mono >= contest.half && !broken!(NeverStops) {
-            lose(LoserRule::OtherDidNotStop)
-        } else {
-            Ruling::LookOn
+        if now.mono >= contest.give_up_at && !broken!(NeverStops) {
+            return lose(LoserRule::OtherDidNotStop);
         }
+        self.current = None;
+        Ruling::Contend(running.is_none().then_some(by))
     }
 }
 
@@ -164,6 +166,12 @@ fn longest(peer_check_interval_s: u16, context: &Context) -> Duration {
         context.medium.update_interval_s(),
         peer_check_interval_s,
     )
+}
+
+/// Whom we have beaten over is silent for half a wait after each of his writes: what comes within one is his next.
+fn jumped_again(last: &MmpBlock, new: &MmpBlock, since: Duration) -> bool {
+    let c = last.check_interval_s.max(timing::MIN_CHECK_INTERVAL_S);
+    Owner::of(last) == Owner::of(new) && last.seq != new.seq && since <= timing::wait(c)
 }
 
 /// The same names, and a few beats on.

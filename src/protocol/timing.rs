@@ -140,6 +140,19 @@ pub fn foreign_look(longest_interval: Duration) -> Duration {
     longest_interval.saturating_mul(2)
 }
 
+/// How long a holder beats over another one who is to stop: he looks within [`MAX_HOLD_LOOK`], and then has to see us count.
+#[must_use]
+pub fn contest(longest_interval: Duration) -> Duration {
+    longest_interval.saturating_mul(2) + MAX_HOLD_LOOK
+}
+
+/// How long two holders, of whom one slept with his clock stopped, use a device at once at most, beside what I/O takes: until
+/// one has looked at the other for as long as he may, and the longer one of two contests.
+#[must_use]
+pub fn double_use(longest_interval: Duration) -> Duration {
+    MAX_HOLD_LOOK + foreign_look(longest_interval) + contest(longest_interval) * 2
+}
+
 /// The part of a lease that a look at a foreign block leaves for the write.
 #[must_use]
 pub fn write_reserve(check_interval_s: u16) -> Duration {

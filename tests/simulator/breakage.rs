@@ -78,6 +78,8 @@ pub(crate) enum Breakage {
     ReleasesBlindly,
     /// A holder looks only when he beats.
     LooksSeldom,
+    /// One who releases marks the block clean over whoever has come.
+    ReleasesOverOthers,
     /// A second jump over a holder's block is looked at as long as the first.
     SecondJumpWaits,
     /// A foreign block is looked at for a quarter of the longest interval.

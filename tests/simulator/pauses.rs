@@ -122,14 +122,12 @@ impl World {
         }
     }
 
-    /// S6: within four of the longest intervals, and what looks and I/O take. Of two that look before they write, the end of the
-    /// lease may cut the look of one short, so that he beats over what he has not judged: then the other one's follows.
+    /// S6, and what looks and I/O take.
     fn double_use_ends_ns(&self) -> u64 {
         let ours = self.plan.hosts.iter().map(|host| host.interval).max().unwrap_or_default();
         let superblock = self.plan.filesystem.update_interval_s;
         let longest = timing::longest_interval(ours, superblock, self.largest_c);
-        let beside_kernel = self.plan.hosts.iter().any(|host| host.kind == Kind::Kernel);
-        let span = longest * if beside_kernel { 4 } else { 8 };
+        let span = timing::double_use(longest);
         u64::try_from(span.as_nanos()).expect("it is short") + SECOND
     }
 

@@ -15,6 +15,11 @@ impl Hold {
         self.releasing && (self.handing_over.is_none() || now.mono >= self.hand_over_from)
     }
 
+    /// The next write is the clean mark, and nobody takes over.
+    pub(super) fn leaves(&self) -> bool {
+        self.releasing && self.handing_over.is_none() && !broken!(ReleasesOverOthers)
+    }
+
     /// The clean mark is on its way and its fate is not known.
     pub(super) fn clean_submitted(&self) -> bool {
         self.unacknowledged.as_ref().is_some_and(|image| MmpBlock::fields(image).seq == sequence::SEQ_CLEAN)

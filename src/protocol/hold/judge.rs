@@ -50,6 +50,11 @@ impl Hold {
                 context.event(Event::Cleared { by: Peer::from(&block) });
                 self.write(now, look, image, context);
             }
+            // Nothing is used any more, and whoever it is goes on.
+            Verdict::Unclear(block) if self.leaves() => {
+                context.event(Event::Intruder { by: Peer::from(&block) });
+                return self.released(now, context);
+            }
             Verdict::Unclear(_) | Verdict::Torn => {
                 return self.look_longer(now, look, image, context);
             }
@@ -76,6 +81,12 @@ impl Hold {
                 self.watchful_until = self.watchful_until.max(now.mono + timing::wait(c) * 2);
                 self.hand_over_from = now.mono + timing::HAND_BACK_AFTER;
                 context.event(beaten_over(by));
+                self.write(now, look, image, context);
+            }
+            Ruling::Contend(by) => {
+                if let Some(by) = by {
+                    context.event(Event::Intruder { by });
+                }
                 self.write(now, look, image, context);
             }
             Ruling::WeLose(loss) => return lose(now, loss, context),

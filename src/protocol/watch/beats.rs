@@ -196,7 +196,9 @@ impl Watch {
             predecessor: self.predecessor,
         };
         match self.foreign.rule(now, &sighted, context) {
-            Ruling::LookOn => self.look_soon(now, context),
+            Ruling::Contend(_) if matches!(self.stage, Stage::Bridging(_)) => self.write(now, look, context),
+            // The kernel's own beats are what he sees.
+            Ruling::LookOn | Ruling::Contend(_) => self.look_soon(now, context),
             Ruling::WeLose(loss) => lose(now, loss, context),
             Ruling::BeatOver(by) => {
                 let c = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
