@@ -94,7 +94,7 @@ impl World {
             }
             Event::LostRace { .. } => self.stats.lost_races += 1,
             Event::TooSlow { .. } => self.stats.too_slow += 1,
-            Event::Intruder { .. } => self.stats.intruders += 1,
+            Event::Intruder { .. } => self.intruded(host),
             _ => {}
         }
     }

@@ -101,6 +101,12 @@ impl World {
         self.check_exclusion(host);
     }
 
+    /// It beats over a claimer.
+    pub(crate) fn intruded(&mut self, host: usize) {
+        self.stats.intruders += 1;
+        self.hosts[host].intruded_at = self.now;
+    }
+
     pub(crate) fn crash(&mut self, host: usize) {
         self.stats.crashes += 1;
         self.note(host, || "CRASHES".into());

@@ -32,6 +32,10 @@ pub(crate) struct Host {
     pub(crate) release_wanted: bool,
     pub(crate) claim_since: u64,
     pub(crate) slow_last: bool,
+    /// A clear was forced on it last.
+    pub(crate) cleared_at: u64,
+    /// It beat over a claimer last.
+    pub(crate) intruded_at: u64,
     /// By the host's own clock.
     pub(crate) look_began: Mono,
     pub(crate) kernel: super::kernel::Kernel,
@@ -297,7 +301,7 @@ impl World {
             }
             Event::LostRace { .. } => self.stats.lost_races += 1,
             Event::TooSlow { .. } => self.stats.too_slow += 1,
-            Event::Intruder { .. } => self.stats.intruders += 1,
+            Event::Intruder { .. } => self.intruded(host),
             _ => {}
         }
     }

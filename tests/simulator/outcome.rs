@@ -50,12 +50,16 @@ pub(crate) struct Apart {
     pub(crate) mark_covered: u64,
     /// An e2fsck died after the last fault, or before, and nobody cleared its mark: it never expires.
     pub(crate) left_marked: u64,
-    /// A clear was forced over a live user, and somebody took clean for leave to mount at once; or over an e2fsck's mark.
+    /// A clear was forced over a live user, and somebody took clean for leave to mount at once, or an
+    /// e2fsck waited for less than the holder looked at it; or it covered an e2fsck's mark.
     pub(crate) forced_clear: u64,
     /// A clear was forced on a host whose wall clock runs ahead: a holder took it for a successor's end.
     pub(crate) clear_ahead: u64,
-    /// So did one who had looked at a claimer for more than a check interval, since that came over another clear.
+    /// A holder had not seen his own block for more than a check interval, since another clear had been forced, or for the
+    /// sake of a claimer who came over one: the same.
     pub(crate) cleared_again: u64,
+    /// A clear was forced on a host that was mounting: its kernel beats under the names that were typed, and is not known.
+    pub(crate) clear_in_mount: u64,
     /// A filesystem was mounted while its guard could not look, and so without a lease.
     pub(crate) unseen_mount: u64,
 }
@@ -126,6 +130,7 @@ impl Stats {
             (&mut self.apart.forced_clear, other.apart.forced_clear),
             (&mut self.apart.clear_ahead, other.apart.clear_ahead),
             (&mut self.apart.cleared_again, other.apart.cleared_again),
+            (&mut self.apart.clear_in_mount, other.apart.clear_in_mount),
             (&mut self.apart.woke_beside_user, other.apart.woke_beside_user),
             (&mut self.apart.two_kernels, other.apart.two_kernels),
             (&mut self.apart.late_clean, other.apart.late_clean),

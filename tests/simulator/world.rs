@@ -10,6 +10,7 @@ use mmpguard::clock::{Mono, Now, Wall};
 use mmpguard::format::Image;
 
 use super::breakage::{Breakage, is_broken};
+use super::clears::Forced;
 use super::disk::Disk;
 use super::fsck::FsckAct;
 use super::host::Host;
@@ -94,8 +95,8 @@ pub(crate) struct World {
     pub(crate) late_landings: Vec<u64>,
     /// One of them covered the mark of an e2fsck at work.
     pub(crate) mark_covered: bool,
-    /// When somebody forced a clear over whatever stood there.
-    pub(crate) forced_clears: Vec<u64>,
+    /// The last clear that was forced over whatever stood there.
+    pub(crate) forced: Option<Forced>,
     queue: BinaryHeap<Reverse<Entry>>,
     timeline: Option<Vec<String>>,
 }
@@ -122,7 +123,7 @@ impl World {
             met: None,
             late_landings: Vec::new(),
             mark_covered: false,
-            forced_clears: Vec::new(),
+            forced: None,
             queue: BinaryHeap::new(),
             timeline: trace.then(Vec::new),
             plan,

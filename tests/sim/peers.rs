@@ -1,0 +1,25 @@
+//! Peers of other kinds: e2fsck, and administrators who clear the block by force.
+
+use super::checked;
+use super::simulator::plan::Profile;
+
+/// It neither gets in beside a user nor stops one, and nobody gets in beside it. Killed, it leaves a mark that keeps
+/// everybody out until it is cleared (`Apart::left_marked`).
+#[test]
+fn never_two_users_beside_e2fsck() {
+    let report = checked(Profile::Fscks, 1000);
+    let (total, fsck) = (&report.total, &report.total.fsck);
+    for count in [total.held, total.lost, fsck.worked, fsck.refused, fsck.died * 3, fsck.clears * 5] {
+        assert!(count > 100, "{}", report.figures());
+    }
+}
+
+/// Over a holder of ours it is no loss: he beats again at once, and a claimer waits on clean, too.
+#[test]
+fn a_forced_clear_lets_nobody_in_beside_a_holder_of_ours() {
+    let report = checked(Profile::Clears, 250);
+    let (total, fsck) = (&report.total, &report.total.fsck);
+    for count in [total.held, total.intruders, total.mounts.watched, fsck.worked * 5, fsck.clears] {
+        assert!(count > 300, "{}", report.figures());
+    }
+}
