@@ -161,6 +161,7 @@ fn replay() {
         Ok("ShortStalls") => Profile::ShortStalls,
         Ok("Kernels") => Profile::Kernels,
         Ok("Fscks") => Profile::Fscks,
+        Ok("OneFault") => Profile::OneFault,
         Ok("Clears") => Profile::Clears,
         Ok("KernelFreezes") => Profile::KernelFreezes,
         Ok("KernelSleeps") => Profile::KernelSleeps,

@@ -1,4 +1,4 @@
-//! Peers of other kinds: e2fsck, and administrators who clear the block by force.
+//! Peers of other kinds: e2fsck, and administrators who clear the block by force; and one fault alone.
 
 use super::checked;
 use super::simulator::plan::Profile;
@@ -21,5 +21,15 @@ fn a_forced_clear_lets_nobody_in_beside_a_holder_of_ours() {
     let (total, fsck) = (&report.total, &report.total.fsck);
     for count in [total.held, total.intruders, total.mounts.watched, fsck.worked * 5, fsck.clears] {
         assert!(count > 300, "{}", report.figures());
+    }
+}
+
+/// After any single fault somebody is in again, within the stated time, and nobody whom it did not strike suffers.
+#[test]
+fn after_any_single_fault_somebody_gets_in_again() {
+    let report = checked(Profile::OneFault, 400);
+    let (total, mounts) = (&report.total, &report.total.mounts);
+    for count in [total.held, total.kernel_mounts, total.crashes * 4, total.stalls * 4, mounts.watched] {
+        assert!(count > 100, "{}", report.figures());
     }
 }

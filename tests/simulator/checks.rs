@@ -58,6 +58,7 @@ impl World {
 
     /// Without faults a live holder refuses a claimer within the stated time, and nothing else ever refuses.
     pub(crate) fn check_refusal(&mut self, host: usize, refusal: &Refusal) {
+        self.check_refused_by_fault(host, refusal);
         // Two kernels that beat over each other refuse nobody in time, and it is not ours to say when.
         if !matches!(self.plan.profile, Profile::Calm | Profile::Mounts) || self.stats.apart.two_kernels > 0 {
             return;

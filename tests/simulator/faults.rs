@@ -12,6 +12,9 @@ impl World {
     }
 
     pub(crate) fn strikes(&mut self, host: usize, rate: f64) -> bool {
+        if self.plan.profile == Profile::OneFault {
+            return self.strikes_once(host, rate);
+        }
         rate > 0.0 && self.plan.hosts[host].faulty && self.faults_strike() && self.rng.f64() < rate
     }
 

@@ -93,7 +93,11 @@ impl World {
     pub(crate) fn fsck(&mut self, host: usize, what: What) {
         match what {
             What::Start => {
-                let wanted = self.faults_strike() || self.plan.profile != Profile::Fscks;
+                let wanted = match self.plan.profile {
+                    Profile::Fscks => self.faults_strike(),
+                    Profile::OneFault => self.hosts[host].fsck.run == 0 && self.stats.fsck.died == 0,
+                    _ => true,
+                };
                 if wanted && self.hosts[host].fsck.step == Step::Off {
                     self.note(host, || "e2fsck: starts".into());
                     let state = &mut self.hosts[host].fsck;
@@ -140,6 +144,7 @@ impl World {
     pub(crate) fn fsck_dies(&mut self, host: usize, how: &str) {
         self.note(host, || format!("e2fsck: {how}"));
         self.stats.fsck.died += 1;
+        self.one_fault_strikes();
         self.fsck_ends(host);
         self.plan_clear_of_mark(host);
     }

@@ -67,6 +67,7 @@ mod kernel;
 mod mount_checks;
 mod mount_plan;
 mod mounted;
+mod one_fault;
 pub(crate) mod outcome;
 mod peers;
 pub(crate) mod plan;

@@ -6,6 +6,7 @@
 use fastrand::Rng;
 
 use super::kernel::{Step, Stop};
+use super::one_fault;
 use super::plan::{Kind, Plan, Profile, SECOND, log_uniform, pick};
 use super::world::{What, World};
 
@@ -52,6 +53,12 @@ pub(crate) fn apply(plan: &mut Plan, rng: &Rng) {
     }
     if matches!(plan.profile, Profile::Fscks | Profile::Clears) {
         apply_fscks(plan, &mut rng);
+    }
+    if plan.profile == Profile::OneFault {
+        one_fault::apply(plan, &mut rng);
+    }
+    if plan.profile.has_every_fault() && rng.f64() < 0.15 {
+        plan.clock_steps_per_s = Some(pick(&mut rng, &[0.003, 0.02]));
     }
     if matches!(plan.profile, Profile::KernelFreezes | Profile::KernelSleeps) {
         // Far enough apart that nobody meets on clean.

@@ -8,6 +8,7 @@ use fastrand::Rng;
 use super::disk::{Before, Filesystem};
 use super::mount_plan;
 pub(crate) use super::mount_plan::{HandOver, MountPlan, MountRates};
+use super::one_fault::OneFault;
 use super::peers::{self, Flavour};
 
 pub(crate) const MILLISECOND: u64 = 1_000_000;
@@ -37,6 +38,8 @@ pub(crate) enum Profile {
     Fscks,
     /// Hosts of every kind and no fault, but administrators who force a clear at any time.
     Clears,
+    /// Hosts of every kind, and one fault.
+    OneFault,
     /// Hosts of ours that mount through their kernels, beside all others, and no fault at all: mounts, unmounts and
     /// remounts. The stated times are checked.
     Mounts,
@@ -58,6 +61,7 @@ impl Profile {
                 | Profile::MountFaults
                 | Profile::MountHangs
                 | Profile::Clears
+                | Profile::OneFault
         )
     }
 
@@ -143,6 +147,8 @@ pub(crate) struct Plan {
     /// Of the marks that are left so many are cleared.
     pub(crate) marks_cleared: f64,
     pub(crate) clears_per_s: f64,
+    pub(crate) one: Option<OneFault>,
+    pub(crate) clock_steps_per_s: Option<f64>,
 }
 
 impl Plan {
@@ -211,6 +217,8 @@ impl Plan {
             fsck_dies: 0.0,
             marks_cleared: 0.0,
             clears_per_s: 0.0,
+            one: None,
+            clock_steps_per_s: None,
         };
         if profile.mounts() {
             mount_plan::apply(&mut plan, rng);

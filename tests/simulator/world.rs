@@ -57,6 +57,8 @@ pub(crate) enum What {
     Peer(PeerAct),
     /// Of the I/O, or of the run, of that number.
     Fsck(FsckAct, u64),
+    /// A wall clock is set.
+    ClockStep,
     /// An administrator's, over the mark of a dead e2fsck or over anything.
     Clear {
         dead_mark: bool,
@@ -135,7 +137,11 @@ impl World {
             world.plan_crash(host);
             world.plan_process_faults(host);
             world.plan_clear(host);
+            if let Some(rate) = world.plan.clock_steps_per_s {
+                world.plan_fault(rate, host, What::ClockStep);
+            }
         }
+        world.plan_one_fault();
         world
     }
 
@@ -149,8 +155,11 @@ impl World {
             self.now = entry.at;
             self.stats.steps += 1;
             self.step(entry);
+            if self.check_in_again() {
+                break;
+            }
             // Whoever came through the last fault as a holder is in.
-            if !self.in_after_calm && self.now > self.plan.calm_ns + 30 * SECOND {
+            if !self.in_after_calm && self.now > self.plan.calm_ns.saturating_add(30 * SECOND) {
                 self.in_after_calm = (0..self.hosts.len()).any(|host| self.is_in(host));
             }
         }
@@ -196,13 +205,14 @@ impl World {
             | Profile::Mounts
             | Profile::MountFreezes
             | Profile::MountHangs => 1000 * SECOND,
+            Profile::OneFault => 5000 * SECOND,
             Profile::Kernels => 120 * SECOND,
             Profile::KernelFreezes | Profile::KernelSleeps => 400 * SECOND,
         }
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        let calm = self.in_after_calm && self.now > self.plan.calm_ns + 60 * SECOND;
+        let calm = self.in_after_calm && self.now > self.plan.calm_ns.saturating_add(60 * SECOND);
         self.over || (self.plan.profile.has_every_fault() && calm)
     }
 
@@ -249,6 +259,7 @@ impl World {
                 self.plan_stall(host);
             }
             What::Resume => self.resume(host),
+            What::ClockStep => self.clock_steps(host),
             What::Clear { dead_mark } => self.clear(host, dead_mark),
             What::UserStopped => {
                 if self.hosts[host].using_until.is_some_and(|until| until <= self.now) {
@@ -316,7 +327,7 @@ impl World {
     }
 
     /// An e2fsck that gets in is nobody's service.
-    fn is_in(&self, host: usize) -> bool {
+    pub(crate) fn is_in(&self, host: usize) -> bool {
         let state = &self.hosts[host];
         state.using && state.using_until.is_none() && self.plan.hosts[host].kind != Kind::Fsck
     }
