@@ -299,7 +299,7 @@ impl Claim {
         match (context.options.kernel_waits, self.seen_live || fresh) {
             (true, false) => Duration::ZERO,
             (true, true) => timing::refusal(one_beat) + self.worst_io,
-            (false, _) if self.vouched == Some(*base) => one_beat + self.worst_io,
+            (false, _) if self.vouched == Some(*base) => timing::refusal(one_beat) + self.worst_io,
             (false, _) => self.watch_of(timing::live_watch(check_interval_s, self.standing_wait(context))),
         }
     }
