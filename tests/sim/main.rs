@@ -11,7 +11,7 @@ use simulator::plan::Profile;
 use simulator::run::{Report, run, run_range, shown};
 
 /// Seeds that failed once, and why.
-const FAILED_ONCE: [(Profile, u64, &str); 18] = [
+const FAILED_ONCE: [(Profile, u64, &str); 19] = [
     (
         Profile::Faults,
         73,
@@ -57,6 +57,11 @@ const FAILED_ONCE: [(Profile, u64, &str); 18] = [
         Profile::Clears,
         87,
         "a clear forced during an unmount was taken for the kernel's last word, while it still wrote",
+    ),
+    (
+        Profile::Calm,
+        162,
+        "a living holder who was vouched to be dead did not beat within the one quiet beat: jitter",
     ),
     (Profile::Calm, 21, "one with a larger C overtakes: the stated time runs from the last start then"),
 ];

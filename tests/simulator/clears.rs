@@ -29,7 +29,7 @@ pub(crate) struct Forced {
 impl World {
     /// An e2fsck has died: somebody may find out, one day.
     pub(crate) fn plan_clear_of_mark(&mut self, host: usize) {
-        if self.rng.f64() < self.plan.marks_cleared {
+        if self.rng.f64() < self.plan.peers.marks_cleared {
             let span = log_uniform(&mut self.rng, 5 * SECOND, 120 * SECOND);
             self.after(span, host, What::Clear { dead_mark: true });
         }
@@ -38,7 +38,7 @@ impl World {
     /// The next one that is forced, whatever stands there.
     pub(crate) fn plan_clear(&mut self, host: usize) {
         if self.plan.profile == Profile::Clears {
-            let wait_s = -self.rng.f64().max(1e-9).ln() / self.plan.clears_per_s;
+            let wait_s = -self.rng.f64().max(1e-9).ln() / self.plan.peers.clears_per_s;
             self.after((wait_s * 1e9) as u64, host, What::Clear { dead_mark: false });
         }
     }

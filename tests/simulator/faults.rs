@@ -118,7 +118,7 @@ impl World {
         }
         let crashed = self.hosts[host].crashed(self.now);
         self.hosts[host] = crashed;
-        let pause = log_uniform(&mut self.rng, SECOND / 2, 60 * SECOND);
+        let pause = self.dead_for_ns();
         self.after(pause, host, What::Start);
         self.plan_stall(host);
         self.plan_crash(host);

@@ -270,7 +270,7 @@ impl World {
         let run = state.run;
         self.start_using(host);
         self.fsck_plans_renewal(host);
-        if self.faults_strike() && self.rng.f64() < self.plan.fsck_dies {
+        if self.faults_strike() && self.rng.f64() < self.plan.peers.fsck_dies {
             let span = log_uniform(&mut self.rng, SECOND / 10, 60 * SECOND);
             self.after(span, host, What::Fsck(FsckAct::Killed, run));
         }

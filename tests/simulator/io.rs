@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::protocol::{Input, Mode, Write, sequence};
-use mmpguard::format::Image;
+use mmpguard::format::{Image, MmpBlock};
 
 use super::breakage::{Breakage, is_broken};
 use super::host::{Feed, Io, Job, is_clean};
@@ -76,6 +76,7 @@ impl World {
 
     pub(crate) fn plan_write(&mut self, host: usize, write: Write) {
         let number = self.begin_io(host, Job::Write(write));
+        self.hosts[host].mounted.trace.submitted_seq = Some(MmpBlock::fields(&write.image).seq);
         if self.strikes(host, self.plan.rates.stall_before_check) {
             if let Some(span) = self.stall_span(host, 60 * SECOND) {
                 self.stall(host, span);

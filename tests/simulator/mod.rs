@@ -53,6 +53,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 #![allow(clippy::large_enum_variant, clippy::result_large_err)]
 
+mod asked;
 pub(crate) mod breakage;
 mod checks;
 mod clears;
@@ -71,5 +72,6 @@ mod one_fault;
 pub(crate) mod outcome;
 mod peers;
 pub(crate) mod plan;
+mod queue;
 pub(crate) mod run;
 mod world;

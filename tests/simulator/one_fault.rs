@@ -93,7 +93,7 @@ pub(crate) fn apply(plan: &mut Plan, rng: &mut Rng) {
         plan.hosts[1].start_ns = 0;
         plan.hosts[1].kind = Kind::Fsck;
         plan.hosts[1].use_s = Some(200);
-        (plan.fsck_dies, plan.marks_cleared) = (1.0, 1.0);
+        (plan.peers.fsck_dies, plan.peers.marks_cleared) = (1.0, 1.0);
     }
     plan.hosts[one.host].faulty = true;
     let mut rates = Rates { failed_but_landed: 0.7, ..Rates::default() };
@@ -108,12 +108,12 @@ pub(crate) fn apply(plan: &mut Plan, rng: &mut Rng) {
     }
     plan.rates = rates;
     plan.calm_ns = u64::MAX;
-    plan.one = Some(one);
+    plan.peers.one = Some(one);
 }
 
 impl World {
     pub(crate) fn plan_one_fault(&mut self) {
-        let Some(OneFault { fault, host, at }) = self.plan.one else { return };
+        let Some(OneFault { fault, host, at }) = self.plan.peers.one else { return };
         let mounted = self.plan.hosts[host].kind == Kind::Mounted;
         let what = match fault {
             Fault::Stall => What::Stall,
@@ -131,7 +131,7 @@ impl World {
 
     /// Of a fault that comes with an I/O: whether this is the one.
     pub(crate) fn strikes_once(&mut self, host: usize, rate: f64) -> bool {
-        let Some(one) = self.plan.one else { return false };
+        let Some(one) = self.plan.peers.one else { return false };
         // An e2fsck is struck where it works.
         let strikes = rate > 0.0 && self.faults_strike() && one.host == host && one.at <= self.now;
         if strikes {
@@ -152,7 +152,7 @@ impl World {
         let step_s = pick(&mut self.rng, &[-3600, -60, -5, 5, 60, 3600]);
         self.plan.hosts[host].wall_skew_s += step_s;
         self.note(host, || format!("its wall CLOCK STEPS by {step_s} s"));
-        if let Some(rate) = self.plan.clock_steps_per_s {
+        if let Some(rate) = self.plan.peers.clock_steps_per_s {
             self.plan_fault(rate, host, What::ClockStep);
         }
     }
@@ -161,7 +161,7 @@ impl World {
     /// his fence is done (a wait each); whoever waits for that has made his pause; and three claims of the longest kind,
     /// since those who meet withdraw, twice at most but for one history in thousands.
     fn in_again_ns(&self) -> u64 {
-        let Some(one) = self.plan.one else { return u64::MAX };
+        let Some(one) = self.plan.peers.one else { return u64::MAX };
         let c = self.largest_c;
         let claim = timing::claim(timing::Found::DoubtfulClean, c, c, c)
             .max(timing::claim(timing::Found::Still, c, c, c))
@@ -177,7 +177,7 @@ impl World {
     /// True when the history has come to its end: nobody was in within the stated time, or somebody is and has stayed in
     /// until what follows from the fault is over.
     pub(crate) fn check_in_again(&mut self) -> bool {
-        let Some(one) = self.plan.one.filter(|_| !self.faults_strike()) else { return false };
+        let Some(one) = self.plan.peers.one.filter(|_| !self.faults_strike()) else { return false };
         let is_in = (0..self.hosts.len()).any(|host| self.is_in(host));
         let fault_until = self.hosts[one.host].fault_until.max(self.plan.calm_ns);
         let quiet = fault_until + 2 * self.longest_wait_ns() + LONGEST_PAUSE_NS;
@@ -198,7 +198,7 @@ impl World {
 
     /// Whoever has no fault is refused by a user or a claimer alone.
     pub(crate) fn check_refused_by_fault(&mut self, host: usize, refusal: &Refusal) {
-        let Some(one) = self.plan.one else { return };
+        let Some(one) = self.plan.peers.one else { return };
         let fsck = matches!(refusal, Refusal::Fsck { .. }) && one.fault == Fault::FsckKilled;
         let torn = matches!(refusal, Refusal::Damaged { .. }) && !self.disk.decodes();
         let in_use = matches!(refusal, Refusal::InUse { .. });

@@ -17,6 +17,8 @@ pub(crate) struct Mounts {
     pub(crate) unmounts: u64,
     pub(crate) guard_crashes: u64,
     pub(crate) adoptions: u64,
+    /// Of these, of what a guard has left.
+    pub(crate) left: u64,
 }
 
 /// What happened that DESIGN says cannot be promised, by name. Zero unless a profile asks for it.
@@ -60,6 +62,9 @@ pub(crate) struct Apart {
     pub(crate) cleared_again: u64,
     /// A clear was forced on a host that was mounting: its kernel beats under the names that were typed, and is not known.
     pub(crate) clear_in_mount: u64,
+    /// A claim over the clean mark that a kernel left for a moment was taken back before the holder had looked: he took that
+    /// for a successor's end.
+    pub(crate) taken_back: u64,
     /// A filesystem was mounted while its guard could not look, and so without a lease.
     pub(crate) unseen_mount: u64,
 }
@@ -87,6 +92,8 @@ pub(crate) struct Stats {
     pub(crate) too_slow: u64,
     pub(crate) intruders: u64,
     pub(crate) crashes: u64,
+    pub(crate) withdrawn: u64,
+    pub(crate) vouched: u64,
     pub(crate) stalls: u64,
     pub(crate) mounts: Mounts,
     pub(crate) fsck: Fscks,
@@ -107,6 +114,8 @@ impl Stats {
             (&mut self.too_slow, other.too_slow),
             (&mut self.intruders, other.intruders),
             (&mut self.crashes, other.crashes),
+            (&mut self.withdrawn, other.withdrawn),
+            (&mut self.vouched, other.vouched),
             (&mut self.stalls, other.stalls),
             (&mut self.mounts.held, other.mounts.held),
             (&mut self.mounts.watched, other.mounts.watched),
@@ -119,6 +128,7 @@ impl Stats {
             (&mut self.mounts.resumed, other.mounts.resumed),
             (&mut self.mounts.unmounts, other.mounts.unmounts),
             (&mut self.mounts.guard_crashes, other.mounts.guard_crashes),
+            (&mut self.mounts.left, other.mounts.left),
             (&mut self.mounts.adoptions, other.mounts.adoptions),
             (&mut self.fsck.worked, other.fsck.worked),
             (&mut self.fsck.refused, other.fsck.refused),
@@ -131,6 +141,7 @@ impl Stats {
             (&mut self.apart.clear_ahead, other.apart.clear_ahead),
             (&mut self.apart.cleared_again, other.apart.cleared_again),
             (&mut self.apart.clear_in_mount, other.apart.clear_in_mount),
+            (&mut self.apart.taken_back, other.apart.taken_back),
             (&mut self.apart.woke_beside_user, other.apart.woke_beside_user),
             (&mut self.apart.two_kernels, other.apart.two_kernels),
             (&mut self.apart.late_clean, other.apart.late_clean),

@@ -8,8 +8,7 @@ use fastrand::Rng;
 use super::disk::{Before, Filesystem};
 use super::mount_plan;
 pub(crate) use super::mount_plan::{HandOver, MountPlan, MountRates};
-use super::one_fault::OneFault;
-use super::peers::{self, Flavour};
+use super::peers::{self, Flavour, PeerRates};
 
 pub(crate) const MILLISECOND: u64 = 1_000_000;
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -142,13 +141,7 @@ pub(crate) struct Plan {
     /// No new fault begins after this.
     pub(crate) calm_ns: u64,
     pub(crate) mounts: MountRates,
-    /// Of the e2fscks so many are killed at work.
-    pub(crate) fsck_dies: f64,
-    /// Of the marks that are left so many are cleared.
-    pub(crate) marks_cleared: f64,
-    pub(crate) clears_per_s: f64,
-    pub(crate) one: Option<OneFault>,
-    pub(crate) clock_steps_per_s: Option<f64>,
+    pub(crate) peers: PeerRates,
 }
 
 impl Plan {
@@ -214,11 +207,7 @@ impl Plan {
                 _ => 0,
             },
             mounts: MountRates::default(),
-            fsck_dies: 0.0,
-            marks_cleared: 0.0,
-            clears_per_s: 0.0,
-            one: None,
-            clock_steps_per_s: None,
+            peers: PeerRates::default(),
         };
         if profile.mounts() {
             mount_plan::apply(&mut plan, rng);

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::rc::Rc;
 
 use crate::protocol::timing;
 use fastrand::Rng;
@@ -14,66 +13,10 @@ use super::clears::Forced;
 use super::disk::Disk;
 use super::fsck::FsckAct;
 use super::host::Host;
-use super::mounted::Act;
 use super::outcome::{Failure, Stats};
-use super::peers::PeerAct;
 use super::plan::{Kind, Plan, Profile, SECOND, log_uniform};
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum What {
-    Start,
-    Tick,
-    /// The read of that number takes its sample.
-    Sample(u64),
-    /// The I/O of that number is answered.
-    Answer(u64),
-    /// The driver checks the clock and begins its write.
-    Begin(u64),
-    /// The write goes out.
-    Issue(u64),
-    Keeper,
-    /// The fence is done.
-    UserStopped,
-    /// The user ended by himself.
-    UserDone,
-    Resume,
-    Crash,
-    Stall,
-    /// A read of the kernel's takes its sample.
-    KernelSample(u64),
-    /// An I/O of the kernel's is answered.
-    KernelAnswer(u64),
-    /// The kernel's sleep is over.
-    KernelWake(u64),
-    /// Of the mount, or of the driver, of that number.
-    Act(Act, u64),
-    GuardStall,
-    GuardCrash,
-    /// A new driver adopts the mount.
-    GuardBack,
-    /// The path to the device hangs.
-    Outage,
-    /// Of a kernel-only host.
-    Peer(PeerAct),
-    /// Of the I/O, or of the run, of that number.
-    Fsck(FsckAct, u64),
-    /// A wall clock is set.
-    ClockStep,
-    /// An administrator's, over the mark of a dead e2fsck or over anything.
-    Clear {
-        dead_mark: bool,
-    },
-    Land(Rc<Image>, usize),
-}
-
-pub(crate) struct Entry {
-    pub(crate) at: u64,
-    pub(crate) tie: u64,
-    pub(crate) host: usize,
-    /// The incarnation that it is for.
-    pub(crate) epoch: u32,
-    pub(crate) what: What,
-}
+pub(crate) use super::queue::What;
+use super::queue::{Entry, is_the_drivers};
 
 pub(crate) struct World {
     pub(crate) now: u64,
@@ -137,7 +80,7 @@ impl World {
             world.plan_crash(host);
             world.plan_process_faults(host);
             world.plan_clear(host);
-            if let Some(rate) = world.plan.clock_steps_per_s {
+            if let Some(rate) = world.plan.peers.clock_steps_per_s {
                 world.plan_fault(rate, host, What::ClockStep);
             }
         }
@@ -249,6 +192,9 @@ impl World {
             let tie = self.rng.u64(1..);
             self.queue.push(Reverse(Entry { at: stalled_until, tie, host, epoch, what }));
             return;
+        }
+        if what == What::Start {
+            self.hosts[host].died_at = None;
         }
         match what {
             What::Crash => self.crash(host),
@@ -411,37 +357,8 @@ impl World {
     }
 }
 
-/// Only the guard's own process could do it.
-fn is_the_drivers(what: &What) -> bool {
-    match what {
-        What::Start | What::Tick | What::Answer(_) | What::Begin(_) | What::Issue(_) => true,
-        What::Act(act, _) => act.is_the_drivers(),
-        _ => false,
-    }
-}
-
 /// A block in a few words.
 pub(crate) fn shown(image: &Image) -> String {
     let block = mmpguard::format::MmpBlock::fields(image);
     format!("seq {:#010x} C {} by {}", block.seq, block.check_interval_s, block.node)
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.tie) == (other.at, other.tie)
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.tie).cmp(&(other.at, other.tie))
-    }
 }
