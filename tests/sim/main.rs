@@ -11,7 +11,7 @@ use simulator::plan::Profile;
 use simulator::run::{Report, run, run_range, shown};
 
 /// Seeds that failed once, and why.
-const FAILED_ONCE: [(Profile, u64, &str); 19] = [
+const FAILED_ONCE: [(Profile, u64, &str); 20] = [
     (
         Profile::Faults,
         73,
@@ -43,6 +43,11 @@ const FAILED_ONCE: [(Profile, u64, &str); 19] = [
         "the kernel was called on a live block, and found the clean mark of a remount of its holder's",
     ),
     (Profile::Mounts, 84, "the same"),
+    (
+        Profile::MountFaults,
+        5456,
+        "a remount was handed over under the lease of our large C, and the kernel's unseen beats had a small one",
+    ),
     (
         Profile::MountFaults,
         51_570,
