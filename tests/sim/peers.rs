@@ -30,6 +30,6 @@ fn after_any_single_fault_somebody_gets_in_again() {
     let report = checked(Profile::OneFault, 200);
     let (total, mounts) = (&report.total, &report.total.mounts);
     for count in [total.held, total.kernel_mounts, total.crashes * 8, total.stalls * 8, mounts.watched * 2] {
-        assert!(count > 100, "{}", report.figures());
+        assert!(count > 50, "{}", report.figures());
     }
 }

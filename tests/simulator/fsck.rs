@@ -301,7 +301,10 @@ impl World {
             return false;
         }
         let apart = &mut self.stats.apart;
-        if !kinds.iter().any(|kind| matches!(kind, Kind::Ours | Kind::Mounted)) {
+        // A mount that the kernel waits for by itself is the kernel's own, whoever looks on.
+        let later = if self.hosts[one].using_since >= self.hosts[other].using_since { one } else { other };
+        let by_itself = self.plan.hosts[later].kind == Kind::Mounted && !self.hosts[later].kernel.on_clean;
+        if by_itself || !kinds.iter().any(|kind| matches!(kind, Kind::Ours | Kind::Mounted)) {
             apart.two_peers += 1;
         } else if self.mark_covered {
             apart.mark_covered += 1;

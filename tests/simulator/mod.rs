@@ -46,7 +46,8 @@
 //! since their wall clocks differ by more than two check intervals, or whose mount was killed while it read the group
 //! descriptors; a fault of a host's own while such a mark stands; a fault between the hand-over and the first beat seen,
 //! when no cell is armed yet. Hosts that share a name may take each other's mounts for lost before they are made.
-//! Of e2fsck and forced clears: two peers of which none is ours; a write of ours that lands after its time, over the mark
+//! Of e2fsck and forced clears: two peers of which none is ours, or of which one is a kernel that waits by itself for a
+//! mount of ours; a write of ours that lands after its time, over the mark
 //! of an e2fsck at work, which looks once a minute at most; a mark that nobody clears, and keeps everybody out; a mount that
 //! takes the forced clean mark for leave, an e2fsck that claims over it and waits for less than a slow beater looks at it,
 //! and an e2fsck whose mark it covers. A holder takes a forced clear for a successor's end, and stops, if the
