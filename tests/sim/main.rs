@@ -1,6 +1,7 @@
 //! The protocol in the simulator: families of seeds that must show nothing, and seeds that failed once.
 
 mod kernels;
+mod peers;
 #[path = "../simulator/mod.rs"]
 mod simulator;
 
@@ -10,7 +11,7 @@ use simulator::plan::Profile;
 use simulator::run::{Report, run, run_range, shown_short};
 
 /// Seeds that failed once, and why.
-const FAILED_ONCE: [(Profile, u64, &str); 16] = [
+const FAILED_ONCE: [(Profile, u64, &str); 20] = [
     (
         Profile::Faults,
         73,
@@ -44,8 +45,28 @@ const FAILED_ONCE: [(Profile, u64, &str); 16] = [
     (Profile::Mounts, 84, "the same"),
     (
         Profile::MountFaults,
+        5456,
+        "a remount was handed over under the lease of our large C, and the kernel's unseen beats had a small one",
+    ),
+    (
+        Profile::MountFaults,
         51_570,
         "a mount was handed over under the lease of its last beat, which was long ago when a claimer was beaten over",
+    ),
+    (
+        Profile::Mounts,
+        0,
+        "an ldiskfs kernel's own claim, which comes after C + 20 s, was taken for a rival's",
+    ),
+    (
+        Profile::Clears,
+        87,
+        "a clear forced during an unmount was taken for the kernel's last word, while it still wrote",
+    ),
+    (
+        Profile::Calm,
+        162,
+        "a living holder who was vouched to be dead did not beat within the one quiet beat: jitter",
     ),
     (Profile::Calm, 21, "one with a larger C overtakes: the stated time runs from the last start then"),
 ];

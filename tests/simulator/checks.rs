@@ -17,7 +17,7 @@ impl World {
         let since_then = self.hosts[host].fault_until < self.hosts[host].using_since;
         let mounted = self.plan.hosts[host].kind == Kind::Mounted;
         let faultless = if mounted { self.is_faultless(host) } else { self.now > since || since_then };
-        if self.is_stopped_by_clear(host, loss) {
+        if self.is_stopped_by_clear(host, loss) || self.is_stopped_by_withdrawal(loss) {
             self.stop_looking();
         } else if self.plan.profile == Profile::Pauses {
             self.check_pause_loss(host, loss);
@@ -91,6 +91,7 @@ impl World {
 
     /// Without faults a live holder refuses a claimer within the stated time, and nothing else ever refuses.
     pub(crate) fn check_refusal(&mut self, host: usize, refusal: &Refusal) {
+        self.check_refused_by_fault(host, refusal);
         // Two kernels that beat over each other refuse nobody in time, and it is not ours to say when.
         if !matches!(self.plan.profile, Profile::Calm | Profile::Mounts) || self.stats.apart.two_kernels > 0 {
             return;

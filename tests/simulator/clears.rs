@@ -6,19 +6,31 @@
 //! (`Profile::Clears`). Then whoever takes clean for leave gets in beside a live user: counted apart, by name.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::protocol::medium::is_path;
-use crate::protocol::{Loss, sequence};
+use crate::protocol::{Loss, sequence, timing};
 use mmpguard::format::{DeviceName, NodeName};
 
 use super::disk::Part;
 use super::plan::{Kind, MILLISECOND, Profile, SECOND, log_uniform};
 use super::world::{What, World, shown};
 
+/// The last clear that was forced on whatever stood there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forced {
+    at: u64,
+    host: usize,
+    /// Whose block it covered.
+    over: NodeName,
+    /// When the one before it was.
+    before: Option<u64>,
+}
+
 impl World {
     /// An e2fsck has died: somebody may find out, one day.
     pub(crate) fn plan_clear_of_mark(&mut self, host: usize) {
-        if self.rng.f64() < self.plan.marks_cleared {
+        if self.rng.f64() < self.plan.peers.marks_cleared {
             let span = log_uniform(&mut self.rng, 5 * SECOND, 120 * SECOND);
             self.after(span, host, What::Clear { dead_mark: true });
         }
@@ -27,7 +39,7 @@ impl World {
     /// The next one that is forced, whatever stands there.
     pub(crate) fn plan_clear(&mut self, host: usize) {
         if self.plan.profile == Profile::Clears {
-            let wait_s = -self.rng.f64().max(1e-9).ln() / self.plan.clears_per_s;
+            let wait_s = -self.rng.f64().max(1e-9).ln() / self.plan.peers.clears_per_s;
             self.after((wait_s * 1e9) as u64, host, What::Clear { dead_mark: false });
         }
     }
@@ -46,7 +58,9 @@ impl World {
         self.note(host, || format!("tune2fs: writes {}", shown(&image)));
         self.stats.fsck.clears += 1;
         if !dead_mark {
-            self.forced_clears.push(self.now);
+            let before = self.forced.map(|forced| forced.at);
+            self.forced = Some(Forced { at: self.now, host, over: self.disk.block().node, before });
+            self.hosts[host].cleared_at = self.now;
         }
         if self.hosts[host].kernel.has_the_buffer() {
             self.hosts[host].kernel.buffer = image;
@@ -61,32 +75,50 @@ impl World {
     }
 
     /// A holder may take a forced clear for the end of a successor, and stops: if the administrator's wall clock is ahead of
-    /// his, or if he has been looking at a claimer for a while who came over a clear before this one.
+    /// his, or if he has not seen his own block for a while, because of another clear or of a claimer who came over it.
+    /// And a mount whose kernel writes what was typed on this very host, before its first beat was seen, is not known by
+    /// its names.
     pub(crate) fn is_stopped_by_clear(&mut self, host: usize, loss: &Loss) -> bool {
-        let Loss::ForeignClean { by } = loss else { return false };
-        if !is_path(&by.device) {
-            return false;
-        }
-        let wall_s = self.clock(host).wall.0;
+        let Some(forced) = self.forced else { return false };
         let lately = self.now.saturating_sub(self.longest_wait_ns());
-        let ahead = by.last_update.0 > wall_s + 5;
-        let again = self.forced_clears.iter().filter(|&&at| at >= lately).count() > 1;
-        self.stats.apart.clear_ahead += u64::from(ahead);
-        self.stats.apart.cleared_again += u64::from(again && !ahead);
-        ahead || again
+        let (plan, state, apart) = (&self.plan.hosts[host], &self.hosts[host], &mut self.stats.apart);
+        match loss {
+            Loss::NoKernelBeat if state.cleared_at > state.mounted.handed_at => apart.clear_in_mount += 1,
+            Loss::ForeignClean { by } if is_path(&by.device) => {
+                let own_s = plan.wall_skew_s + i64::from(self.plan.filesystem.update_interval_s.max(5));
+                if self.plan.hosts[forced.host].wall_skew_s >= own_s {
+                    apart.clear_ahead += 1;
+                } else if forced.over != NodeName::new(&plan.node)
+                    || forced.before.is_some_and(|at| at >= lately)
+                    || state.intruded_at > lately
+                {
+                    apart.cleared_again += 1;
+                } else {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+        true
     }
 
-    /// Two users at once, since a clear was forced: a mount that found the clean mark, or a user who never beats.
+    /// Two users at once, since a clear was forced: a mount that found the clean mark, a user who never beats, or an e2fsck.
     /// A claimer of ours waits on clean as on everything, and whoever beats shows himself within that.
     pub(crate) fn is_by_clear(&mut self, one: usize, other: usize) -> bool {
-        if self.forced_clears.is_empty() {
+        if self.forced.is_none() {
             return false;
         }
         let later = if self.hosts[one].using_since >= self.hosts[other].using_since { one } else { other };
         let there = one + other - later;
         let mounts = matches!(self.plan.hosts[later].kind, Kind::Kernel | Kind::Mounted);
-        let excused =
-            (mounts && self.hosts[later].kernel.on_clean) || self.plan.hosts[there].kind == Kind::Fsck;
+        // It waits by the superblock's interval alone, and a slow beater looks at it for longer.
+        let interval = self.plan.hosts[there].interval.max(Duration::from_secs(self.kernel_interval_s()));
+        let c = self.plan.filesystem.update_interval_s.max(timing::MIN_CHECK_INTERVAL_S);
+        let looks_for = timing::foreign_look(interval) + timing::MAX_HOLD_LOOK;
+        let slower = self.plan.hosts[later].kind == Kind::Fsck && looks_for >= timing::wait(c);
+        let excused = slower
+            || (mounts && self.hosts[later].kernel.on_clean)
+            || self.plan.hosts[there].kind == Kind::Fsck;
         self.stats.apart.forced_clear += u64::from(excused);
         excused
     }

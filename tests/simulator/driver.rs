@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::protocol::{
-    Activity, Adoption, Event, Guard, GuardOptions, Loss, Medium, Mode, Native, Owner, Refusal, Standing,
+    Activity, Event, Guard, GuardOptions, Loss, Medium, Mode, Native, Owner, Refusal, Resumption, Standing,
 };
 use mmpguard::format::{DeviceName, NodeName};
 
+use super::asked::SUCCESSION;
 use super::mounted::Act;
 use super::plan::{HandOver, Kind, MILLISECOND, Profile, SECOND, log_uniform};
 use super::world::{What, World};
@@ -35,6 +36,10 @@ impl World {
         match event {
             Event::Held { .. } => {
                 self.stats.mounts.held += 1;
+                if std::mem::take(&mut self.hosts[host].mounted.adopting) {
+                    // It goes on beating what is mounted.
+                    return self.begin_polling(host);
+                }
                 let span = log_uniform(&mut self.rng, MILLISECOND / 10, 5 * MILLISECOND);
                 self.act_after(span, host, Act::HandOver { mounted: false });
             }
@@ -60,11 +65,12 @@ impl World {
                 self.hosts[host].mounted.bridged_at = self.now;
             }
             Event::BridgeEnded => self.check_bridge_ended(host),
-            Event::Resumed { .. } => {
-                self.stats.mounts.resumed += 1;
-                if !std::mem::replace(&mut self.hosts[host].mounted.polls, true) {
-                    self.act_after(SECOND / 10, host, Act::Poll);
+            Event::Resumed { why } => {
+                if *why == Resumption::NotMounted {
+                    self.hosts[host].took_back_at = Some(self.now);
                 }
+                self.stats.mounts.resumed += 1;
+                self.begin_polling(host);
             }
             Event::Unmounted | Event::NotMounted { .. } | Event::Released => {
                 self.check_end(host, event);
@@ -94,7 +100,7 @@ impl World {
             }
             Event::LostRace { .. } => self.stats.lost_races += 1,
             Event::TooSlow { .. } => self.stats.too_slow += 1,
-            Event::Intruder { .. } => self.stats.intruders += 1,
+            Event::Intruder { .. } => self.intruded(host),
             _ => {}
         }
     }
@@ -116,6 +122,12 @@ impl World {
         let span = log_uniform(&mut self.rng, MILLISECOND, self.plan.hosts[host].mount.call_ns);
         self.hosts[host].mounted.call_ns = span;
         self.act_after(span, host, Act::Call);
+    }
+
+    fn begin_polling(&mut self, host: usize) {
+        if !std::mem::replace(&mut self.hosts[host].mounted.polls, true) {
+            self.act_after(SECOND / 10, host, Act::Poll);
+        }
     }
 
     /// Nobody but the driver tells a guard that beats that its filesystem is gone.
@@ -222,11 +234,10 @@ impl World {
         if state.cell_lost {
             return;
         }
+        let mounted = self.hosts[host].kernel.shown != Activity::Gone;
         match mode {
-            Mode::Watching | Mode::Bridging => {
-                let span = log_uniform(&mut self.rng, SECOND / 10, 20 * SECOND);
-                self.after(span, host, What::GuardBack);
-            }
+            Mode::Beating if self.plan.peers.leaves && mounted => self.guard_comes_back(host),
+            Mode::Watching | Mode::Bridging => self.guard_comes_back(host),
             _ if self.hosts[host].kernel.shown == Activity::Gone => self.after(SECOND, host, What::Start),
             _ => {
                 self.hosts[host].kernel.killed = true;
@@ -252,7 +263,10 @@ impl World {
         }
         self.note(host, || "a new guard adopts".into());
         self.stats.mounts.adoptions += 1;
-        let adoption = Adoption { counted: self.hosts[host].mounted.counted, left: None };
+        let adoption = self.what_is_left(host);
+        if adoption.left.is_some_and(|left| left.lease_end < now.mono + SUCCESSION) {
+            return self.fence(host, self.now);
+        }
         let seed = self.rng.u64(..);
         let options = GuardOptions { patience_until: None, kernel_waits: false, ..self.guard_options(host) };
         let guard = Guard::adopt(self.guard_medium(host), options, adoption, seed, now);
@@ -275,6 +289,7 @@ impl World {
     pub(crate) fn forget_guard(&mut self, host: usize) {
         let state = &mut self.hosts[host];
         state.mounted.driver += 1;
+        state.mounted.trace = super::mounted::Trace::default();
         state.mounted.awaits_mount = false;
         state.mounted.awaited = false;
         state.mounted.adopting = false;

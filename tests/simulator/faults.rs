@@ -12,6 +12,9 @@ impl World {
     }
 
     pub(crate) fn strikes(&mut self, host: usize, rate: f64) -> bool {
+        if self.plan.profile == Profile::OneFault {
+            return self.strikes_once(host, rate);
+        }
         rate > 0.0
             && self.plan.hosts[host].faulty
             && self.faults_strike()
@@ -135,6 +138,12 @@ impl World {
         self.check_exclusion(host);
     }
 
+    /// It beats over a claimer.
+    pub(crate) fn intruded(&mut self, host: usize) {
+        self.stats.intruders += 1;
+        self.hosts[host].intruded_at = self.now;
+    }
+
     pub(crate) fn crash(&mut self, host: usize) {
         self.stats.crashes += 1;
         self.note(host, || "CRASHES".into());
@@ -143,7 +152,7 @@ impl World {
         }
         let crashed = self.hosts[host].crashed(self.now);
         self.hosts[host] = crashed;
-        let pause = log_uniform(&mut self.rng, SECOND / 2, 60 * SECOND);
+        let pause = self.dead_for_ns();
         self.after(pause, host, What::Start);
         self.plan_stall(host);
         self.plan_crash(host);

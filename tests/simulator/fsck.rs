@@ -94,7 +94,11 @@ impl World {
     pub(crate) fn fsck(&mut self, host: usize, what: What) {
         match what {
             What::Start => {
-                let wanted = self.faults_strike() || self.plan.profile != Profile::Fscks;
+                let wanted = match self.plan.profile {
+                    Profile::Fscks => self.faults_strike(),
+                    Profile::OneFault => self.hosts[host].fsck.run == 0 && self.stats.fsck.died == 0,
+                    _ => true,
+                };
                 if wanted && self.hosts[host].fsck.step == Step::Off {
                     self.note(host, || "e2fsck: starts".into());
                     let state = &mut self.hosts[host].fsck;
@@ -141,6 +145,7 @@ impl World {
     pub(crate) fn fsck_dies(&mut self, host: usize, how: &str) {
         self.note(host, || format!("e2fsck: {how}"));
         self.stats.fsck.died += 1;
+        self.one_fault_strikes();
         self.fsck_ends(host);
         self.plan_clear_of_mark(host);
     }
@@ -263,7 +268,7 @@ impl World {
         let run = state.run;
         self.start_using(host);
         self.fsck_plans_renewal(host);
-        if self.faults_strike() && self.rng.f64() < self.plan.fsck_dies {
+        if self.faults_strike() && self.rng.f64() < self.plan.peers.fsck_dies {
             let span = log_uniform(&mut self.rng, SECOND / 10, 60 * SECOND);
             self.after(span, host, What::Fsck(FsckAct::Killed, run));
         }
@@ -294,7 +299,10 @@ impl World {
             return false;
         }
         let apart = &mut self.stats.apart;
-        if !kinds.iter().any(|kind| matches!(kind, Kind::Ours | Kind::Mounted)) {
+        // A mount that the kernel waits for by itself is the kernel's own, whoever looks on.
+        let later = if self.hosts[one].using_since >= self.hosts[other].using_since { one } else { other };
+        let by_itself = self.plan.hosts[later].kind == Kind::Mounted && !self.hosts[later].kernel.on_clean;
+        if by_itself || !kinds.iter().any(|kind| matches!(kind, Kind::Ours | Kind::Mounted)) {
             apart.two_peers += 1;
         } else if self.mark_covered {
             apart.mark_covered += 1;

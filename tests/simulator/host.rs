@@ -3,7 +3,9 @@
 //! The driver does what `driver::thread` does: one I/O at a time, the clock checked right before a write is begun, the
 //! lease cell moved after every input. The keeper stops the user when the cell runs out; that takes the fence's time.
 
-use crate::protocol::{Activity, Event, Failure, FailureKind, Guard, Input, Loss, Output, Write};
+use crate::protocol::{
+    Activity, Event, Failure, FailureKind, Guard, GuardOptions, Input, Loss, Output, Resumption, Write,
+};
 use std::rc::Rc;
 
 use mmpguard::clock::{Mono, Now};
@@ -20,6 +22,8 @@ pub(crate) struct Host {
     pub(crate) clock_behind_ns: u64,
     /// A fault of the host's own lasts, or lasted, until then.
     pub(crate) fault_until: u64,
+    /// It has crashed and is down since then.
+    pub(crate) died_at: Option<u64>,
     pub(crate) using: bool,
     pub(crate) using_since: u64,
     /// The fence is under way and will be done then.
@@ -34,6 +38,12 @@ pub(crate) struct Host {
     pub(crate) release_wanted: bool,
     pub(crate) claim_since: u64,
     pub(crate) slow_last: bool,
+    /// It took a claim of its own back.
+    pub(crate) took_back_at: Option<u64>,
+    /// A clear was forced on it last.
+    pub(crate) cleared_at: u64,
+    /// It beat over a claimer last.
+    pub(crate) intruded_at: u64,
     /// By the host's own clock.
     pub(crate) look_began: Mono,
     /// What the last look of its guard showed.
@@ -53,6 +63,7 @@ impl Host {
             epoch: self.epoch + 1,
             clock_behind_ns: self.clock_behind_ns,
             fault_until: now,
+            died_at: Some(now),
             ..Host::default()
         }
     }
@@ -92,6 +103,7 @@ impl World {
             What::Answer(number) => self.answer(host, number),
             What::Begin(number) => self.begin_write(host, number),
             What::Issue(number) => self.issue_write(host, number),
+            What::Withdraw(claim) => self.withdraw(host, claim),
             What::Keeper => self.keeper(host),
             What::Outage => self.outage(host),
             What::SecondLook(number) => self.second_looked(host, number),
@@ -120,7 +132,9 @@ impl World {
             return self.after(SECOND, host, What::Start);
         }
         let now = self.clock(host);
-        let (medium, options) = (self.guard_medium(host), self.guard_options(host));
+        let fenced = self.vouched_dead(host);
+        let (medium, options) =
+            (self.guard_medium(host), GuardOptions { fenced, ..self.guard_options(host) });
         self.forget_guard(host);
         let seed = self.rng.u64(..);
         let state = &mut self.hosts[host];
@@ -131,6 +145,7 @@ impl World {
         state.cell_lost = false;
         state.release_wanted = false;
         self.note(host, || "claims".into());
+        self.plan_withdrawal(host);
         self.drain(host);
     }
 
@@ -144,6 +159,7 @@ impl World {
             Feed::Read(image) => guard.handle(now, Input::Read(Ok(image))),
         }
         self.disarm(host);
+        self.note_trace(host);
         if !self.move_cell(host, now, acknowledged) {
             let guard = self.hosts[host].guard.as_mut().expect("it was there a moment ago");
             guard.handle(now, Input::CellLost);
@@ -315,12 +331,10 @@ impl World {
                 self.stats.refused += 1;
                 self.check_refusal(host, refusal);
             }
+            Event::Resumed { why: Resumption::NotMounted } => self.hosts[host].took_back_at = Some(self.now),
             Event::LostRace { .. } => self.stats.lost_races += 1,
             Event::TooSlow { .. } => self.stats.too_slow += 1,
-            Event::Intruder { .. } => {
-                self.stats.intruders += 1;
-                self.pause_intruder(host);
-            }
+            Event::Intruder { .. } => self.intruded(host),
             _ => {}
         }
     }

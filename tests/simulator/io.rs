@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::protocol::{Input, Mode, Write, sequence};
-use mmpguard::format::Image;
+use mmpguard::format::{Image, MmpBlock};
 
 use super::breakage::{Breakage, is_broken};
 use super::disk::Part;
@@ -78,6 +78,7 @@ impl World {
     }
 
     pub(crate) fn plan_write(&mut self, host: usize, write: Write) {
+        self.hosts[host].mounted.trace.submitted_seq = Some(MmpBlock::fields(&write.image).seq);
         let number = self.begin_io(host, Job::Write(Box::new(write)));
         if self.strikes(host, self.plan.rates.stall_before_check) {
             if let Some(span) = self.stall_span(host, 60 * SECOND) {

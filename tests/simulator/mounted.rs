@@ -49,6 +49,14 @@ pub(crate) enum Act {
     Closed,
 }
 
+/// What is left when a guard dies: see `mmpguard::driver::trace`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Trace {
+    pub(crate) counted: Option<(Mono, u32)>,
+    pub(crate) submitted_seq: Option<u32>,
+    pub(crate) beating: bool,
+}
+
 /// What a host of this kind remembers.
 #[derive(Default)]
 pub(crate) struct State {
@@ -72,6 +80,8 @@ pub(crate) struct State {
     /// The guard is one that adopts: the cell is its predecessor's until it arms it.
     pub(crate) adopting: bool,
     pub(crate) counted: Option<(Mono, u32)>,
+    /// What a guard leaves for its successor.
+    pub(crate) trace: Trace,
     /// Somebody was seen beating by the last claim.
     pub(crate) seen_live: bool,
     /// Nobody was in the way of the last mount: at once again.

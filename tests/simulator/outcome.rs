@@ -43,6 +43,8 @@ counters! {
         unmounts,
         guard_crashes,
         adoptions,
+        /// Of these, of what a guard has left.
+        left,
     }
 }
 
@@ -77,12 +79,19 @@ counters! {
         mark_covered,
         /// An e2fsck died after the last fault, or before, and nobody cleared its mark: it never expires.
         left_marked,
-        /// A clear was forced over a live user, and somebody took clean for leave to mount at once; or over an e2fsck's mark.
+        /// A clear was forced over a live user, and somebody took clean for leave to mount at once, or an
+        /// e2fsck waited for less than the holder looked at it; or it covered an e2fsck's mark.
         forced_clear,
         /// A clear was forced on a host whose wall clock runs ahead: a holder took it for a successor's end.
         clear_ahead,
-        /// So did one who had looked at a claimer for more than a check interval, since that came over another clear.
+        /// A holder had not seen his own block for more than a check interval, since another clear had been forced, or for the
+        /// sake of a claimer who came over one: the same.
         cleared_again,
+        /// A clear was forced on a host that was mounting: its kernel beats under the names that were typed, and is not known.
+        clear_in_mount,
+        /// A claim over the clean mark that a kernel left for a moment was taken back before the holder had looked: he took that
+        /// for a successor's end.
+        taken_back,
         /// A filesystem was mounted while its guard could not look, and so without a lease.
         unseen_mount,
         /// Two hosts met, of whom one had slept with its clock stopped.
@@ -122,6 +131,8 @@ counters! {
         /// All that could be left out one by one.
         faults,
         crashes,
+        withdrawn,
+        vouched,
         stalls,
         /// Holders that tried to outlive their lease, and those that did.
         second_lives,

@@ -6,6 +6,7 @@
 use fastrand::Rng;
 
 use super::kernel::{Step, Stop};
+use super::one_fault::{self, OneFault};
 use super::plan::{Kind, Plan, Profile, SECOND, log_uniform, pick};
 use super::world::{What, World};
 
@@ -34,6 +35,24 @@ impl Flavour {
     }
 }
 
+/// How often it befalls a history, and what is asked of hosts of ours beside that.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PeerRates {
+    /// Of the e2fscks so many are killed at work.
+    pub(crate) fsck_dies: f64,
+    /// Of the marks that are left so many are cleared.
+    pub(crate) marks_cleared: f64,
+    pub(crate) clears_per_s: f64,
+    pub(crate) one: Option<OneFault>,
+    pub(crate) clock_steps_per_s: Option<f64>,
+    /// Of the claims so many are given up by whoever asked for them.
+    pub(crate) withdraws: f64,
+    /// At so many claims a node is vouched to be dead.
+    pub(crate) vouches: f64,
+    /// A guard that dies leaves what its successor goes on with.
+    pub(crate) leaves: bool,
+}
+
 /// What befalls a kernel-only host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerAct {
@@ -53,6 +72,19 @@ pub(crate) fn apply(plan: &mut Plan, rng: &Rng) {
     if matches!(plan.profile, Profile::Fscks | Profile::Clears) {
         apply_fscks(plan, &mut rng);
     }
+    if plan.profile == Profile::OneFault {
+        one_fault::apply(plan, &mut rng);
+    }
+    if plan.profile.has_every_fault() || plan.profile == Profile::Calm {
+        plan.peers.vouches = if rng.f64() < 0.2 { 0.5 } else { 0.0 };
+    }
+    if plan.profile.has_every_fault() {
+        plan.peers.withdraws = if rng.f64() < 0.2 { 0.2 } else { 0.0 };
+        plan.peers.leaves = rng.bool();
+    }
+    if plan.profile.has_every_fault() && rng.f64() < 0.15 {
+        plan.peers.clock_steps_per_s = Some(pick(&mut rng, &[0.003, 0.02]));
+    }
     if matches!(plan.profile, Profile::KernelFreezes | Profile::KernelSleeps) {
         // Far enough apart that nobody meets on clean.
         for (number, host) in plan.hosts.iter_mut().enumerate() {
@@ -64,9 +96,9 @@ pub(crate) fn apply(plan: &mut Plan, rng: &Rng) {
 
 fn apply_fscks(plan: &mut Plan, rng: &mut Rng) {
     let fscks = plan.profile == Profile::Fscks;
-    plan.fsck_dies = if fscks { pick(rng, &[0.0, 0.1, 0.5]) } else { 0.0 };
-    plan.marks_cleared = 0.7;
-    plan.clears_per_s = pick(rng, &[0.003, 0.01, 0.05]);
+    plan.peers.fsck_dies = if fscks { pick(rng, &[0.0, 0.1, 0.5]) } else { 0.0 };
+    plan.peers.marks_cleared = 0.7;
+    plan.peers.clears_per_s = pick(rng, &[0.003, 0.01, 0.05]);
     for (number, host) in plan.hosts.iter_mut().enumerate().skip(1) {
         host.kind = match rng.u32(0..4) {
             0 => Kind::Fsck,

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use super::disk::{Before, Filesystem};
 pub(crate) use super::mount_plan::{HandOver, MountPlan, MountRates};
 use super::pauses::{self, PausePlan};
-use super::peers::{self, Flavour};
+use super::peers::{self, Flavour, PeerRates};
 use super::{edges, mount_plan, second_life};
 
 pub(crate) const MILLISECOND: u64 = 1_000_000;
@@ -43,6 +43,8 @@ pub(crate) enum Profile {
     /// A study: holders that may outlive their lease (`second_life`), whose path hangs again and again, and rivals without
     /// a fault.
     SecondLife,
+    /// Hosts of every kind, and one fault.
+    OneFault,
     /// Hosts of ours that mount through their kernels, beside all others, and no fault at all: mounts, unmounts and
     /// remounts. The stated times are checked.
     Mounts,
@@ -58,7 +60,7 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
-    pub(crate) const ALL: [Profile; 17] = [
+    pub(crate) const ALL: [Profile; 18] = [
         Profile::Faults,
         Profile::Calm,
         Profile::Hangs,
@@ -72,6 +74,7 @@ impl Profile {
         Profile::Fscks,
         Profile::Clears,
         Profile::SecondLife,
+        Profile::OneFault,
         Profile::Mounts,
         Profile::MountFreezes,
         Profile::MountFaults,
@@ -91,6 +94,7 @@ impl Profile {
                 | Profile::MountFaults
                 | Profile::MountHangs
                 | Profile::Clears
+                | Profile::OneFault
         )
     }
 
@@ -171,11 +175,7 @@ pub(crate) struct Plan {
     /// No new fault begins after this.
     pub(crate) calm_ns: u64,
     pub(crate) mounts: MountRates,
-    /// Of the e2fscks so many are killed at work.
-    pub(crate) fsck_dies: f64,
-    /// Of the marks that are left so many are cleared.
-    pub(crate) marks_cleared: f64,
-    pub(crate) clears_per_s: f64,
+    pub(crate) peers: PeerRates,
     pub(crate) pauses: PausePlan,
 }
 
@@ -216,9 +216,7 @@ impl Plan {
             },
             calm_ns: calm_ns(profile, rng),
             mounts: MountRates::default(),
-            fsck_dies: 0.0,
-            marks_cleared: 0.0,
-            clears_per_s: 0.0,
+            peers: PeerRates::default(),
             pauses: PausePlan::default(),
         };
         match profile {

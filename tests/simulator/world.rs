@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
-use std::rc::Rc;
 
 use crate::protocol::timing;
 use fastrand::Rng;
@@ -10,72 +9,16 @@ use mmpguard::clock::{Mono, Now, Wall};
 use mmpguard::format::Image;
 
 use super::breakage::{Breakage, is_broken};
-use super::disk::{Disk, Part};
+use super::clears::Forced;
+use super::disk::Disk;
 use super::edits::Edits;
 use super::fsck::FsckAct;
 use super::host::Host;
-use super::mounted::Act;
 use super::outcome::{Stats, Told};
 use super::pauses;
-use super::peers::PeerAct;
 use super::plan::{Kind, Plan, Profile, SECOND, log_uniform};
-
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum What {
-    Start,
-    Tick,
-    /// The I/O of that number is answered.
-    Answer(u64),
-    /// The driver checks the clock and begins its write.
-    Begin(u64),
-    /// The write goes out.
-    Issue(u64),
-    Keeper,
-    /// The fence is done.
-    UserStopped,
-    /// The user ended by himself.
-    UserDone,
-    Resume,
-    Crash,
-    Stall,
-    /// A read of the kernel's takes its sample.
-    KernelSample(u64),
-    /// An I/O of the kernel's is answered.
-    KernelAnswer(u64),
-    /// The kernel's sleep is over.
-    KernelWake(u64),
-    /// Of the mount, or of the driver, of that number.
-    Act(Act, u64),
-    GuardStall,
-    GuardCrash,
-    /// A new driver adopts the mount.
-    GuardBack,
-    /// The path to the device hangs.
-    Outage,
-    /// Of a kernel-only host.
-    Peer(PeerAct),
-    /// Of the I/O, or of the run, of that number.
-    Fsck(FsckAct, u64),
-    /// An administrator's, over the mark of a dead e2fsck or over anything.
-    Clear {
-        dead_mark: bool,
-    },
-    /// Of a second life, and of the I/O of that number.
-    SecondLook(u64),
-    SecondLookDue(u64),
-    SecondWritten(u64),
-    SecondLifeEnds(u64),
-    Land(Rc<Image>, Part),
-}
-
-pub(crate) struct Entry {
-    pub(crate) at: u64,
-    pub(crate) tie: u64,
-    pub(crate) host: usize,
-    /// The incarnation that it is for.
-    pub(crate) epoch: u32,
-    pub(crate) what: What,
-}
+pub(crate) use super::queue::What;
+use super::queue::{Entry, is_the_drivers};
 
 pub(crate) struct World {
     pub(crate) now: u64,
@@ -101,8 +44,8 @@ pub(crate) struct World {
     pub(crate) late_landings: Vec<u64>,
     /// One of them covered the mark of an e2fsck at work.
     pub(crate) mark_covered: bool,
-    /// When somebody forced a clear over whatever stood there.
-    pub(crate) forced_clears: Vec<u64>,
+    /// The last clear that was forced over whatever stood there.
+    pub(crate) forced: Option<Forced>,
     pub(crate) pauses: pauses::State,
     queue: BinaryHeap<Reverse<Entry>>,
     timeline: Option<Vec<String>>,
@@ -135,7 +78,7 @@ impl World {
             met: None,
             late_landings: Vec::new(),
             mark_covered: false,
-            forced_clears: Vec::new(),
+            forced: None,
             pauses: pauses::State::default(),
             queue: BinaryHeap::new(),
             timeline: trace.then(Vec::new),
@@ -148,7 +91,11 @@ impl World {
             world.plan_crash(host);
             world.plan_process_faults(host);
             world.plan_clear(host);
+            if let Some(rate) = world.plan.peers.clock_steps_per_s {
+                world.plan_fault(rate, host, What::ClockStep);
+            }
         }
+        world.plan_one_fault();
         world
     }
 
@@ -165,8 +112,11 @@ impl World {
             if self.plan.profile == Profile::Pauses {
                 self.check_pauses();
             }
+            if self.check_in_again() {
+                break;
+            }
             // Whoever came through the last fault as a holder is in.
-            if !self.in_after_calm && self.now > self.plan.calm_ns + 30 * SECOND {
+            if !self.in_after_calm && self.now > self.plan.calm_ns.saturating_add(30 * SECOND) {
                 self.in_after_calm = (0..self.hosts.len()).any(|host| self.is_in(host));
             }
         }
@@ -209,13 +159,14 @@ impl World {
             | Profile::Mounts
             | Profile::MountFreezes
             | Profile::MountHangs => 1000 * SECOND,
+            Profile::OneFault => 5000 * SECOND,
             Profile::Kernels => 120 * SECOND,
             Profile::KernelFreezes | Profile::KernelSleeps => 400 * SECOND,
         }
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        let calm = self.in_after_calm && self.now > self.plan.calm_ns + 60 * SECOND;
+        let calm = self.in_after_calm && self.now > self.plan.calm_ns.saturating_add(60 * SECOND);
         self.over || (self.plan.profile.has_every_fault() && calm)
     }
 
@@ -255,6 +206,9 @@ impl World {
         if self.is_left_out(host, &what) {
             return;
         }
+        if what == What::Start {
+            self.hosts[host].died_at = None;
+        }
         match what {
             What::Crash => self.crash(host),
             What::Stall => {
@@ -264,6 +218,7 @@ impl World {
                 self.plan_stall(host);
             }
             What::Resume => self.resume(host),
+            What::ClockStep => self.clock_steps(host),
             What::Clear { dead_mark } => self.clear(host, dead_mark),
             What::UserStopped => {
                 if self.hosts[host].using_until.is_some_and(|until| until <= self.now) {
@@ -332,7 +287,7 @@ impl World {
     }
 
     /// An e2fsck that gets in is nobody's service.
-    fn is_in(&self, host: usize) -> bool {
+    pub(crate) fn is_in(&self, host: usize) -> bool {
         let state = &self.hosts[host];
         state.using && state.using_until.is_none() && self.plan.hosts[host].kind != Kind::Fsck
     }
@@ -419,37 +374,8 @@ impl World {
     }
 }
 
-/// Only the guard's own process could do it.
-fn is_the_drivers(what: &What) -> bool {
-    match what {
-        What::Start | What::Tick | What::Answer(_) | What::Begin(_) | What::Issue(_) => true,
-        What::Act(act, _) => act.is_the_drivers(),
-        _ => false,
-    }
-}
-
 /// A block in a few words.
 pub(crate) fn shown(image: &Image) -> String {
     let block = mmpguard::format::MmpBlock::fields(image);
     format!("seq {:#010x} C {} by {}", block.seq, block.check_interval_s, block.node)
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.tie) == (other.at, other.tie)
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.tie).cmp(&(other.at, other.tie))
-    }
 }

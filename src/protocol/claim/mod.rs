@@ -311,7 +311,7 @@ impl Claim {
             (true, false) => Duration::ZERO,
             (true, true) if broken!(NoBeatBeforeTheCall) => Duration::ZERO,
             (true, true) => timing::refusal(one_beat) + self.worst_io,
-            (false, _) if self.vouched == Some(*base) => one_beat + self.worst_io,
+            (false, _) if self.vouched == Some(*base) => timing::refusal(one_beat) + self.worst_io,
             (false, _) if broken!(OneWaitOfTheDead) => self.watch_of(timing::wait(check_interval_s)),
             (false, _) if broken!(HalfAWatch) => self.watch_of(timing::wait(check_interval_s) / 2),
             (false, _) => self.watch_of(timing::live_watch(check_interval_s, self.standing_wait(context))),

@@ -2,8 +2,10 @@
 
 use super::super::event::Event;
 use super::super::guard::Context;
+use super::super::lease::Lease;
 use super::super::medium::Owner;
 use super::super::sequence;
+use super::super::timing;
 use super::super::watch::{Handed, Watch};
 use super::{Ended, Flow, Hold};
 use crate::clock::Now;
@@ -41,11 +43,14 @@ impl Hold {
             context.event(Event::Released);
             return Flow::Break(Ended::Over);
         };
+        // The kernel may beat from now on, unseen, with a smaller C than ours.
+        let kernels = timing::lease(timing::kernel_check_interval_s(context.medium.update_interval_s()));
+        let lease = Lease::until(self.lease.end().min(self.last_look_started + kernels));
         let handed = Handed {
             base: self.unacknowledged.unwrap_or(self.acknowledged),
             kernel_waits: false,
             ours_until: None,
-            lease: mounted.then_some(self.lease),
+            lease: mounted.then_some(lease),
             predecessor: self.predecessor,
         };
         Flow::Break(Ended::HandedOver(Watch::expecting(now, handed, context)))

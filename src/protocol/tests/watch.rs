@@ -383,7 +383,7 @@ fn whom_we_took_over_from_has_his_time_to_stop_whatever_the_names() {
 
 #[test]
 fn a_vouch_shortens_the_watch_of_the_bytes_that_were_seen() {
-    for (fenced, held_after) in [("zulu", 13.5), ("other", 23.5)] {
+    for (fenced, held_after) in [("zulu", 14.1), ("other", 23.5)] {
         let fenced = Some(NodeName::new(fenced));
         let options = GuardOptions { fenced, ..GuardOptions::default() };
         let mut bench = Bench::with(77, 5, options, superblock(false));
@@ -404,6 +404,6 @@ fn a_vouch_is_void_when_the_bytes_change_and_counts_for_an_e2fsck() {
     bench.run_until(5.0);
     assert!(matches!(bench.refusal(), Refusal::InUse { .. }));
     let mut bench = Bench::with(SEQ_FSCK, 5, options, superblock(false));
-    bench.run_until(14.0);
+    bench.run_until(14.5);
     assert!(bench.has(|event| matches!(event, Event::Held { .. })), "{:?}", bench.events);
 }

@@ -73,7 +73,9 @@ impl Watch {
         };
         let stands = self.stands(image);
         let verdict = context.medium.judge(image, now, known);
-        let clean = Sequence::from(MmpBlock::fields(image).seq) == Sequence::Clean;
+        let block = MmpBlock::fields(image);
+        // One that e2fsprogs forced is not the kernel's last word: what is being unmounted is still used.
+        let clean = Sequence::from(block.seq) == Sequence::Clean && !is_path(&block.device);
         let doubted = std::mem::take(&mut self.doubted);
         // A mount that has failed has let go of the device before it ended.
         if activity != Activity::Ending || self.mount_ended {
