@@ -146,11 +146,12 @@ pub fn contest(longest_interval: Duration) -> Duration {
     longest_interval.saturating_mul(2) + MAX_HOLD_LOOK
 }
 
-/// How long two holders, of whom one slept with his clock stopped, use a device at once at most, beside what I/O takes: until
-/// one has looked at the other for as long as he may, and the longer one of two contests.
+/// How long two holders, of whom one slept with his clock stopped, use a device at once at most, beside what I/O takes: one
+/// looks at the other for as long as he may, beats over him for the longer of two contests, and sees his next beat, of which
+/// one may be covered.
 #[must_use]
 pub fn double_use(longest_interval: Duration) -> Duration {
-    MAX_HOLD_LOOK + foreign_look(longest_interval) + contest(longest_interval) * 2
+    MAX_HOLD_LOOK + foreign_look(longest_interval) + (contest(longest_interval) + longest_interval) * 2
 }
 
 /// The part of a lease that a look at a foreign block leaves for the write.

@@ -54,7 +54,7 @@ impl World {
     /// A clean mark under a journal that needs recovery is watched: what was dirty may follow.
     pub(crate) fn check_doubtful(&mut self, host: usize) {
         let doubtful = self.plan.filesystem.needs_recovery && self.plan.before == Before::Clean;
-        let first = self.stats.held == 1 && self.stats.kernel_mounts == 0;
+        let first = self.stats.held == 1 && self.stats.kernel_mounts + self.stats.fsck.worked == 0;
         if doubtful && first && self.now < timing::DOUBTFUL_CLEAN_WATCH.as_nanos() as u64 {
             self.violate(host, "uses what may still be written to".into());
         }

@@ -140,6 +140,7 @@ impl World {
 
     /// It beats over a claimer.
     pub(crate) fn intruded(&mut self, host: usize) {
+        self.pause_intruder(host);
         self.stats.intruders += 1;
         self.hosts[host].intruded_at = self.now;
     }

@@ -38,7 +38,7 @@ pub(crate) struct State {
     came_over: Option<usize>,
     /// Whoever was come over is to have stopped by then.
     due: Option<(usize, u64)>,
-    /// Who beat a foreign block over since the last pause.
+    /// It has beaten a foreign block over since it resumed.
     beaten_over_by: Option<usize>,
     /// Who stopped because somebody else was seen, and when.
     stopped: Option<(usize, u64)>,
@@ -133,7 +133,9 @@ impl World {
 
     /// A foreign block was beaten over.
     pub(crate) fn pause_intruder(&mut self, host: usize) {
-        self.pauses.beaten_over_by = Some(host);
+        if self.pauses.due.is_some_and(|(sleeper, _)| sleeper == host) {
+            self.pauses.beaten_over_by = Some(host);
+        }
     }
 
     /// Both of two users that meet run, at every step.
