@@ -1,0 +1,87 @@
+//! Two hosts of ours, as a model of stateright's: what is asked of every state.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use stateright::{Model, Property};
+
+use crate::calm::{self, Known};
+use crate::guards::Guards;
+use crate::moves::World;
+use crate::state::{Move, Setup, State, Wrong};
+
+/// Never two users at once.
+pub(crate) const EXCLUSION: &str = "two use the device at once";
+/// A holder without a fault of its own is never stopped.
+pub(crate) const STOPPED: &str = "a holder without a fault was stopped";
+/// No write is begun after its time.
+pub(crate) const LATE: &str = "a write was begun after its time";
+/// Somebody gets in.
+pub(crate) const IN: &str = "nobody gets in";
+
+/// In so many units of prompt I/O somebody is in, whatever happened before.
+const UNITS_TO_GET_IN: u8 = 120;
+
+pub(crate) struct TwoHosts {
+    pub(crate) setup: Setup,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Default)]
+pub(crate) struct Tables {
+    pub(crate) guards: Guards,
+    known: Known,
+    /// The longest that it took until somebody was in.
+    pub(crate) longest: u8,
+}
+
+impl TwoHosts {
+    pub(crate) fn new(setup: Setup) -> Self {
+        TwoHosts { setup, tables: Mutex::default() }
+    }
+
+    pub(crate) fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn with<T>(&self, what: impl FnOnce(&mut World<'_>) -> T) -> T {
+        let mut tables = self.tables();
+        what(&mut World { setup: &self.setup, guards: &mut tables.guards })
+    }
+
+    fn somebody_gets_in(&self, state: &State) -> bool {
+        let mut tables = self.tables();
+        let Tables { guards, known, longest } = &mut *tables;
+        let mut world = World { setup: &self.setup, guards };
+        let units = calm::units(&mut world, state, known);
+        *longest = (*longest).max(units);
+        units <= UNITS_TO_GET_IN
+    }
+}
+
+impl Model for TwoHosts {
+    type State = State;
+    type Action = Move;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![self.with(|world| world.first())]
+    }
+
+    fn actions(&self, state: &State, moves: &mut Vec<Move>) {
+        self.with(|world| world.moves(state, moves));
+    }
+
+    fn next_state(&self, state: &State, what: Move) -> Option<State> {
+        Some(self.with(|world| world.after(state, what)))
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(EXCLUSION, |_, state: &State| !state.hosts.iter().all(|host| host.uses > 0)),
+            Property::always(STOPPED, |_, state: &State| state.wrong != Some(Wrong::Stopped)),
+            Property::always(LATE, |_, state: &State| state.wrong != Some(Wrong::WrittenLate)),
+            Property::always(IN, TwoHosts::somebody_gets_in),
+            Property::sometimes("the first one is in", |_, state: &State| state.hosts[0].uses > 0),
+            Property::sometimes("the second one is in", |_, state: &State| state.hosts[1].uses > 0),
+        ]
+    }
+}
