@@ -9,6 +9,7 @@ mod fingerprint;
 mod format;
 mod guards;
 mod hashing;
+mod many;
 mod moves;
 mod protocol;
 mod random;
@@ -16,6 +17,8 @@ mod scale;
 mod sequences;
 mod state;
 mod superblock;
+mod table;
+mod three;
 mod timeline;
 mod two;
 
@@ -70,4 +73,30 @@ fn try_it() {
         ][usize::from(n("BREAK", 0))],
     };
     check(setup);
+}
+
+#[test]
+fn try_table() {
+    use table::{Rules, Who};
+    let n = |name: &str, default: u8| std::env::var(name).map_or(default, |v| v.parse().expect("n"));
+    let mut rules = Rules::all(n("W", 4));
+    match n("BREAK", 0) {
+        1 => rules.limit = false,
+        2 => rules.lease_from_look = false,
+        3 => rules.stamps = false,
+        4 => rules.middle_beat = false,
+        5 => rules.margin = false,
+        _ => {}
+    }
+    let who = [Who::Ours, if n("HOSTS", 2) > 1 { Who::Ours } else { Who::Nobody }, match n("THIRD", 0) { 0 => Who::Nobody, 1 => Who::Ours, _ => Who::Fsck }];
+    let table = three::Table { rules, who, clean: n("CLEAN", 1) == 1, crashes: n("CRASHES", 0), known: std::sync::Mutex::default() };
+    let began = mmpguard::clock::mono();
+    let checker = table.checker().finish_when(HasDiscoveries::AnyFailures).threads(usize::from(n("THREADS", 1))).spawn_bfs().join();
+    let took = mmpguard::clock::mono().since(began);
+    println!("table: {} states, depth {}, {:.1} s, in within {}", checker.unique_state_count(), checker.max_depth(), took.as_secs_f64(), checker.model().known.lock().unwrap().1);
+    for (name, path) in checker.discoveries() {
+        println!("{name}");
+        if name.contains(" is in") { continue; }
+        for (state, what) in path.into_vec() { println!("   {what:?}   {:?}", state.disk); for h in &state.hosts { println!("         {h:?}"); } }
+    }
 }

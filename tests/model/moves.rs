@@ -167,8 +167,9 @@ impl World<'_> {
                     state.left.delays -= 1;
                 }
                 host.late += 1;
-                host.faulted = true;
             }
+            // Also where it is usual: a holder is promised nothing on a device that takes a limit for each I/O.
+            host.faulted |= behind || host.io != Io::None;
             host.io = host.io.older();
             if self.setup.breakage != Breakage::NoKeeper {
                 host.uses = host.uses.saturating_sub(1);
@@ -240,7 +241,11 @@ impl World<'_> {
         host.guard = step.guard;
         let counts = self.setup.breakage != Breakage::LeaseFromAcknowledgement;
         match lease_ns {
-            Some(lease_ns) if step.held || (host.uses > 0 && counts) => {
+            Some(lease_ns) if step.held => {
+                host.uses = units_until(lease_ns + fence_ns);
+                host.faulted = false;
+            }
+            Some(lease_ns) if host.uses > 0 && counts => {
                 host.uses = units_until(lease_ns + fence_ns);
             }
             _ if step.lost && self.setup.breakage != Breakage::NoKeeper => {

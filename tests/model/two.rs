@@ -5,9 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use stateright::{Model, Property};
 
 use crate::calm::{self, Known};
-use crate::guards::Guards;
+use crate::guards::{Guards, Told};
 use crate::moves::World;
-use crate::state::{Move, Setup, State, Wrong};
+use crate::random::Draw;
+use crate::sequences::HOSTS;
+use crate::state::{Io, Move, Setup, Shown, State, Wrong};
 
 /// Never two users at once.
 pub(crate) const EXCLUSION: &str = "two use the device at once";
@@ -52,7 +54,11 @@ impl TwoHosts {
         let mut tables = self.tables();
         let Tables { guards, known, longest } = &mut *tables;
         let mut world = World { setup: &self.setup, guards };
-        let units = calm::units(&mut world, state, known);
+        let units = calm::units(state, known, |state| {
+            let holds = state.hosts.iter().any(|host| host.uses > 0 && host.guard.is_some());
+            let what = prompt(&mut world, state);
+            (!holds).then(|| (world.after(state, what), what == Move::Time))
+        });
         *longest = (*longest).max(units);
         units <= UNITS_TO_GET_IN
     }
@@ -84,4 +90,36 @@ impl Model for TwoHosts {
             Property::sometimes("the second one is in", |_, state: &State| state.hosts[1].uses > 0),
         ]
     }
+}
+
+/// What happens if all is prompt; host 0 backs off for the shortest time, host 1 for the longest.
+fn prompt(world: &mut World<'_>, state: &State) -> Move {
+    if !state.loose.is_empty() {
+        let reads = [0, 1].map(|at: usize| matches!(state.hosts[at].io, Io::Read(..)));
+        return Move::LandLoose(0, Shown(reads));
+    }
+    for at in 0..HOSTS {
+        let host = &state.hosts[at];
+        let number = u8::try_from(at).expect("there are few");
+        let Some(guard) = host.guard else {
+            if host.uses == 0 {
+                return Move::Begin(number);
+            }
+            continue;
+        };
+        match host.io {
+            Io::None if world.guards.due(guard) == 0 => return Move::Tick(number),
+            Io::None => {}
+            Io::Read(block, _) => {
+                let drew = world.guards.tell(guard, Told::Read(block), Draw::Least).drew;
+                return Move::Answer(number, drew && at == 1);
+            }
+            Io::Asked(..) => return Move::Issue(number),
+            Io::Flying(..) => {
+                return Move::Land(number, matches!(state.hosts[1 - at].io, Io::Read(..)));
+            }
+            Io::Landed(..) => return Move::Answer(number, false),
+        }
+    }
+    Move::Time
 }
