@@ -21,11 +21,11 @@ mod lease;
 pub mod medium;
 #[path = "../../src/protocol/sequence.rs"]
 mod numbers;
-#[path = "sequence.rs"]
+#[path = "stand_in/sequence.rs"]
 pub mod sequence;
 #[path = "../../src/protocol/timing.rs"]
 pub mod timing;
-#[path = "watch.rs"]
+#[path = "stand_in/watch.rs"]
 mod watch;
 
 pub use event::{Change, Event, FailureKind, LoserRule, Loss, Peer, Quiet, Refusal, Resumption, Standing};

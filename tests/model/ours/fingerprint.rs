@@ -5,8 +5,8 @@
 //! longer finds its field does not make the model wrong, only larger; one that found too much would, so each names one field.
 //! The opposite error, two guards that look alike and are not, is what the text of *all* fields is there against.
 
+use crate::ours::sequences::{Base, relative};
 use crate::protocol::sequence::{COUNTING_REACH, JUMP};
-use crate::sequences::{Base, relative};
 
 /// So many beats are told apart: a guard asks whether it has beaten at all, and whether an older beat is its own. No write is on
 /// its way for longer than for five beats.

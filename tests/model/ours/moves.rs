@@ -4,11 +4,11 @@
 //! before it begins a write. A read shows what stood there when it was asked for, or whatever landed since. The keeper stops the
 //! user when the lease has ended, and needs all but a wait for it.
 
-use crate::guards::{Asks, Guards, Step, Told};
+use crate::ours::guards::{Asks, Guards, Step, Told};
+use crate::ours::scale::{LANDING_UNITS, WAIT_NS, units_until};
+use crate::ours::sequences::{Block, HOSTS};
+use crate::ours::state::{Before, Breakage, Fate, Faults, Host, Io, Move, PAST, Setup, Shown, State, Wrong};
 use crate::random::Draw;
-use crate::scale::{LANDING_UNITS, WAIT_NS, units_until};
-use crate::sequences::{Block, HOSTS};
-use crate::state::{Breakage, Fate, Host, Io, Move, PAST, Setup, Shown, State, Wrong};
 
 /// A world that can be asked what may happen and what comes of it.
 pub(crate) struct World<'a> {
@@ -17,14 +17,27 @@ pub(crate) struct World<'a> {
 }
 
 impl World<'_> {
-    pub(crate) fn first(&self) -> State {
-        State {
+    pub(crate) fn first(&mut self) -> State {
+        let mut state = State {
             hosts: Default::default(),
-            disk: Block::before(self.setup.clean),
+            disk: Block::before(self.setup.before != Before::Dead),
             loose: Vec::new(),
-            left: self.setup.faults,
+            left: Faults::default(),
             wrong: None,
+        };
+        while self.setup.before == Before::Held && state.hosts[0].uses == 0 {
+            let what = match (state.hosts[0].guard, state.hosts[0].io) {
+                (None, _) => Move::Begin(0),
+                (_, Io::Flying(..)) => Move::Land(0, false),
+                (_, Io::Read(..) | Io::Landed(..)) => Move::Answer(0, false),
+                (_, Io::Asked(..)) => Move::Issue(0),
+                (Some(guard), Io::None) if self.guards.due(guard) == 0 => Move::Tick(0),
+                (Some(_), Io::None) => Move::Time,
+            };
+            state = self.after(&state, what);
         }
+        state.left = self.setup.faults;
+        state
     }
 
     /// Everything that may happen.
@@ -273,7 +286,8 @@ impl World<'_> {
     /// Breakage: the lease runs from here.
     fn keeper_is_wrong(&self, state: &mut State, at: usize, block: Block) {
         let host = &mut state.hosts[at];
-        if self.setup.breakage == Breakage::LeaseFromAcknowledgement && host.uses > 0 && host.guard.is_some() {
+        if self.setup.breakage == Breakage::LeaseFromAcknowledgement && host.uses > 0 && host.guard.is_some()
+        {
             let lease = crate::protocol::timing::lease(block.check_interval_s);
             let lease_ns = i64::try_from(lease.as_nanos()).expect("a few seconds");
             host.uses = units_until(lease_ns + self.fence_ns());

@@ -10,10 +10,13 @@ use super::medium::Owner;
 use crate::clock::{Mono, Now};
 use crate::format::Image;
 
+const NEVER: &str = "no kernel mounts anything here";
+
 /// Never made.
 #[derive(Clone, Debug)]
-pub enum Watch {}
+pub struct Watch(());
 
+#[allow(clippy::large_enum_variant)] // as in the library
 pub(super) enum Watched {
     WeBeat(Hold),
     Over,
@@ -32,38 +35,38 @@ pub(super) struct Handed {
 
 impl Watch {
     pub(super) fn expecting(_: Now, _: Handed, _: &mut Context) -> Self {
-        unreachable!("nothing is handed over to a kernel")
+        unreachable!("{NEVER}")
     }
 
     pub(super) fn adopting(_: Now, _: Adoption, _: &mut Context) -> Self {
-        unreachable!("nothing is adopted")
+        unreachable!("{NEVER}")
     }
 
     pub(super) fn handle(&mut self, _: Now, _: Input<'_>, _: &mut Context) -> ControlFlow<Watched> {
-        match *self {}
+        unreachable!("{NEVER}")
     }
 
     pub(super) fn deadline(&self) -> Mono {
-        match *self {}
+        unreachable!("{NEVER}")
     }
 
     pub(super) fn lease_end(&self) -> Option<Mono> {
-        match *self {}
+        unreachable!("{NEVER}")
     }
 
     pub(super) fn mode(&self) -> Mode {
-        match *self {}
+        unreachable!("{NEVER}")
     }
 
     pub(super) fn counted(&self) -> Option<(Mono, u32)> {
-        match *self {}
+        unreachable!("{NEVER}")
     }
 
-    pub(super) fn back(self: Box<Self>, _: Now) -> Self {
-        match *self {}
+    pub(super) fn back(self, _: Now) -> Self {
+        unreachable!("{NEVER}")
     }
 
-    pub(super) fn back_from(self: Box<Self>, _: Now, _: Mono, _: Lease) -> Self {
-        match *self {}
+    pub(super) fn back_from(self, _: Now, _: Mono, _: Lease) -> Self {
+        unreachable!("{NEVER}")
     }
 }

@@ -1,6 +1,6 @@
 //! The steps of the table: what its hosts do, and what may happen to their I/O.
 
-use crate::table::{HOSTS, Host, Image, Io, Kind, Rules, Stage, State, Step, Who};
+use crate::table::state::{HOSTS, Host, Image, Io, Kind, Rules, Stage, State, Step, Who};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Move {
@@ -54,7 +54,7 @@ pub(crate) fn may_look(rules: Rules, host: &Host) -> bool {
 }
 
 fn time_may_pass(rules: Rules, state: &State) -> bool {
-    let lands = |age: u8| age < rules.wait;
+    let lands = |age: u8| age < rules.landing;
     state.loose.is_none_or(|(_, age)| lands(age))
         && state.hosts.iter().all(|host| {
             let flies = !matches!(host.io, Io::Flying(_, age) if !lands(age));
@@ -100,6 +100,9 @@ pub(crate) fn after(rules: Rules, state: &State, what: Move) -> State {
             host.lose();
             (host.uses, host.lease) = (0, 0);
         }
+    }
+    if rules.alike {
+        next.sort_hosts();
     }
     next.renumber();
     next
@@ -245,8 +248,9 @@ fn wrote(rules: Rules, host: &mut Host, image: Image, stage: Stage) {
     let stood = std::mem::replace(&mut host.stood, host.look);
     match stage {
         Stage::Claim | Stage::Middle => host.step = Step::Silent(image, 0, stage),
-        // What stood for as long as a peer watches may be claimed by right.
-        Stage::Last if rules.middle_beat && stood > rules.wait => too_slow(host),
+        // What stood for as long as a peer watches may be claimed by right. The code asks whether it stood longer: to it, time
+        // does not come in steps, and nothing takes none.
+        Stage::Last if rules.middle_beat && stood >= rules.wait => too_slow(host),
         Stage::Last => {
             host.step = Step::Hold(image, None);
             host.lease = lease(rules, host.look);

@@ -5,20 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use stateright::{Model, Property};
 
 use crate::calm::{self, Known};
-use crate::guards::{Guards, Told};
-use crate::moves::World;
+use crate::check::{Checked, EXCLUSION, First, GETS_IN, GOES_ON, IN_TIME};
+use crate::ours::guards::{Guards, Told};
+use crate::ours::moves::World;
+use crate::ours::scale::UNIT_S;
+use crate::ours::sequences::HOSTS;
+use crate::ours::state::{Io, Move, Setup, Shown, State, Wrong};
+use crate::ours::timeline;
 use crate::random::Draw;
-use crate::sequences::HOSTS;
-use crate::state::{Io, Move, Setup, Shown, State, Wrong};
-
-/// Never two users at once.
-pub(crate) const EXCLUSION: &str = "two use the device at once";
-/// A holder without a fault of its own is never stopped.
-pub(crate) const STOPPED: &str = "a holder without a fault was stopped";
-/// No write is begun after its time.
-pub(crate) const LATE: &str = "a write was begun after its time";
-/// Somebody gets in.
-pub(crate) const IN: &str = "nobody gets in";
 
 /// In so many units of prompt I/O somebody is in, whatever happened before.
 const UNITS_TO_GET_IN: u8 = 120;
@@ -26,6 +20,7 @@ const UNITS_TO_GET_IN: u8 = 120;
 pub(crate) struct TwoHosts {
     pub(crate) setup: Setup,
     tables: Mutex<Tables>,
+    first: First,
 }
 
 #[derive(Default)]
@@ -38,7 +33,7 @@ pub(crate) struct Tables {
 
 impl TwoHosts {
     pub(crate) fn new(setup: Setup) -> Self {
-        TwoHosts { setup, tables: Mutex::default() }
+        TwoHosts { setup, tables: Mutex::default(), first: First::default() }
     }
 
     pub(crate) fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -82,13 +77,40 @@ impl Model for TwoHosts {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(EXCLUSION, |_, state: &State| !state.hosts.iter().all(|host| host.uses > 0)),
-            Property::always(STOPPED, |_, state: &State| state.wrong != Some(Wrong::Stopped)),
-            Property::always(LATE, |_, state: &State| state.wrong != Some(Wrong::WrittenLate)),
-            Property::always(IN, TwoHosts::somebody_gets_in),
+            Property::always(EXCLUSION, |model: &Self, state: &State| {
+                model.first.well(!state.hosts.iter().all(|host| host.uses > 0))
+            }),
+            Property::always(GOES_ON, |model: &Self, state: &State| {
+                model.first.well(state.wrong != Some(Wrong::Stopped))
+            }),
+            Property::always(IN_TIME, |model: &Self, state: &State| {
+                model.first.well(state.wrong != Some(Wrong::WrittenLate))
+            }),
+            Property::always(GETS_IN, |model: &Self, state: &State| {
+                model.first.well(model.somebody_gets_in(state))
+            }),
             Property::sometimes("the first one is in", |_, state: &State| state.hosts[0].uses > 0),
             Property::sometimes("the second one is in", |_, state: &State| state.hosts[1].uses > 0),
         ]
+    }
+}
+
+impl Checked for TwoHosts {
+    fn name(&self) -> String {
+        self.setup.name()
+    }
+
+    fn figures(&self) -> String {
+        let tables = self.tables();
+        let (guards, steps) = tables.guards.count();
+        format!(
+            "{guards} guards, {steps} steps of theirs; somebody is in within {:.1} s of prompt I/O",
+            f64::from(tables.longest) * UNIT_S
+        )
+    }
+
+    fn timeline(&self, way: &[(State, Option<Move>)]) -> String {
+        timeline::shown(self, way)
     }
 }
 

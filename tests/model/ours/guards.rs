@@ -8,16 +8,16 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::clock::{self, Mono, Now, Wall};
-use crate::fingerprint::normal;
 use crate::hashing::Quick;
+use crate::ours::fingerprint::normal;
+use crate::ours::scale::{UNIT_NS, units_until, whole_units};
+use crate::ours::sequences::{Base, Block, WALL_S, first_base, owner};
+use crate::ours::state::PAST;
+use crate::ours::superblock::{self, SUPERBLOCK};
 use crate::protocol::{
     Event, Failure, FailureKind, Guard, GuardOptions, Input, Medium, Native, Output, Refusal,
 };
 use crate::random::{self, Draw};
-use crate::scale::{UNIT_NS, units_until, whole_units};
-use crate::state::PAST;
-use crate::sequences::{Base, Block, WALL_S, first_base, owner};
-use crate::superblock::{self, SUPERBLOCK};
 
 /// A guard of the table.
 pub(crate) type Id = u32;
@@ -226,7 +226,6 @@ impl Guards {
     fn keep(&mut self, guard: Guard, host: usize, now: Mono, base: Base) -> Id {
         clock::at(now);
         let text = normal(&format!("{guard:?}"), base);
-        if std::env::var_os("DUMP").is_some() { println!("TEXT {text}"); }
         let hash = |salt: u8| {
             let mut hasher = DefaultHasher::new();
             (salt, &text, host).hash(&mut hasher);

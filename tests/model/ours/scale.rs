@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 pub(crate) const UNIT_NS: u64 = 2_750_000_000;
+pub(crate) const UNIT_S: f64 = 2.75;
 /// A stamp older than this prints as old. Longer than any watch, lease or look of a model.
 pub(crate) const OLD_NS: u64 = 100 * UNIT_NS;
 /// The wait of the smallest check interval: how long a write may be on its way, and how long a fence may take.

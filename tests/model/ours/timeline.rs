@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use crate::guards::Told;
-use crate::moves::World;
+use crate::ours::guards::Told;
+use crate::ours::model::TwoHosts;
+use crate::ours::moves::World;
+use crate::ours::scale::UNIT_S;
+use crate::ours::sequences::HOSTS;
+use crate::ours::state::{Breakage, Io, Move, State};
 use crate::random::Draw;
-use crate::scale::UNIT_NS;
-use crate::sequences::HOSTS;
-use crate::state::{Io, Move, State};
-use crate::two::TwoHosts;
 
 /// The steps of a way, as a table.
 pub(crate) fn shown(model: &TwoHosts, way: &[(State, Option<Move>)]) -> String {
@@ -20,7 +20,7 @@ pub(crate) fn shown(model: &TwoHosts, way: &[(State, Option<Move>)]) -> String {
             units += 1;
             continue;
         }
-        let at_s = f64::from(units) * UNIT_NS as f64 / 1e9;
+        let at_s = f64::from(units) * UNIT_S;
         let (told, events) = model.with(|world| (told(world, state, what), events(world, state, what)));
         writeln!(text, "  {at_s:6.2} s  {told}").expect("a String takes all");
         for event in events {
@@ -60,7 +60,7 @@ fn told(world: &World<'_>, state: &State, what: Move) -> String {
             "{} looks at the clock before its write {:?}{}",
             name(at.into()),
             state.hosts[usize::from(at)].io,
-            if world.setup.breakage == crate::state::Breakage::IgnoresNotAfter { ", and does not care" } else { "" }
+            if world.setup.breakage == Breakage::IgnoresNotAfter { ", and does not care" } else { "" }
         ),
         Move::Land(at, shown) => format!(
             "{}'s write lands: {:?}; a look under way shows it: {shown}",

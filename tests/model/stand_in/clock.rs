@@ -3,12 +3,15 @@
 //! A stamp prints as its distance from the time that [`at`] has set, so the text of a guard says how it stands to *now*
 //! and not when that was: two guards that will behave alike look alike. Checks nothing itself.
 
+// As visible as in the library: what the protocol shows to others has stamps in it.
+#![allow(unreachable_pub)]
+
 use std::cell::Cell;
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-use super::scale::OLD_NS;
+use crate::ours::scale::OLD_NS;
 
 thread_local! {
     static NOW_NS: Cell<u64> = const { Cell::new(0) };

@@ -2,8 +2,8 @@
 //! that a holder who counts on comes back to the state that he was in a beat ago.
 
 use crate::format::{DeviceName, Image, MmpBlock, NodeName};
+use crate::ours::fingerprint::COUNTS;
 use crate::protocol::Owner;
-use crate::fingerprint::COUNTS;
 use crate::protocol::sequence::{JUMP, SEQ_CLEAN, SEQ_MAX};
 
 /// The latest sequence of each host.
@@ -25,7 +25,8 @@ pub(crate) fn first_base() -> Base {
 /// Whose sequence it is, and how far it is from his latest; none if it is nobody's or has a meaning of its own.
 pub(crate) fn relative(seq: u32, base: Base) -> Option<(usize, u32)> {
     let host = usize::try_from(seq / REGION).ok()?.checked_sub(1)?;
-    (seq <= SEQ_MAX && host < HOSTS).then(|| (host, base[host].checked_sub(seq).expect("no host is behind what it wrote")))
+    (seq <= SEQ_MAX && host < HOSTS)
+        .then(|| (host, base[host].checked_sub(seq).expect("no host is behind what it wrote")))
 }
 
 pub(crate) fn owner(host: usize) -> Owner {

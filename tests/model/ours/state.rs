@@ -1,18 +1,14 @@
 //! A state of two hosts of ours and one block, and what a configuration allows.
 
-use crate::guards::Id;
-use crate::scale::LANDING_UNITS;
-use crate::sequences::{Block, HOSTS};
+use crate::ours::guards::Id;
+use crate::ours::scale::{LANDING_UNITS, UNIT_S};
+use crate::ours::sequences::{Block, HOSTS};
 
 /// What a configuration begins with and allows. Each fault is counted once, when it begins; it lasts for as long as it likes within
 /// the bounds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
-    pub(crate) name: &'static str,
-    /// What stands in the block: a clean mark, or what one wrote who died.
-    pub(crate) clean: bool,
-    /// Host 0 holds already.
-    pub(crate) holds: bool,
+    pub(crate) before: Before,
     pub(crate) faults: Faults,
     /// For so many units a host may be late in one episode: with its ticks, its answers, or because its write takes so long.
     pub(crate) longest_delay: u8,
@@ -31,6 +27,52 @@ pub(crate) struct Faults {
     pub(crate) failures: u8,
     /// Episodes in which one host is late.
     pub(crate) delays: u8,
+}
+
+impl Setup {
+    /// Nothing is broken, and nothing else is allowed but these faults.
+    pub(crate) const fn of(before: Before, faults: Faults) -> Self {
+        Setup { before, faults, longest_delay: 6, usual_delay: 0, releases: false, breakage: Breakage::None }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        let Faults { crashes, failures, delays } = self.faults;
+        let faults = [(crashes, "crashes"), (failures, "failures"), (delays, "delays")];
+        let mut name = format!("two of ours, {}", self.before.told());
+        for (count, what) in faults.into_iter().filter(|&(count, _)| count > 0) {
+            name += &format!(", {what}: {count}");
+        }
+        if self.usual_delay > 0 {
+            name += &format!(", {} s for each I/O is no fault", f64::from(self.usual_delay) * UNIT_S);
+        }
+        if self.releases {
+            name += ", with releases";
+        }
+        if self.breakage != Breakage::None {
+            name += &format!(", broken: {:?}", self.breakage);
+        }
+        name
+    }
+}
+
+/// What a model begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    Clean,
+    /// One died who never counts here.
+    Dead,
+    /// Host 0 is in already.
+    Held,
+}
+
+impl Before {
+    fn told(self) -> &'static str {
+        match self {
+            Before::Clean => "clean",
+            Before::Dead => "unclean",
+            Before::Held => "one of them is in",
+        }
+    }
 }
 
 impl Faults {

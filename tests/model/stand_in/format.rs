@@ -4,10 +4,10 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-pub use mmpguard::format::*;
+pub(crate) use mmpguard::format::*;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Image(pub [u8; MMP_STRUCT_BYTES]);
+pub(crate) struct Image(pub(crate) [u8; MMP_STRUCT_BYTES]);
 
 impl Deref for Image {
     type Target = [u8; MMP_STRUCT_BYTES];

@@ -31,15 +31,15 @@ pub(crate) fn latest() -> u32 {
 
 /// With seed 0 it gives what [`draws`] says. Any other seed is a unit test's of the library, which is compiled along.
 #[derive(Clone, Debug)]
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
     #[must_use]
-    pub fn with_seed(seed: u64) -> Self {
+    pub(crate) fn with_seed(seed: u64) -> Self {
         Rng(seed)
     }
 
-    pub fn u32(&mut self, range: RangeInclusive<u32>) -> u32 {
+    pub(crate) fn u32(&mut self, range: RangeInclusive<u32>) -> u32 {
         if self.0 == 0 {
             return *range.start();
         }
@@ -49,7 +49,7 @@ impl Rng {
         range.start() + u32::try_from(drawn).expect("less than the span")
     }
 
-    pub fn u64(&mut self, range: RangeInclusive<u64>) -> u64 {
+    pub(crate) fn u64(&mut self, range: RangeInclusive<u64>) -> u64 {
         match DRAW.get() {
             Draw::Least => *range.start(),
             Draw::Most => *range.end(),

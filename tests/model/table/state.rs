@@ -15,6 +15,8 @@ pub(crate) const HOSTS: usize = 3;
 pub(crate) struct Rules {
     /// W in units, a multiple of two; the lease is as long.
     pub(crate) wait: u8,
+    /// For so many units a write may be on its way.
+    pub(crate) landing: u8,
     /// A write of a claim counts only within a quarter of a wait from its look.
     pub(crate) limit: bool,
     /// The lease runs from the look before the write, not from its acknowledgement.
@@ -25,11 +27,34 @@ pub(crate) struct Rules {
     pub(crate) middle_beat: bool,
     /// A watch of a block that is not clean is longer than a wait, by one unit.
     pub(crate) margin: bool,
+    /// Not a rule: which host is which does not matter. Keeps fewer states, and ways that no longer say who is who.
+    pub(crate) alike: bool,
 }
 
 impl Rules {
     pub(crate) const fn all(wait: u8) -> Self {
-        Rules { wait, limit: true, lease_from_look: true, stamps: true, middle_beat: true, margin: true }
+        Rules {
+            wait,
+            landing: wait,
+            limit: true,
+            lease_from_look: true,
+            stamps: true,
+            middle_beat: true,
+            margin: true,
+            alike: false,
+        }
+    }
+
+    /// The rule that is not there.
+    pub(crate) fn left_out(self) -> &'static str {
+        match self {
+            Rules { limit: false, .. } => "the limit",
+            Rules { lease_from_look: false, .. } => "the lease from the look",
+            Rules { stamps: false, .. } => "the stamps",
+            Rules { middle_beat: false, .. } => "the middle beat",
+            Rules { margin: false, .. } => "the margin",
+            _ => "",
+        }
     }
 
     pub(crate) fn watch(self) -> u8 {
@@ -151,15 +176,8 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn first(who: [Who; HOSTS], clean: bool, crashes: u8) -> Self {
-        let hosts = who.map(|who| Host {
-            who,
-            step: Step::Off,
-            io: Io::None,
-            look: 0,
-            stood: 0,
-            lease: 0,
-            uses: 0,
-        });
+        let hosts =
+            who.map(|who| Host { who, step: Step::Off, io: Io::None, look: 0, stood: 0, lease: 0, uses: 0 });
         let kind = if clean { Kind::Clean } else { Kind::Dead };
         State { hosts, disk: Image { host: 0, kind, number: 0 }, loose: None, crashes }
     }
@@ -204,5 +222,46 @@ impl State {
             });
             image.number = u8::try_from(place + 1).expect("there are few images");
         }
+    }
+
+    /// Which host is which does not matter: a state that differs in that alone is the same. Hosts alike but for their images stay as
+    /// they are, so some states are kept twice.
+    pub(crate) fn sort_hosts(&mut self) {
+        let mut order: [usize; HOSTS] = array::from_fn(|at| at);
+        order.sort_by_key(|&at| self.hosts[at].rank());
+        if order.is_sorted() {
+            return;
+        }
+        for image in self.images() {
+            if !matches!(image.kind, Kind::Clean | Kind::Dead) {
+                let place = order.iter().position(|&at| at == usize::from(image.host)).unwrap_or(0);
+                image.host = u8::try_from(place).expect("there are few");
+            }
+        }
+        let hosts = order.map(|at| self.hosts[at].clone());
+        self.hosts = hosts;
+    }
+}
+
+impl Host {
+    /// All of it but the images.
+    fn rank(&self) -> impl Ord {
+        let step = match self.step {
+            Step::Off => (0, 0, 0),
+            Step::Look => (1, 0, 0),
+            Step::Watch(_, units) => (2, units, 0),
+            Step::Write(stage) => (3, stage as u8, 0),
+            Step::Silent(_, units, stage) => (4, units, stage as u8),
+            Step::Hold(_, None) => (5, 0, 0),
+            Step::Hold(_, Some((_, units))) => (6, units, 0),
+            Step::Work => (7, 0, 0),
+        };
+        let io = match self.io {
+            Io::None => (0, 0),
+            Io::Read(_) => (1, 0),
+            Io::Flying(_, age) => (2, age),
+            Io::Landed(_) => (3, 0),
+        };
+        (self.who as u8, step, io, self.look, self.stood, self.lease, self.uses)
     }
 }
