@@ -17,7 +17,7 @@
 //!   wait after they went out, also when they failed, or when their host crashed; or never, then.
 //! - *Delays*: a host is late with a tick, an answer, between its answer and its look at the clock, or its write takes long: up
 //!   to 16.5 s each, a wait and a half. Its user goes on meanwhile. *Failures* of reads and writes. *Crashes*, and restarts at
-//!   any time under the same names. Whoever was refused or has lost claims again at any time.
+//!   any time under the same names; drivers that hang for good while their users go on until the keeper has stopped them. Whoever was refused or has lost claims again at any time.
 //! - *Fences* take until the end of the lease and all but nothing of a wait (`tests/sim`: less 2 s).
 //! - The table has no bound on delays: every host may be late with everything, by any time, as often as it likes.
 //!

@@ -52,7 +52,7 @@ fn a_delay() {
 #[test]
 fn a_crash_and_a_delay() {
     check(Setup::of(Before::Clean, Faults::of(1, 0, 1))).closes(1_500_000);
-    check(Setup::of(Before::Held, Faults::of(0, 1, 1))).closes(300_000);
+    check(Setup::of(Before::Held, Faults::of(0, 1, 1))).closes(150_000);
 }
 
 /// Each I/O may take a whole limit: no claim gets in with more, and with this some begin again with a larger check interval.

@@ -97,6 +97,9 @@ impl World<'_> {
         }
         if state.left.crashes > 0 {
             moves.extend(fates.iter().map(|&fate| Move::Crash(number, fate)));
+            if host.uses > 0 {
+                moves.extend(fates.iter().map(|&fate| Move::Hang(number, fate)));
+            }
         }
     }
 
@@ -162,6 +165,12 @@ impl World<'_> {
                 next.left.crashes -= 1;
                 let_go(&mut next, number.into(), fate);
                 next.hosts[usize::from(number)] = Host { faulted: true, ..Host::default() };
+            }
+            Move::Hang(number, fate) => {
+                next.left.crashes -= 1;
+                let_go(&mut next, number.into(), fate);
+                let host = &mut next.hosts[usize::from(number)];
+                *host = Host { uses: host.uses, faulted: true, ..Host::default() };
             }
             Move::Release(number) => {
                 next.hosts[usize::from(number)].uses = 0;

@@ -22,6 +22,7 @@ pub(crate) struct Setup {
 /// How many faults there are still to come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Faults {
+    /// Hosts that go down, or drivers that do.
     pub(crate) crashes: u8,
     /// I/Os that fail. A write that fails may have landed, may land later, or never.
     pub(crate) failures: u8,
@@ -189,6 +190,8 @@ pub(crate) enum Move {
     /// A host's I/O fails.
     Fail(u8, Fate),
     Crash(u8, Fate),
+    /// Its driver hangs for good, or dies unseen: its user goes on until the keeper has stopped it.
+    Hang(u8, Fate),
     /// The user is done.
     Release(u8),
 }

@@ -74,6 +74,7 @@ fn told(world: &World<'_>, state: &State, what: Move) -> String {
             format!("{}'s I/O fails ({fate:?}): {:?}", name(at.into()), state.hosts[usize::from(at)].io)
         }
         Move::Crash(at, fate) => format!("{} crashes, its write: {fate:?}", name(at.into())),
+        Move::Hang(at, fate) => format!("{}'s driver hangs for good, its write: {fate:?}", name(at.into())),
         Move::Release(at) => format!("{} is done and releases", name(at.into())),
     }
 }
