@@ -3,7 +3,8 @@
 //!
 //! Rests on the names of the fields in `src/protocol`; each rule says why what it changes cannot matter. A rule that no
 //! longer finds its field does not make the model wrong, only larger; one that found too much would, so each names one field.
-//! The opposite error, two guards that look alike and are not, is what the text of *all* fields is there against.
+//! The opposite error, two guards that look alike and are not, is what the text of *all* fields is there against; and of those
+//! that a rule made alike, one is stepped beside the one that is kept (`twins`).
 
 use crate::ours::sequences::{Base, relative};
 use crate::protocol::sequence::{COUNTING_REACH, JUMP};
@@ -16,10 +17,44 @@ const BEATS: u64 = 6;
 pub(crate) const COUNTS: u32 = COUNTING_REACH + 8;
 const JUMPS: u32 = 4;
 
+/// The text by distances alone, no rule applied.
+pub(crate) fn exact(text: &str, base: Base) -> String {
+    rewritten(text, |out, name, value| match name {
+        "seq" => {
+            push_sequence(out, value, base, (u32::MAX, u32::MAX));
+            true
+        }
+        _ => false,
+    })
+}
+
 pub(crate) fn normal(text: &str, base: Base) -> String {
     let waits = text.contains("wait: Until(");
-    let first_write = text.contains("stage: Claim }");
-    let stands = !first_write && (text.contains("step: Silent {") || text.contains("step: Writing {"));
+    let stands = (text.contains("step: Silent {") && text.contains("stage: Middle }"))
+        || (text.contains("step: Writing {") && text.contains("stage: Last }"));
+    rewritten(text, |out, name, value| {
+        let old = value.starts_with("@-");
+        match name {
+            "seq" => push_sequence(out, value, base, (JUMPS, COUNTS)),
+            "beats" => out.push_str(&value.parse::<u64>().map_or(BEATS, |n| n.min(BEATS)).to_string()),
+            // When a watch began is told to people.
+            "began" => {}
+            // The next look sets it before it is asked for.
+            "look_started" if waits => {}
+            // Set when a write of a claim is acknowledged, and asked for only from the middle one to the last one.
+            "standing_since" if !stands => {}
+            // Only whether it has come is asked for.
+            "watchful_until" | "next_beat" | "half" if old => out.push_str("past"),
+            // A gap is remembered for six minutes, which is longer than anything here: once is for good.
+            "last_gap" if value.starts_with("Some(@") => out.push_str("Some(once)"),
+            _ => return false,
+        }
+        true
+    })
+}
+
+/// Every value that `rule` pushes something else for is left out.
+fn rewritten(text: &str, rule: impl Fn(&mut String, &str, &str) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(": ") {
@@ -27,27 +62,7 @@ pub(crate) fn normal(text: &str, base: Base) -> String {
         out.push_str(head);
         let name = head[..head.len() - 2].rsplit([' ', '(']).next().unwrap_or_default();
         let end = value_end(tail);
-        let value = &tail[..end];
-        let old = value.starts_with("@-");
-        match name {
-            "seq" => push_sequence(&mut out, value, base),
-            "beats" => out.push_str(&value.parse::<u64>().map_or(BEATS, |n| n.min(BEATS)).to_string()),
-            // When a watch began is told to people.
-            "began" => {}
-            // The next look sets it before it is asked for.
-            "look_started" if waits => {}
-            // Set with each write of a claim, and asked for when the next but one is acknowledged.
-            "standing_since" if !stands => {}
-            // Only whether it has come is asked for.
-            "watchful_until" | "next_beat" | "half" if old => out.push_str("past"),
-            // A gap is remembered for six minutes, which is longer than anything here: once is for good.
-            "last_gap" if value.starts_with("Some(@") => out.push_str("Some(once)"),
-            _ => {
-                rest = tail;
-                continue;
-            }
-        }
-        rest = &tail[end..];
+        rest = if rule(&mut out, name, &tail[..end]) { &tail[end..] } else { tail };
     }
     out.push_str(rest);
     out
@@ -58,13 +73,13 @@ fn value_end(tail: &str) -> usize {
     tail.find([',', ' ', '}']).unwrap_or(tail.len())
 }
 
-fn push_sequence(out: &mut String, value: &str, base: Base) {
+fn push_sequence(out: &mut String, value: &str, base: Base, (most_jumps, most_counts): (u32, u32)) {
     use std::fmt::Write as _;
     let seq = value.parse::<u32>().unwrap_or_else(|_| panic!("a sequence is a number, not {value:?}"));
     match relative(seq, base) {
         None => out.push_str(value),
         Some((host, behind)) => {
-            let (jumps, counts) = ((behind / JUMP).min(JUMPS), (behind % JUMP).min(COUNTS));
+            let (jumps, counts) = ((behind / JUMP).min(most_jumps), (behind % JUMP).min(most_counts));
             write!(out, "{host}-{jumps}-{counts}").expect("a String takes all");
         }
     }

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::clock::{self, Mono, Now, Wall};
 use crate::hashing::Quick;
-use crate::ours::fingerprint::normal;
+use crate::ours::fingerprint::{exact, normal};
 use crate::ours::scale::{UNIT_NS, units_until, whole_units};
 use crate::ours::sequences::{Base, Block, WALL_S, first_base, owner};
 use crate::ours::state::PAST;
@@ -44,7 +44,7 @@ pub(crate) enum Asks {
 }
 
 /// What a step came to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
     /// The guard after it; none once it is over.
     pub(crate) guard: Option<Id>,
@@ -59,11 +59,23 @@ pub(crate) struct Step {
     pub(crate) too_slow: bool,
 }
 
-struct Kept {
+/// A guard, and the time and the sequences that it lives at.
+#[derive(Clone)]
+struct Living {
     guard: Guard,
     host: usize,
     now: Mono,
     base: Base,
+}
+
+struct Kept {
+    living: Living,
+    /// The hash of its text by distances alone.
+    exact: u64,
+    /// Another one that only the rules of `fingerprint` make the same.
+    twin: Option<Box<Living>>,
+    /// What it was told.
+    told: Vec<(Told, Draw)>,
     /// Units until a tick is due.
     due: u8,
     /// Nanoseconds until the lease ends.
@@ -77,12 +89,15 @@ pub(crate) struct Guards {
     ids: HashMap<u128, Id, Quick>,
     steps: HashMap<u64, Step, Quick>,
     behind: HashMap<u64, Id, Quick>,
+    /// What twins have still to be told.
+    unchecked: Vec<(Id, Told, Draw)>,
+    twins_checked: usize,
 }
 
 impl Guards {
-    /// How many there are, and how many steps of theirs are known.
-    pub(crate) fn count(&self) -> (usize, usize) {
-        (self.kept.len(), self.steps.len())
+    /// How many there are, how many steps of theirs are known, and how many of those a twin took as well.
+    pub(crate) fn count(&self) -> (usize, usize, usize) {
+        (self.kept.len(), self.steps.len(), self.twins_checked)
     }
 
     /// Units until a tick is due; 0 if it is.
@@ -102,7 +117,7 @@ impl Guards {
         random::draws(Draw::Least, base[host]);
         let medium = Medium::Native(Native::new(superblock::decoded(), owner(host)));
         let guard = Guard::new(medium, GuardOptions::default(), 0, wall(now));
-        self.drain(guard, host, now, base, &mut |_| {})
+        self.drain(Living { guard, host, now, base }, &mut |_| {})
     }
 
     /// A unit passes.
@@ -111,8 +126,9 @@ impl Guards {
         if let Some(older) = kept.older {
             return older;
         }
-        let (guard, host, base) = (kept.guard.clone(), kept.host, kept.base);
-        let older = self.keep(guard, host, Mono(kept.now.0 + UNIT_NS), base);
+        let mut living = kept.living.clone();
+        living.now.0 += UNIT_NS;
+        let older = self.keep(living);
         self.kept[id as usize].older = Some(older);
         older
     }
@@ -126,10 +142,9 @@ impl Guards {
         if let Some(&behind) = self.behind.get(&key) {
             return behind;
         }
-        let kept = &self.kept[id as usize];
-        let (guard, own, now, mut base) = (kept.guard.clone(), kept.host, kept.now, kept.base);
-        base[host] += u32::from(steps);
-        let behind = self.keep(guard, own, now, base);
+        let mut living = self.kept[id as usize].living.clone();
+        living.base[host] += u32::from(steps);
+        let behind = self.keep(living);
         self.behind.insert(key, behind);
         behind
     }
@@ -141,7 +156,21 @@ impl Guards {
         }
         let step = self.tell_aloud(id, told, draw, &mut |_| {});
         self.steps.insert(key, step);
+        self.kept[id as usize].told.push((told, draw));
+        self.unchecked.push((id, told, draw));
+        self.check_twins();
         step
+    }
+
+    /// A twin does the same as the one that is kept, whatever it is told. This is what `fingerprint` rests on.
+    fn check_twins(&mut self) {
+        while let Some((id, told, draw)) = self.unchecked.pop() {
+            let Some(twin) = self.kept[id as usize].twin.as_deref().cloned() else { continue };
+            let known = self.steps[&key(id, told, draw)];
+            let step = self.step(twin, told, draw, &mut |_| {});
+            assert_eq!(step, known, "two guards that look alike are not: {id}, {told:?}");
+            self.twins_checked += 1;
+        }
     }
 
     /// As [`Guards::tell`], and `hears` every event.
@@ -152,9 +181,13 @@ impl Guards {
         draw: Draw,
         hears: &mut dyn FnMut(&Event),
     ) -> Step {
-        let kept = &self.kept[id as usize];
-        let (mut guard, host, now, base) = (kept.guard.clone(), kept.host, kept.now, kept.base);
-        random::draws(draw, base[host]);
+        let living = self.kept[id as usize].living.clone();
+        self.step(living, told, draw, hears)
+    }
+
+    fn step(&mut self, mut living: Living, told: Told, draw: Draw, hears: &mut dyn FnMut(&Event)) -> Step {
+        let base = living.base;
+        random::draws(draw, base[living.host]);
         let failure = Failure { what: "failed", kind: FailureKind::System };
         let image;
         let input = match told {
@@ -169,20 +202,15 @@ impl Guards {
             Told::NotWritten => Input::NotWritten,
             Told::Release => Input::Release,
         };
-        guard.handle(wall(now), input);
-        self.drain(guard, host, now, base, hears)
+        living.guard.handle(wall(living.now), input);
+        self.drain(living, hears)
     }
 
     /// Carries out what is asked for, up to the next thing that takes time. The superblock never changes, and is read at once: to be
     /// late with it is to be late with the look before it.
-    fn drain(
-        &mut self,
-        mut guard: Guard,
-        host: usize,
-        now: Mono,
-        mut base: Base,
-        hears: &mut dyn FnMut(&Event),
-    ) -> Step {
+    fn drain(&mut self, mut living: Living, hears: &mut dyn FnMut(&Event)) -> Step {
+        let Living { guard, host, now, base } = &mut living;
+        let (host, now) = (*host, *now);
         let mut step = Step {
             guard: None,
             asks: Asks::Nothing,
@@ -208,7 +236,7 @@ impl Guards {
                         true => PAST,
                         false => whole_units(write.not_after.since(now)),
                     };
-                    step.asks = Asks::Write(Block::of(&write.image, base), left);
+                    step.asks = Asks::Write(Block::of(&write.image, *base), left);
                 }
                 Output::Activity => unreachable!("no kernel has mounted anything here"),
                 Output::Event(event) => {
@@ -218,26 +246,37 @@ impl Guards {
             }
         }
         if !guard.is_over() {
-            step.guard = Some(self.keep(guard, host, now, base));
+            step.guard = Some(self.keep(living));
         }
         step
     }
 
-    fn keep(&mut self, guard: Guard, host: usize, now: Mono, base: Base) -> Id {
-        clock::at(now);
-        let text = normal(&format!("{guard:?}"), base);
-        let hash = |salt: u8| {
+    fn keep(&mut self, living: Living) -> Id {
+        let Living { guard, host, now, base } = &living;
+        clock::at(*now);
+        let text = format!("{guard:?}");
+        let hash = |salt: u8, text: String| {
             let mut hasher = DefaultHasher::new();
-            (salt, &text, host).hash(&mut hasher);
-            u128::from(hasher.finish())
+            (salt, text, host).hash(&mut hasher);
+            hasher.finish()
         };
-        let print = hash(0) << 64 | hash(1);
+        let alike = normal(&text, *base);
+        let print = u128::from(hash(0, alike.clone())) << 64 | u128::from(hash(1, alike));
+        let exact = hash(2, exact(&text, *base));
+        let due = units_until(distance(guard.deadline(), *now));
+        let lease_ns = guard.lease_end().map(|end| distance(end, *now));
         let next = Id::try_from(self.kept.len()).expect("memory ends before");
         let id = *self.ids.entry(print).or_insert(next);
         if id == next {
-            let due = units_until(distance(guard.deadline(), now));
-            let lease_ns = guard.lease_end().map(|end| distance(end, now));
-            self.kept.push(Kept { guard, host, now, base, due, lease_ns, older: None });
+            let (twin, told) = (None, Vec::new());
+            self.kept.push(Kept { living, exact, twin, told, due, lease_ns, older: None });
+            return id;
+        }
+        let kept = &mut self.kept[id as usize];
+        assert_eq!((due, lease_ns), (kept.due, kept.lease_ns), "two guards that look alike are not: {text}");
+        if exact != kept.exact && kept.twin.is_none() {
+            kept.twin = Some(Box::new(living));
+            self.unchecked.extend(kept.told.iter().map(|&(told, draw)| (id, told, draw)));
         }
         id
     }

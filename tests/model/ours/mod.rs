@@ -69,6 +69,13 @@ fn large_two_delays() {
 }
 
 #[test]
+fn large_two_delays_of_a_holder() {
+    if large() {
+        check(Setup::of(Before::Held, Faults::of(0, 0, 2))).closes(1_000_000);
+    }
+}
+
+#[test]
 fn large_a_fault_of_each_kind() {
     if large() {
         check(Setup::of(Before::Dead, Faults::of(1, 1, 1))).closes(10_000_000);

@@ -102,9 +102,9 @@ impl Checked for TwoHosts {
 
     fn figures(&self) -> String {
         let tables = self.tables();
-        let (guards, steps) = tables.guards.count();
+        let (guards, steps, twins) = tables.guards.count();
         format!(
-            "{guards} guards, {steps} steps of theirs; somebody is in within {:.1} s of prompt I/O",
+            "{guards} guards, {steps} steps of theirs, {twins} by twins; somebody is in within {:.1} s of prompt I/O",
             f64::from(tables.longest) * UNIT_S
         )
     }
