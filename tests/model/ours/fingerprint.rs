@@ -15,7 +15,7 @@ const BEATS: u64 = 6;
 /// So many counts, and so many jumps, are told apart. Only `Foreign::last` keeps a sequence for longer than its block stands, and asks
 /// whether another one is near, as far as [`COUNTING_REACH`].
 pub(crate) const COUNTS: u32 = COUNTING_REACH + 8;
-const JUMPS: u32 = 4;
+pub(crate) const JUMPS: u32 = 8;
 
 /// The text by distances alone, no rule applied.
 pub(crate) fn exact(text: &str, base: Base) -> String {

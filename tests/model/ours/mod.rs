@@ -69,10 +69,8 @@ fn large_two_delays() {
 }
 
 #[test]
-fn large_two_delays_of_a_holder() {
-    if large() {
-        check(Setup::of(Before::Held, Faults::of(0, 0, 2))).closes(1_000_000);
-    }
+fn two_delays_of_a_holder() {
+    check(Setup::of(Before::Held, Faults::of(0, 0, 2))).closes(400_000);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! that a holder who counts on comes back to the state that he was in a beat ago.
 
 use crate::format::{DeviceName, Image, MmpBlock, NodeName};
-use crate::ours::fingerprint::COUNTS;
+use crate::ours::fingerprint::{COUNTS, JUMPS};
 use crate::protocol::Owner;
 use crate::protocol::sequence::{JUMP, SEQ_CLEAN, SEQ_MAX};
 
@@ -92,7 +92,8 @@ impl Block {
         let concerns = usize::from(self.host) == host && !self.clean;
         let behind = self.behind + if concerns { steps } else { 0 };
         // Else `fingerprint` would not tell it from another.
-        assert!(u32::from(behind) % JUMP < COUNTS, "no block stands while its host counts on");
+        let (jumps, counts) = (u32::from(behind) / JUMP, u32::from(behind) % JUMP);
+        assert!(jumps < JUMPS && counts < COUNTS, "no block stands while its host goes on: {self:?}");
         Block { behind, ..self }
     }
 
