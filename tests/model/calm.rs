@@ -1,9 +1,9 @@
 //! *Somebody gets in*: from a state on, if no more faults happen, every I/O is prompt, and everybody who may claims.
 //!
-//! One history is followed from each state: what can be done is done at once, the first host first, and when several back off, each does
-//! so for a time of its own. That somebody gets in *there* shows that no state is a trap: it is possible from everywhere, and
-//! happens if back-offs differ. It is not said that it happens whatever the back-offs are: they are drawn anew each time, and two
-//! that are alike for ever have no chance.
+//! One history is followed from each state: what can be done is done at once, the first host first, and whoever loses a race backs
+//! off for another time than the one who won it. That somebody gets in *there* shows that no state is a trap: it is possible
+//! from everywhere, and happens if back-offs differ. It is not said that it happens whatever the back-offs are: they are drawn
+//! anew each time, and two that are alike for ever have no chance.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -12,8 +12,8 @@ use crate::protocol::sequence::{COUNTING_REACH, JUMP};
 /// So many beats are told apart: a guard asks whether it has beaten at all, and whether an older beat is its own. No write is on
 /// its way for longer than for five beats.
 const BEATS: u64 = 6;
-/// So many counts, and so many jumps, are told apart. Only `Foreign::last` keeps a sequence for longer than its block stands, and asks
-/// whether another one is near, as far as [`COUNTING_REACH`].
+/// So many counts, and so many jumps, are told apart. Only `Foreign::last` keeps a sequence for longer than its block stands: it is
+/// asked whether another one is the same, or near, as far as [`COUNTING_REACH`].
 pub(crate) const COUNTS: u32 = COUNTING_REACH + 8;
 pub(crate) const JUMPS: u32 = 8;
 

@@ -206,8 +206,8 @@ impl Guards {
         self.drain(living, hears)
     }
 
-    /// Carries out what is asked for, up to the next thing that takes time. The superblock never changes, and is read at once: to be
-    /// late with it is to be late with the look before it.
+    /// Carries out what is asked for, up to the next thing that takes time. The superblock never changes, and is read at once:
+    /// to be late with it is to be late with the look before it.
     fn drain(&mut self, mut living: Living, hears: &mut dyn FnMut(&Event)) -> Step {
         let Living { guard, host, now, base } = &mut living;
         let (host, now) = (*host, *now);

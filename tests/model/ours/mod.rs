@@ -52,6 +52,10 @@ fn a_delay() {
 #[test]
 fn a_crash_and_a_delay() {
     check(Setup::of(Before::Clean, Faults::of(1, 0, 1))).closes(1_500_000);
+}
+
+#[test]
+fn a_failure_and_a_delay_of_a_holder() {
     check(Setup::of(Before::Held, Faults::of(0, 1, 1))).closes(150_000);
 }
 

@@ -59,8 +59,8 @@ fn large_two_of_ours_and_an_e2fsck() {
     }
 }
 
-/// Not a rule, but where they end: while it works, an e2fsck neither looks nor writes for a minute. A claim of ours that lands only after it
-/// has marked the block buries the mark, and what we watch then, before we claim again, is our own late claim.
+/// Where they end: while it works, an e2fsck neither looks nor writes for a minute. A claim of ours that lands only when it has
+/// marked the block buries the mark, and what we watch then, before we claim again, is our own late claim.
 #[test]
 fn a_claim_that_lands_on_the_mark_of_an_e2fsck_is_not_noticed() {
     run(Table::new(Rules::all(4), BESIDE_FSCK, true, 0)).violates(EXCLUSION);

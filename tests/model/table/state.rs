@@ -1,8 +1,8 @@
-//! Any number of hosts and one block, with the protocol as a small table of its own: what `protocol` says in its module doc, written
-//! down once more with nothing but its rules, so that three hosts fit, and so that each rule can be left out.
+//! Three hosts and one block, with the protocol as a small table of its own: what `protocol` says in its module doc, written down
+//! once more with nothing but its rules, so that three hosts fit, and so that each rule can be left out.
 //!
-//! Checks the rules, not the code: `two` runs the code. Here everything may be late by any time whatever, without a bound on how
-//! often: reads show what stood there at any time between question and answer, writes land up to a wait after they went out,
+//! Checks the rules, not the code: `ours` runs the code. Everything may be late by any time whatever, as often as it likes:
+//! reads show what stood there at any time between question and answer, writes land up to a bound after they went out,
 //! answers are handled whenever. Left out: errors of I/O, different check intervals, the clean mark after a use.
 
 use std::array;
@@ -224,8 +224,8 @@ impl State {
         }
     }
 
-    /// Which host is which does not matter: a state that differs in that alone is the same. Hosts alike but for their images stay as
-    /// they are, so some states are kept twice.
+    /// Which host is which does not matter: a state that differs in that alone is the same. Hosts alike but for their images
+    /// stay as they are, so some states are kept twice.
     pub(crate) fn sort_hosts(&mut self) {
         let mut order: [usize; HOSTS] = array::from_fn(|at| at);
         order.sort_by_key(|&at| self.hosts[at].rank());
