@@ -29,9 +29,8 @@
 //!
 //! # Bounds
 //! - *Time* goes in units of 2.75 s, the limit at C = 5 s: what is due in between is done with the next unit, or later. So of the
-//!   times at which things may happen these are a part, with its extremes: nothing late, a limit late, exactly a wait apart. A
-//!   watch, which is 12.5 s and more, takes one unit more than it had to now and then, and what is wrong by less than that
-//!   is not found. With beats 2.75 s apart a holder writes C = 6 s, and more after a delay.
+//!   times at which things may happen these are a part, with its extremes: nothing late, a limit late, exactly a wait apart. What
+//!   is wrong by less than a unit may not be found. With beats 2.75 s apart a holder writes C = 6 s, and more after a delay.
 //! - *Faults* are counted: a configuration allows so many crashes, failures and delays, each at any time. All else repeats for ever,
 //!   and the space closes, because time and sequences are kept as distances (`ours::guards`, `ours::fingerprint`).
 //! - *Random*: back-offs are the shortest or the longest; jitter is the shortest; jumps never meet (`stand_in`).

@@ -30,8 +30,8 @@ pub(crate) fn exact(text: &str, base: Base) -> String {
 
 pub(crate) fn normal(text: &str, base: Base) -> String {
     let waits = text.contains("wait: Until(");
-    let stands = (text.contains("step: Silent {") && text.contains("stage: Middle }"))
-        || (text.contains("step: Writing {") && text.contains("stage: Last }"));
+    let stands = text.contains("step: Silent {")
+        || (text.contains("step: Writing {") && !text.contains("stage: Claim }"));
     rewritten(text, |out, name, value| {
         let old = value.starts_with("@-");
         match name {
@@ -41,7 +41,7 @@ pub(crate) fn normal(text: &str, base: Base) -> String {
             "began" => {}
             // The next look sets it before it is asked for.
             "look_started" if waits => {}
-            // Set when a write of a claim is acknowledged, and asked for only from the middle one to the last one.
+            // Set when the first write of a claim is acknowledged, and asked for after that.
             "standing_since" if !stands => {}
             // Only whether it has come is asked for.
             "watchful_until" | "next_beat" | "half" if old => out.push_str("past"),
