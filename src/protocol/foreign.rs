@@ -68,6 +68,8 @@ pub(super) struct Sighted<'a> {
     pub(super) slept: bool,
     /// Whose block we watched standing still before we took over.
     pub(super) predecessor: Option<Owner>,
+    /// The local kernel beats, whatever we do: he has seen that for as long as we have seen him.
+    pub(super) kernel_beats: bool,
 }
 
 impl Sighted<'_> {
@@ -145,7 +147,8 @@ impl Foreign {
         if ours < his && !excepted || broken!(NoTieBreak) {
             return lose(LoserRule::LowerName);
         }
-        let span = timing::contest(longest(block.check_interval_s, context));
+        let longest = longest(block.check_interval_s, context);
+        let span = if sighted.kernel_beats { longest } else { timing::contest(longest) };
         // Against whom we took over from we can wait for longer than he can: he slept, and he may not know it.
         let patience = if excepted { span * 2 } else { span };
         let running = self.contest.filter(|contest| now.mono < contest.until);

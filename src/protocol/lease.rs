@@ -1,19 +1,30 @@
 //! The lease of a holder, counted from the starts of looks. The safety argument stands in the module doc of `protocol`.
 
+use super::timing;
 use crate::clock::Mono;
 
 /// The earliest end among the last acknowledged write and every later one whose fate is unknown. A later one may have
-/// landed with a shorter check interval, and then a taker waits the shorter time.
+/// landed with a shorter check interval, and then a taker waits the shorter time. An earlier one of unknown fate may land
+/// over the acknowledged one, as long as writes may take, with the same effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
     acknowledged_end: Mono,
     unacknowledged_end: Mono,
+    stray: Option<Stray>,
+}
+
+/// Writes that failed, and may land all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stray {
+    lands_until: Mono,
+    /// The smallest in them.
+    check_interval_s: u16,
 }
 
 impl Lease {
     /// One that a known write gives.
     pub(super) fn until(end: Mono) -> Self {
-        Lease { acknowledged_end: end, unacknowledged_end: Mono::FAR }
+        Lease { acknowledged_end: end, unacknowledged_end: Mono::FAR, stray: None }
     }
 
     /// When it ends.
@@ -21,15 +32,32 @@ impl Lease {
         self.acknowledged_end.min(self.unacknowledged_end)
     }
 
-    /// A write is on its way; if it lands, the lease ends then.
-    pub(super) fn submit(&mut self, end: Mono) {
+    /// A write with this check interval is on its way, after a look that began at `started`; if it lands, the lease ends
+    /// at what is returned.
+    pub(super) fn submit(&mut self, started: Mono, check_interval_s: u16) -> Mono {
+        let stray = self.stray.filter(|stray| started < stray.lands_until && !broken!(ForgetsStrays));
+        let counts_s = stray.map_or(check_interval_s, |stray| check_interval_s.min(stray.check_interval_s));
+        let end = started + timing::lease(counts_s);
         if !broken!(ForgetsUnacknowledged) {
             self.unacknowledged_end = self.unacknowledged_end.min(end);
         }
+        end
     }
 
-    /// It landed: what came before it counts no more.
+    /// It landed: of what came before it only strays count.
     pub(super) fn acknowledge(&mut self, end: Mono) {
-        *self = Lease::until(end);
+        *self = Lease { stray: self.stray, ..Lease::until(end) };
+    }
+
+    /// A write with this check interval failed, and may land until what is returned: within a wait, as all that is late.
+    pub(super) fn stray(&mut self, now: Mono, check_interval_s: u16) -> Mono {
+        let before = self.stray.filter(|stray| now < stray.lands_until);
+        let lands_until = now + timing::wait(check_interval_s);
+        let stray = before.map_or(Stray { lands_until, check_interval_s }, |before| Stray {
+            lands_until: lands_until.max(before.lands_until),
+            check_interval_s: check_interval_s.min(before.check_interval_s),
+        });
+        self.stray = Some(stray);
+        stray.lands_until
     }
 }

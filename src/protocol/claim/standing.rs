@@ -128,7 +128,7 @@ impl Claim {
         }
         let stage = if broken!(NoWaitOnClean) && self.was_clean { Stage::Last } else { stage };
         match stage {
-            Stage::Last if stood > longest && !broken!(NoMiddleBeat, StandsForever) => {
+            Stage::Last if stood >= longest && !broken!(NoMiddleBeat, StandsForever) => {
                 return self.too_slow(now, stood, longest, context);
             }
             Stage::Last => return self.held(now, image, context),

@@ -71,6 +71,7 @@ impl Hold {
             latest: self.lease.end() - reserve,
             slept: Sighted::slept(self.last_gap, now.mono),
             predecessor: self.predecessor,
+            kernel_beats: false,
         };
         match self.foreign.rule(now, &sighted, context) {
             Ruling::LookOn => {

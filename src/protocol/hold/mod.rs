@@ -313,8 +313,7 @@ impl Hold {
             (sequence::next(self.seq), timing::holder_check_interval_s(interval, cycle, floor))
         };
         let image = context.medium.compose(base, seq, now.wall, check_interval_s);
-        let end = started + timing::lease(check_interval_s);
-        self.lease.submit(end);
+        let end = self.lease.submit(started, check_interval_s);
         if !clean {
             self.seq = seq;
             self.beats += 1;
@@ -327,6 +326,11 @@ impl Hold {
     fn wrote(&mut self, now: Now, answer: Result<(), Failure<'_>>, context: &mut Context) -> Flow {
         let Step::Writing { started, clean, end } = self.step else { unreachable!("no write was asked for") };
         if let Err(failure) = answer {
+            let sent_s =
+                self.unacknowledged.as_ref().map_or(0, |image| MmpBlock::fields(image).check_interval_s);
+            let lands_until = self.lease.stray(now.mono, sent_s);
+            // Over the kernel's beats nobody counts with it.
+            self.hand_over_from = self.hand_over_from.max(lands_until);
             return self.trouble(now, failure, context);
         }
         if clean {

@@ -89,9 +89,9 @@ fn of_two_who_count_the_lower_name_stops_and_equal_names_both() {
 fn the_higher_name_stops_too_if_the_other_does_not() {
     let mut bench = Bench::held();
     count(&mut bench, "alpha", 13);
-    assert!(bench.last().0 > 14.0, "he had his time");
+    assert!(bench.last().0 > 18.0, "he had his time: {:?}", bench.last());
     assert_eq!(because(&bench), LoserRule::OtherDidNotStop);
-    assert!(bench.writes.is_empty(), "never over one who counts");
+    assert!(bench.writes.len() > 2, "he has to see us");
 
     let mut bench = Bench::held();
     count(&mut bench, "alpha", 3);
@@ -266,14 +266,36 @@ fn release_verifies_and_writes_clean() {
     assert!(bench.guard.is_over() && bench.writes.len() == 1);
 }
 
+/// Nothing is used any more, so he may go on, whoever he is: a mark of ours might hide a holder.
 #[test]
-fn release_over_a_claimer_makes_him_start_again() {
+fn a_release_over_somebody_else_leaves_his_block_alone() {
     let mut bench = Bench::held();
     bench.put("zulu", FAR_SEQ, 5);
     bench.give(Input::Release);
     bench.run_until(30.0);
     assert_eq!(*bench.last().1, Event::Released);
-    assert_eq!(bench.block().seq, SEQ_CLEAN);
+    assert!(bench.has(|event| matches!(event, Event::Intruder { .. })));
+    assert_eq!(bench.block().seq, FAR_SEQ);
+}
+
+/// The failed beat, with its small check interval, lands over the slow one, and a taker counts by it.
+#[test]
+fn a_failed_beat_bounds_the_lease_of_the_next_one() {
+    let mut bench = Bench::held();
+    bench.fates.push_back(Fate::FailsLost);
+    while bench.writes.is_empty() {
+        bench.run_until(bench.seconds + 0.01);
+    }
+    // The next look takes long, and so its write carries a larger C.
+    bench.reads.push_back(5.0);
+    while bench.writes.len() < 2 {
+        bench.run_until(bench.seconds + 0.01);
+    }
+    bench.run_until(bench.seconds + 0.1);
+    let (_, slow, _) = bench.writes[1];
+    assert!(slow.check_interval_s >= 10, "{slow:?}");
+    let end = bench.guard.lease_end().unwrap().0 as f64 / 1e9 - BOOT_S as f64;
+    assert!(end < bench.seconds + 11.0, "{end}: as long as the smaller one says");
 }
 
 #[test]

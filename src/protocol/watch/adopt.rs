@@ -96,7 +96,8 @@ impl Watch {
         } else if !ours && live {
             adopting.doubt(now.mono, context);
             let (slept, latest) = (self.last_gap.is_some(), Mono::FAR);
-            let sighted = Sighted { started: look.started, image, latest, slept, predecessor: None };
+            let (predecessor, kernel_beats) = (None, true);
+            let sighted = Sighted { started: look.started, image, latest, slept, predecessor, kernel_beats };
             // As long as nothing was seen of our own kernel we may not know its names, and these may be them.
             if let (Ruling::WeLose(loss), Some(_)) = (self.foreign.rule(now, &sighted, context), candidate) {
                 return lose(now, loss, context);

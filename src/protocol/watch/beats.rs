@@ -196,6 +196,7 @@ impl Watch {
             latest: end - timing::write_reserve(kernel_check_interval_s(context)),
             slept: Sighted::slept(self.last_gap, now.mono),
             predecessor: self.predecessor,
+            kernel_beats: matches!(self.stage, Stage::Watching),
         };
         match self.foreign.rule(now, &sighted, context) {
             Ruling::Contend(_) if matches!(self.stage, Stage::Bridging(_)) => self.write(now, look, context),
@@ -308,12 +309,8 @@ impl Watch {
         };
         let image = context.medium.renew(&self.kernel, bridge.seq, now.wall);
         bridge.unacknowledged = Some(image);
-        let end = look.started + timing::lease(kernel_check_interval_s(context));
         let Some(lease) = &mut self.lease else { unreachable!("nothing is bridged without a lease") };
-        lease.submit(end);
-        if broken!(BridgesAfterTheLease) {
-            *lease = Lease::until(end);
-        }
+        let end = lease.submit(look.started, kernel_check_interval_s(context));
         let not_after = lease.end();
         self.step = Step::Writing { started: look.started, end };
         context.write(Write { image, durable: false, not_after });
@@ -322,15 +319,17 @@ impl Watch {
 
     pub(super) fn wrote(&mut self, now: Now, answer: Result<(), Failure<'_>>, context: &mut Context) -> Flow {
         let Step::Writing { started, end } = self.step else { unreachable!("no write was asked for") };
+        let Some(lease) = &mut self.lease else { unreachable!("nothing is bridged without a lease") };
         if let Err(failure) = answer {
+            lease.stray(now.mono, kernel_check_interval_s(context));
             return self.trouble(now, failure, context);
         }
+        lease.acknowledge(end);
         let next_beat = started + timing::jittered(interval(context), &mut context.rng);
         if let Stage::Bridging(bridge) = &mut self.stage {
             bridge.acknowledged = bridge.unacknowledged.take();
             bridge.next_beat = next_beat;
         }
-        self.lease = Some(Lease::until(end));
         self.trouble_told = false;
         self.look_soon(now, context)
     }

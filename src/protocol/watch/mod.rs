@@ -230,7 +230,7 @@ impl Watch {
 
     pub(super) fn handle(&mut self, now: Now, input: Input<'_>, context: &mut Context) -> Flow {
         // First of all, and whatever it is that comes. One who wakes after his lease does not bridge.
-        if self.lease_end().is_some_and(|end| now.mono >= end) && !broken!(BridgesAfterTheLease) {
+        if self.lease_end().is_some_and(|end| now.mono >= end) {
             return lose(now, Loss::LeaseExpired, context);
         }
         // What is mounted is used without a lease until its first beat is seen, also while a look hangs.
