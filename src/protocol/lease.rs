@@ -1,4 +1,4 @@
-//! The lease of a holder, counted from the starts of looks. The safety argument stands in the module doc of `protocol`.
+//! The lease of a holder, counted from the starts of looks. The safety argument: `docs/safety.md`.
 
 use super::timing;
 use crate::clock::Mono;

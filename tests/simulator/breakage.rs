@@ -106,8 +106,16 @@ pub(crate) enum Breakage {
     BridgesBeforeTheBeat,
     /// A claim over ours is taken back without waiting for a rival kernel to show itself.
     TakesBackAtOnce,
-    /// Whatever carries the kernel's names is the kernel's.
-    NamesAlone,
+    /// A remount is handed over under our own lease, though the kernel may write a smaller C.
+    HandsOverUnderOurLease,
+    /// A clear that is forced during an unmount is taken for the kernel's last word.
+    ForcedIsTheLastWord,
+    /// What the kernel has mounted is looked at as seldom as we would beat.
+    OwnIntervalOverKernels,
+    /// A change of the sequence alone is the local kernel's claim, however early.
+    AnyClaimIsTheKernels,
+    /// The local kernel is never ldiskfs, which waits for less where C is large.
+    EveryKernelWaitsLong,
 }
 
 thread_local! {
@@ -118,7 +126,9 @@ thread_local! {
 impl Breakage {
     /// Those that are in the machines. Not all are found by some family yet: what has no test in `tests/teeth` is there for
     /// the survey.
-    pub(crate) const MACHINES: [Breakage; 35] = [
+    pub(crate) const MACHINES: [Breakage; 41] = [
+        Breakage::ForgetsStrays,
+        Breakage::ReleasesOverOthers,
         Breakage::NoWaitOnClean,
         Breakage::HalfAWatch,
         Breakage::FarEndsOfLooks,
@@ -153,7 +163,11 @@ impl Breakage {
         Breakage::NoBeatBeforeTheCall,
         Breakage::BridgesBeforeTheBeat,
         Breakage::TakesBackAtOnce,
-        Breakage::NamesAlone,
+        Breakage::HandsOverUnderOurLease,
+        Breakage::ForcedIsTheLastWord,
+        Breakage::OwnIntervalOverKernels,
+        Breakage::AnyClaimIsTheKernels,
+        Breakage::EveryKernelWaitsLong,
     ];
 
     /// The next history of this thread is run with it.

@@ -43,11 +43,7 @@ impl World {
             other != host && self.hosts[other].using && node == seen.node
         });
         if let (Some(user), Sequence::Live(_)) = (user.filter(|_| !self.has_a_twin(host)), seen.seq.into()) {
-            // He may have looked at it for long, and then it is beaten over, if he knows no better.
-            if self.hosts[host].read_since == self.now {
-                self.violate(host, format!("marks the block clean over host {user}, whom it saw"));
-            }
-            self.stats.apart.clean_over_user += 1;
+            self.violate(host, format!("marks the block clean over host {user}, whom it saw"));
         }
     }
 

@@ -48,8 +48,6 @@ pub(crate) struct Host {
     pub(crate) look_began: Mono,
     /// What the last look of its guard showed.
     pub(crate) last_read: Option<Rc<Image>>,
-    /// Since when.
-    pub(crate) read_since: u64,
     pub(crate) kernel: super::kernel::Kernel,
     pub(crate) mounted: super::mounted::State,
     pub(crate) second: super::second_life::SecondLife,
@@ -288,10 +286,7 @@ impl World {
             (Job::Read, false) => {
                 let sample = Rc::clone(self.disk.image_at(io.sampled_at));
                 let sample = self.shown_to_guard(host, sample);
-                let before = self.hosts[host].last_read.replace(Rc::clone(&sample));
-                if before.is_none_or(|before| before != sample) {
-                    self.hosts[host].read_since = self.now;
-                }
+                self.hosts[host].last_read = Some(Rc::clone(&sample));
                 self.feed(host, Feed::Read(sample));
             }
             (Job::Superblock, true) => self.feed(host, Feed::Plain(Input::Superblock(Err(failure)))),

@@ -50,9 +50,8 @@
 //! a moment (remount, error, hand-over of a mount); the same found by a host of ours whose claim took the holder for dead,
 //! since their wall clocks differ by more than two check intervals, or whose mount was killed while it read the group
 //! descriptors; a fault of a host's own while such a mark stands; a fault between the hand-over and the first beat seen,
-//! when no cell is armed yet. Of pauses: that two meet (`double_uses`), that of two who met the one that slept goes on
-//! (`sleeper_went_on`), and that one who leaves beside another marks the block clean after a look at him
-//! (`clean_over_user`). Hosts that share a name may take each other's mounts for lost before they are made.
+//! when no cell is armed yet. Of pauses: that two meet (`double_uses`), and that the one that slept takes whom he meets
+//! for a claimer, and goes on (`sleeper_went_on`). Hosts that share a name may take each other's mounts for lost before they are made.
 //! Of e2fsck and forced clears: two peers of which none is ours, or of which one is a kernel that waits by itself for a
 //! mount of ours; a write of ours that lands after its time, over the mark
 //! of an e2fsck at work, which looks once a minute at most; a mark that nobody clears, and keeps everybody out; a mount that

@@ -98,8 +98,6 @@ counters! {
         double_uses,
         /// One that slept saw a foreign block, took it for a claimer's, and went on.
         sleeper_went_on,
-        /// Of two that met one left, and marked the block clean, although he saw the other.
-        clean_over_user,
         /// Of two hosts with one name, one took the other's beats for its own kernel's before that mounted, and then for lost.
         twins,
     }

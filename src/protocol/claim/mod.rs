@@ -1,5 +1,5 @@
-//! Claim: from the first look to *held*, or to a refusal. The steps and their reasons stand in the module doc of
-//! `protocol`; the numbers in the comments here are its numbers.
+//! Claim: from the first look to *held*, or to a refusal. The steps and their reasons stand in
+//! `docs/safety.md`; the numbers in the comments here are its numbers.
 //!
 //! Protects: nothing of a live holder's is overwritten but by a write that was already on its way when he came, and
 //! of several claimers one gets in. Does not protect against writes that become visible later than a wait.

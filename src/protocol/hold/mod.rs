@@ -1,5 +1,5 @@
-//! Hold: beat, notice what is foreign, know when the lease has ended, release. The safety argument stands in the
-//! module doc of `protocol`; what a foreign block means is `medium`'s and `foreign`'s business.
+//! Hold: beat, notice what is foreign, know when the lease has ended, release. The safety argument: `docs/safety.md`; what
+//! a foreign block means is `medium`'s and `foreign`'s business.
 //!
 //! Protects: once the lease has ended nothing more is written and *lost* is said, whatever an acknowledgement that
 //! comes later may claim. Does not stop the user of the device: the keeper does, from the lease cell.

@@ -75,7 +75,8 @@ impl Watch {
         let verdict = context.medium.judge(image, now, known);
         let block = MmpBlock::fields(image);
         // One that e2fsprogs forced is not the kernel's last word: what is being unmounted is still used.
-        let clean = Sequence::from(block.seq) == Sequence::Clean && !is_path(&block.device);
+        let forced = is_path(&block.device) && !broken!(ForcedIsTheLastWord);
+        let clean = Sequence::from(block.seq) == Sequence::Clean && !forced;
         let doubted = std::mem::take(&mut self.doubted);
         // A mount that has failed has let go of the device before it ended.
         if activity != Activity::Ending || self.mount_ended {
@@ -230,7 +231,7 @@ impl Watch {
         let Ok(block) = context.medium.decode(image) else { return false };
         let last = MmpBlock::fields(&self.kernel);
         let counted = steps(last.seq, block.seq, self.reach(now, context));
-        Owner::of(&block) == Owner::of(&last) && (matches!(counted, Some(1..)) || broken!(NamesAlone))
+        Owner::of(&block) == Owner::of(&last) && matches!(counted, Some(1..))
     }
 
     /// The kernel's next beat, with a device's name that only e2fsprogs writes: a clear was forced on this very host, and

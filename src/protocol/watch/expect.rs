@@ -55,6 +55,9 @@ impl Watch {
         let superblock = context.medium.update_interval_s();
         let check_interval_s = timing::taker_check_interval_s(superblock, block.check_interval_s);
         let (kernel_wait, shortest_wait) = match handed.kernel_waits {
+            true if broken!(EveryKernelWaitsLong) => {
+                (timing::wait(check_interval_s), timing::wait(check_interval_s))
+            }
             true => (timing::wait(check_interval_s), timing::lease(check_interval_s)),
             false => (Duration::ZERO, Duration::ZERO),
         };
@@ -280,7 +283,7 @@ impl Expecting {
             return true;
         }
         let live = matches!(sequence, Sequence::Live(_));
-        let in_time = now.mono + TICK >= self.since + self.shortest_wait;
+        let in_time = now.mono + TICK >= self.since + self.shortest_wait || broken!(AnyClaimIsTheKernels);
         if !live || !in_time || self.claim.is_some() || !differs_in_sequence_alone(&self.base, image) {
             // Once something is mounted a foreign block is judged when the kernel beats, or does not.
             return self.mounted;

@@ -11,45 +11,9 @@
 //! Protects: a device mounted here, as long as [`Watch::lease_end`] lies ahead. Does not stop the kernel when the
 //! lease has ended: the keeper does.
 //!
-//! # Why it holds
-//! **W1. The lease of a kernel's beat.** A beat that one look shows and the look before it did not has landed after
-//! that look began. So its lease runs from the start of the look *before* the one that saw it, and a taker needs
-//! two waits from the landing, as in S1. A later beat that we have not seen may carry a smaller C than the one we saw: a
-//! kernel writes at least `timing::kernel_check_interval_s`, and by that C the lease is counted, whatever stands there.
-//!
-//! **W2. Whose beat it is.** The kernel counts by one from its own first beat: its names and a small count from its last
-//! one. Names alone do not tell, since hosts and devices may share them.
-//!
-//! **W3. Nothing is judged that may be somebody's right.** Before anything foreign or clean is judged, the kernel is asked
-//! whether its filesystem is still there. If it is not, the device may be another's by now, and nothing is written.
-//!
-//! **W4. The bridge.** Written only after the kernel's first own beat, while its filesystem is mounted, within the lease,
-//! over a block that is as the kernel left it (or over a clean mark that a loser or a forced clear put there). It counts on
-//! from a far jump, so that a peer sees a change, and cannot take it for the kernel's count; nor can we. It changes
-//! sequence, time and checksum alone, since it lands in `kmmpd`'s own buffer. A kernel that beats again is overwritten at
-//! most once, and seen at the next look: it counts on.
-//!
-//! **W5. Clean while mounted.** The kernel has stopped beating by itself: remounted read-only, stopped after an error, or
-//! shut down. Its mark is under our own names, so no other holder's, and its lease still runs: we beat at once (`hold`),
-//! looking first, and judge what stands there then as any holder does. While an unmount is under way the mark is the
-//! kernel's last word, and we are silent.
-//!
-//! **W6. The hand-over.** While the kernel waits nothing is protected, because nothing is mounted: the kernel's own two
-//! waits decide, and the looks beside them only make a refusal early. The kernel's claim changes the sequence alone, once,
-//! no sooner than the shortest wait of any kernel after the hand-over; a rival's claim from then on is found by the
-//! kernel's own check.
-//! From a clean hand-over it need not wait; a rival that comes into that window is seen as a foreign block while the
-//! kernel beats (S6). It need not wait either if whoever was there leaves cleanly before it looks, and no signal stops
-//! it then: so it is called only upon a block that did not stir for one beat, or is old by its stamp (`claim`), and a beat
-//! of its own that comes too soon is its beat all the same. A claim seen over ours may be a rival's, and is never taken
-//! back; beats under our names may be another's, so nothing is written before mount(2) has ended, or a filesystem
-//! is seen.
-//! *Falls without*: that one beat (simulator, family Mounts). Our own marks that hand over do not follow one another, nor the
-//! mark of a remount, faster than everybody looks ([`timing::HAND_BACK_AFTER`]): who found the first has seen our beats by
-//! then, and has stopped his mount (simulator, family MountFaults).
-//!
-//! **W7. The kernel again.** A remount of the administrator's own may go on under our first beat: the first count under
-//! our names is the kernel's, if a filesystem is mounted here. We write no smaller C than it: it beats that seldom.
+//! Why it holds: `docs/safety.md`, W1 to W7. In short: the kernel's lease is counted from the look before the one that saw its
+//! beat, by the smallest check interval that it may write; nothing foreign or clean is judged before the kernel was asked
+//! whether its filesystem is still there; and what is written in its stead changes nothing that it goes on with.
 
 mod adopt;
 mod beats;
