@@ -116,7 +116,6 @@ impl Foreign {
         let since = self.current.as_ref().map_or(now.mono, |sight| sight.since);
         let peer_check_interval_s = block.map_or(0, |block| block.check_interval_s);
         let window = timing::foreign_look(longest(peer_check_interval_s, context));
-        let window = if broken!(ShortForeignLook) { window / 8 } else { window };
         let still_for = started.since(since);
         if still_for >= window || now.mono >= latest {
             self.current = None;
@@ -130,10 +129,10 @@ impl Foreign {
         let by = Peer::from(block);
         let lose = |because| Ruling::WeLose(Loss::Stolen { by, because });
         let tolerance_s = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
-        if sighted.slept && !broken!(SleptIsNothing) {
+        if sighted.slept {
             return lose(LoserRule::Slept);
         }
-        if stamp_ahead(block, now.wall, tolerance_s.into()) && !broken!(StampsAreNothing) {
+        if stamp_ahead(block, now.wall, tolerance_s.into()) {
             return lose(LoserRule::ClockStoodStill);
         }
         let ours = context.medium.owner();
@@ -143,8 +142,8 @@ impl Foreign {
         }
         // Whom we took over from is the one that slept: we saw his block stand still for a wait and more. He has his time
         // to stop, whatever the names.
-        let excepted = sighted.predecessor == Some(his) && !broken!(NamesAgainstSleepers);
-        if ours < his && !excepted || broken!(NoTieBreak) {
+        let excepted = sighted.predecessor == Some(his);
+        if ours < his && !excepted {
             return lose(LoserRule::LowerName);
         }
         let longest = longest(block.check_interval_s, context);

@@ -35,7 +35,7 @@ impl Lease {
     /// A write with this check interval is on its way, after a look that began at `started`; if it lands, the lease ends
     /// at what is returned.
     pub(super) fn submit(&mut self, started: Mono, check_interval_s: u16) -> Mono {
-        let stray = self.stray.filter(|stray| started < stray.lands_until && !broken!(ForgetsStrays));
+        let stray = self.stray.filter(|stray| started < stray.lands_until);
         let counts_s = stray.map_or(check_interval_s, |stray| check_interval_s.min(stray.check_interval_s));
         let end = started + timing::lease(counts_s);
         if !broken!(ForgetsUnacknowledged) {

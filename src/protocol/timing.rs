@@ -164,8 +164,7 @@ pub fn write_reserve(check_interval_s: u16) -> Duration {
 /// watcher still sees a change within 1.1 intervals.
 #[must_use]
 pub fn jittered(interval: Duration, rng: &mut fastrand::Rng) -> Duration {
-    let spread = if broken!(NoJitter) { 0 } else { 250 };
-    interval * (850 + rng.u32(0..=spread)) / 1000
+    interval * (850 + rng.u32(0..=250)) / 1000
 }
 
 /// How long a clean mark is watched before it is believed although the journal needs recovery.

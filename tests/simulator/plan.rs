@@ -330,7 +330,7 @@ fn rates(profile: Profile, rng: &mut Rng) -> Rates {
         return Rates { slow: pick(rng, &[0.01, 0.05, 0.2]), late_handling: 0.02, ..Rates::default() };
     }
     if profile == Profile::SecondLife {
-        return Rates { slow: pick(rng, &[0.0, 0.02, 0.1]), ..Rates::default() };
+        return Rates { slow: pick(rng, &[0.0, 0.1, 0.3]), ..Rates::default() };
     }
     if profile == Profile::MountHangs {
         return Rates { slow: pick(rng, &[0.0, 0.01]), stalls_per_s: 0.002, ..Rates::default() };

@@ -15,7 +15,6 @@ use fastrand::Rng;
 use crate::protocol::{sequence, timing};
 use mmpguard::format::{Image, MmpBlock};
 
-use super::breakage::{Breakage, is_broken};
 use super::disk::Part;
 use super::plan::{HostPlan, MILLISECOND, Profile, SECOND};
 use super::world::{What, World};
@@ -185,7 +184,12 @@ impl World {
         }
         let c = second.last.as_ref().map_or(5, |image| MmpBlock::fields(image).check_interval_s);
         let lease_ns = timing::lease_s(c) * SECOND;
-        if second.phase == Phase::Writing && !is_broken(Breakage::UnconfirmedSecondLife) {
+        if second.phase == Phase::Writing && self.rng.f64() < 0.3 {
+            // The path that hung does so again.
+            self.outage(host);
+        }
+        let second = &mut self.hosts[host].second;
+        if second.phase == Phase::Writing {
             second.phase = Phase::Confirming { since: now };
         } else {
             // A lease from the look before this beat; when it has ended the fence begins.

@@ -69,3 +69,9 @@ fn a_claimer_that_withdraws_by_a_clean_mark_is_found() {
 fn a_claim_without_a_middle_beat_is_found() {
     teeth(Breakage::NoMiddleBeat, Profile::Edges, TWO_USERS);
 }
+
+/// S8: a living holder shows himself within one of his beats.
+#[test]
+fn a_look_at_the_vouched_that_is_shorter_than_a_beat_is_found() {
+    teeth(Breakage::LooksForLessThanABeat, Profile::Calm, "refused only after");
+}

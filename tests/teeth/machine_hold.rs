@@ -32,12 +32,6 @@ fn a_holder_that_never_stops_for_another_is_found() {
     teeth(Breakage::NeverStops, Profile::Pauses, LONG);
 }
 
-/// S6: in phase with a kernel, which compares nothing, its beats are overwritten before they are seen.
-#[test]
-fn beats_without_jitter_are_found() {
-    teeth(Breakage::NoJitter, Profile::Pauses, LONG);
-}
-
 /// S7: a successor came, worked and left while our clock stood still.
 #[test]
 fn a_successors_clean_mark_that_is_beaten_over_is_found() {
@@ -48,4 +42,28 @@ fn a_successors_clean_mark_that_is_beaten_over_is_found() {
 #[test]
 fn a_lease_from_the_answer_is_found() {
     teeth(Breakage::LeaseFromAnswer, Profile::Edges, TWO_USERS);
+}
+
+/// S1: a later write of unknown fate may have landed, with a smaller check interval.
+#[test]
+fn a_lease_that_forgets_what_was_not_acknowledged_is_found() {
+    teeth(Breakage::ForgetsUnacknowledged, Profile::Hangs, TWO_USERS);
+}
+
+/// S4: the claimer's second silence is shorter than two of the longest intervals.
+#[test]
+fn a_second_jump_that_is_looked_at_is_found() {
+    teeth(Breakage::SecondJumpWaits, Profile::LateClean, TWO_USERS);
+}
+
+/// S4: a claimer over the block of one who beats seldom is found within his silence.
+#[test]
+fn a_holder_that_looks_as_seldom_as_it_beats_is_found() {
+    teeth(Breakage::LooksSeldom, Profile::LateClean, TWO_USERS);
+}
+
+/// S10: it may be a holder's block.
+#[test]
+fn a_release_over_somebody_elses_block_is_found() {
+    teeth(Breakage::ReleasesOverOthers, Profile::Pauses, "marks the block clean over");
 }

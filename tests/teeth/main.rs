@@ -21,7 +21,6 @@ mod machine_mount;
 mod protocol;
 #[path = "../simulator/mod.rs"]
 mod simulator;
-mod study;
 mod survey;
 
 use mmpguard::{clock, format};
@@ -33,7 +32,7 @@ const TWO_USERS: &str = "use the device at once";
 
 /// Must be found, as `symptom`; tells how many seeds it took.
 fn teeth(breakage: Breakage, profile: Profile, symptom: &str) {
-    let report = run_range(profile, 0..40_000, breakage, symptom, 1);
+    let report = run_range(profile, 0..20_000, breakage, symptom, 1);
     let Some((seed, failure)) = report.failures.first() else {
         panic!("{breakage:?}: not found in {} seeds", report.seeds);
     };

@@ -39,8 +39,6 @@ pub(super) struct Claim {
     written: bool,
     /// Start of the look before the write that stands in the silence of step 4.
     standing_since: Mono,
-    /// When that write was acknowledged.
-    silent_since: Mono,
     /// Who used it before, if he did not leave cleanly.
     predecessor: Option<Owner>,
     /// For whom patience was announced last.
@@ -74,7 +72,7 @@ enum Step {
     /// (3) The claim is on its way.
     Writing { image: Image, stage: Stage },
     /// (4) Our write stands and is watched for half a wait.
-    Silent { image: Image, stage: Stage },
+    Silent { image: Image, since: Mono, stage: Stage },
     /// Another claimer was faster.
     BackOff,
 }
@@ -122,7 +120,6 @@ impl Claim {
             minimum_watch: Duration::ZERO,
             written: false,
             standing_since: now.mono,
-            silent_since: now.mono,
             predecessor: None,
             waiting_for: None,
             vouched: None,
@@ -250,8 +247,7 @@ impl Claim {
     /// (2) The bytes still stand. From the *end* of the first look to the *start* of this one, or it does not count.
     fn still(&mut self, now: Now, context: &mut Context) -> Progress {
         let Step::Watch(watch) = &self.step else { unreachable!("asked for while watching") };
-        let until = if broken!(FarEndsOfLooks) { now.mono } else { self.look_started };
-        let unchanged = until.since(watch.since);
+        let unchanged = self.look_started.since(watch.since);
         let block = MmpBlock::fields(&watch.base);
         if Sequence::from(block.seq) == Sequence::Fsck && self.vouched != Some(watch.base) {
             // Only patience brought us here; no watching proves an e2fsck dead.
@@ -285,8 +281,7 @@ impl Claim {
             return self.probe(base, Some(need), context);
         }
         context.event(Event::Watching { of: Peer::from(block), until: now.mono + need, total: need });
-        let since = if broken!(FarEndsOfLooks) { self.look_started } else { now.mono };
-        self.watch_from(now, Watch { base, since, need, began: now.mono }, context)
+        self.watch_from(now, Watch { base, since: now.mono, need, began: now.mono }, context)
     }
 
     fn watch_from(&mut self, now: Now, watch: Watch, context: &Context) -> Progress {
@@ -311,6 +306,7 @@ impl Claim {
             (true, false) => Duration::ZERO,
             (true, true) if broken!(NoBeatBeforeTheCall) => Duration::ZERO,
             (true, true) => timing::refusal(one_beat) + self.worst_io,
+            (false, _) if self.vouched == Some(*base) && broken!(LooksForLessThanABeat) => one_beat / 8,
             (false, _) if self.vouched == Some(*base) => timing::refusal(one_beat) + self.worst_io,
             (false, _) if broken!(OneWaitOfTheDead) => self.watch_of(timing::wait(check_interval_s)),
             (false, _) if broken!(HalfAWatch) => self.watch_of(timing::wait(check_interval_s) / 2),

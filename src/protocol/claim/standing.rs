@@ -128,7 +128,7 @@ impl Claim {
         }
         let stage = if broken!(NoWaitOnClean) && self.was_clean { Stage::Last } else { stage };
         match stage {
-            Stage::Last if stood >= longest && !broken!(NoMiddleBeat, StandsForever) => {
+            Stage::Last if stood >= longest && !broken!(NoMiddleBeat) => {
                 return self.too_slow(now, stood, longest, context);
             }
             Stage::Last => return self.held(now, image, context),
@@ -140,10 +140,7 @@ impl Claim {
             Stage::Middle => {}
         }
         self.standing_since = self.look_started;
-        if stage == Stage::Claim || !broken!(BeatsInSilence) {
-            self.silent_since = now.mono;
-        }
-        self.step = Step::Silent { image, stage };
+        self.step = Step::Silent { image, since: now.mono, stage };
         self.look_at(now.mono + timing::look_period(context.options.interval));
         Progress::Going
     }
@@ -196,9 +193,7 @@ impl Claim {
             return refuse(Refusal::Io { what, kind: FailureKind::System }, context);
         }
         self.own_check_interval_s = (self.own_check_interval_s * 2).min(timing::MAX_CHECK_INTERVAL_S);
-        if !broken!(NoMinimumWatch) {
-            self.minimum_watch = self.minimum_watch.max(took);
-        }
+        self.minimum_watch = self.minimum_watch.max(took);
         context.event(Event::TooSlow { took, limit, check_interval_s: self.own_check_interval_s });
         self.step = Step::Look;
         self.look(now, context);
@@ -207,9 +202,8 @@ impl Claim {
 
     /// (4) Our write still stands.
     pub(super) fn silent(&mut self, now: Now, context: &mut Context) -> Progress {
-        let Step::Silent { image, stage } = self.step else { unreachable!("asked for while silent") };
-        let since = self.silent_since;
-        let whole = broken!(NoMiddleBeat, BeatsInSilence);
+        let Step::Silent { image, since, stage } = self.step else { unreachable!("asked for while silent") };
+        let whole = broken!(NoMiddleBeat);
         let half = self.standing_wait(context) / if whole { 1 } else { 2 };
         if self.look_started.since(since) >= half {
             let middle = stage == Stage::Claim && !whole;
@@ -217,9 +211,6 @@ impl Claim {
                 return self.held(now, image, context);
             }
             return self.write(now, &image, if middle { Stage::Middle } else { Stage::Last }, context);
-        }
-        if broken!(BeatsInSilence) && now.mono.since(self.standing_since) >= context.options.interval {
-            return self.write(now, &image, Stage::Middle, context);
         }
         self.look_at((now.mono + timing::look_period(context.options.interval)).min(since + half));
         Progress::Going
@@ -254,7 +245,6 @@ impl Claim {
     fn back_off(&mut self, now: Now, by: Peer, context: &mut Context) -> Progress {
         let least = context.options.interval;
         let most = (self.standing_wait(context) / 2).max(least);
-        let most = if broken!(FixedBackOff) { least } else { most };
         let span = Duration::from_nanos(context.rng.u64(0..=nanos(most - least))) + least;
         self.written = false;
         self.step = Step::BackOff;

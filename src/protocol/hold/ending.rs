@@ -1,7 +1,5 @@
 //! How holding ends well: with our own clean mark, or because the local kernel beats again.
 
-use std::time::Duration;
-
 use super::super::event::Event;
 use super::super::guard::Context;
 use super::super::lease::Lease;
@@ -46,8 +44,7 @@ impl Hold {
             return Flow::Break(Ended::Over);
         };
         // The kernel may beat from now on, unseen, with a smaller C than ours.
-        let kernels_s = timing::kernel_check_interval_s(context.medium.update_interval_s());
-        let kernels = if broken!(HandsOverUnderOurLease) { Duration::MAX } else { timing::lease(kernels_s) };
+        let kernels = timing::lease(timing::kernel_check_interval_s(context.medium.update_interval_s()));
         let lease = Lease::until(self.lease.end().min(self.last_look_started + kernels));
         let handed = Handed {
             base: self.unacknowledged.unwrap_or(self.acknowledged),

@@ -100,6 +100,30 @@ fn the_higher_name_stops_too_if_the_other_does_not() {
     assert_eq!(bench.block().node, NodeName::new("mike"));
 }
 
+/// In silence he would never see anybody, and would be the one to stay.
+#[test]
+fn who_is_to_stop_is_shown_our_beats() {
+    let mut bench = Bench::held();
+    count(&mut bench, "alpha", 4);
+    let ours: Vec<u32> = bench.writes.iter().map(|(_, block, _)| block.seq).collect();
+    assert!(ours.len() >= 2 && ours.windows(2).all(|pair| pair[1] == pair[0] + 1), "we count: {ours:x?}");
+    assert!(!bench.guard.is_over());
+}
+
+#[test]
+fn one_who_was_seen_long_ago_is_looked_at_anew() {
+    for (pause, again) in [(2.0, true), (60.0, false)] {
+        let mut bench = Bench::held();
+        bench.put("zulu", FAR_SEQ, 5);
+        bench.run_until(bench.seconds + 7.0);
+        bench.run_until(bench.seconds + pause);
+        let written = bench.writes.len();
+        bench.put("zulu", FAR_SEQ + 0x10_0000, 5);
+        bench.run_until(bench.seconds + 1.2);
+        assert_eq!(bench.writes.len() > written, again, "after {pause} s");
+    }
+}
+
 #[test]
 fn a_contest_that_is_over_is_forgotten() {
     let mut bench = Bench::held();

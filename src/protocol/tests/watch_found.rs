@@ -143,3 +143,24 @@ fn a_mark_that_hands_back_does_not_follow_the_mark_of_a_remount_at_once() {
     bench.run_until(resumed + 1.1);
     assert_eq!(bench.block().seq, SEQ_CLEAN, "{:?}", bench.writes);
 }
+
+/// It may beat, unseen, with a smaller check interval than the one that we held with.
+#[test]
+fn a_hand_over_counts_by_the_kernels_lease() {
+    let options = GuardOptions { kernel_waits: true, check_interval_floor_s: 60, ..GuardOptions::default() };
+    let mut bench = Bench::with(77, 5, options, superblock(false));
+    bench.run_until(1.0);
+    bench.kernel_claims(11.2);
+    bench.kernel_beats("mike", 22.5, 1, 5);
+    bench.run_until(24.5);
+    bench.give(Input::MountEnded { killed: false });
+    bench.timetable.push_back((28.0, named("mike", SEQ_CLEAN, WALL_S + 28)));
+    bench.activity = [Activity::ReadOnly].into();
+    bench.run_until(32.0);
+    assert_eq!(bench.block().check_interval_s, 60, "{:?}", bench.events);
+    bench.give(Input::HandOver { mounted: true });
+    bench.run_until(32.2);
+    assert_eq!(bench.block().seq, SEQ_CLEAN);
+    let end = bench.guard.lease_end().unwrap().0 as f64 / 1e9 - BOOT_S as f64;
+    assert!(end < 32.2 + 11.0, "{end}");
+}

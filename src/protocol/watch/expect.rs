@@ -227,7 +227,6 @@ impl Expecting {
     /// kernel's, which shows itself within its wait. Until then it is looked at; after that it is taken back like our own.
     fn may_be_a_rivals(&self, look: Look, image: &Image) -> bool {
         self.ours_until.is_some()
-            && !broken!(TakesBackAtOnce)
             && self
                 .claimed_at(image)
                 .is_some_and(|at| look.started.since(at) < self.kernel_wait + timing::NATIVE_MARGIN)
