@@ -165,6 +165,14 @@ pub(super) fn told(event: &Event) -> Told {
             "warning: somebody claimed over our beat; beaten over; it named: {}",
             render::peer(by)
         )),
+        Event::Contested { by } => line(format!(
+            "warning: another host uses the device at the same time; beating over it, so that it stops; it named: {}",
+            render::peer(by)
+        )),
+        Event::LeftToOthers { by } => line(format!(
+            "warning: while it was released somebody wrote over our block; it is left to them; it named: {}",
+            render::peer(by)
+        )),
         Event::Cleared { by } => line(format!(
             "warning: our live block was marked clean (by force, or by a kernel that lost it); beaten over; it named: {}",
             render::peer(by)

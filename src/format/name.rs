@@ -164,6 +164,8 @@ mod tests {
     #[test]
     fn names_compare_by_what_stands_before_the_nul() {
         assert_eq!(Name::<4>::from_field(*b"a\0xy"), Name::new("a"));
+        assert!(Name::<4>::from_field(*b"\0xyz").is_empty() && !Name::<4>::new("a").is_empty());
+        assert_eq!(format!("{:?}", Name::<4>::new("a")), "\"a\"");
         assert!(Name::<4>::new("a") < Name::new("b"));
     }
 }

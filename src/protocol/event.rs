@@ -277,6 +277,17 @@ pub enum Event {
         /// Who.
         by: Peer,
     },
+    /// Another host holds the device, too, and is the one to stop. We beat over it, so that it sees us; if it does not stop
+    /// all the same, we do.
+    Contested {
+        /// Who.
+        by: Peer,
+    },
+    /// While we released, somebody else's live block stood over ours: it is left there. [`Event::Released`] follows.
+    LeftToOthers {
+        /// Who.
+        by: Peer,
+    },
     /// A clean mark stood over our live block (a forced clear); we beat over it.
     Cleared {
         /// Whom the mark names.
@@ -308,7 +319,7 @@ pub enum Event {
         /// What that showed.
         verdict: Quiet,
     },
-    /// The clean mark is on the disk, or was and somebody claims over it already. Always the last event.
+    /// The clean mark is on the disk, or somebody claims over it already, or over what stood before it. Always the last event.
     Released,
 }
 

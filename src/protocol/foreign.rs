@@ -180,3 +180,34 @@ fn jumped_again(last: &MmpBlock, new: &MmpBlock, since: Duration) -> bool {
 fn counted(last: &MmpBlock, new: &MmpBlock) -> bool {
     Owner::of(last) == Owner::of(new) && matches!(steps(last.seq, new.seq, COUNTING_REACH), Some(1..))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{DeviceName, NodeName};
+
+    fn block(node: &str, seq: u32) -> MmpBlock {
+        let (node, device) = (NodeName::new(node), DeviceName::new("sda"));
+        MmpBlock { seq, time_s: 0, node, device, check_interval_s: 5 }
+    }
+
+    #[test]
+    fn a_jump_of_the_same_one_within_a_wait_is_his_next() {
+        let (last, soon) = (block("alpha", 77), Duration::from_secs(11));
+        assert!(jumped_again(&last, &block("alpha", 0x100_0000), soon));
+        assert!(!jumped_again(&last, &block("alpha", 0x100_0000), soon + Duration::from_millis(1)));
+        assert!(!jumped_again(&last, &block("alpha", 77), soon));
+        assert!(!jumped_again(&last, &block("zulu", 0x100_0000), soon));
+    }
+
+    #[test]
+    fn a_few_beats_on_under_the_same_names_is_a_count() {
+        let last = block("alpha", 77);
+        assert!(counted(&last, &block("alpha", 78)) && counted(&last, &block("alpha", 77 + COUNTING_REACH)));
+        for other in
+            [block("alpha", 77), block("alpha", 78 + COUNTING_REACH), block("alpha", 76), block("zulu", 78)]
+        {
+            assert!(!counted(&last, &other), "{other:?}");
+        }
+    }
+}

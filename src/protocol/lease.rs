@@ -61,3 +61,40 @@ impl Lease {
         stray.lands_until
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn at(seconds: u64) -> Mono {
+        Mono(seconds * SECOND)
+    }
+
+    #[test]
+    fn the_earliest_end_of_what_may_have_landed_counts() {
+        let mut lease = Lease::until(at(100));
+        assert_eq!(lease.submit(at(50), 5), at(61));
+        assert_eq!(lease.end(), at(61));
+        assert_eq!(lease.submit(at(52), 10), at(73));
+        assert_eq!(lease.end(), at(61), "the first may land yet");
+        lease.acknowledge(at(73));
+        assert_eq!(lease.end(), at(73));
+    }
+
+    #[test]
+    fn a_stray_counts_for_as_long_as_it_may_land() {
+        let mut lease = Lease::until(at(100));
+        assert_eq!(lease.stray(at(50), 5), at(61));
+        assert_eq!(lease.submit(at(60), 10), at(71), "by the smaller check interval");
+        assert_eq!(lease.submit(at(60), 4), at(69));
+        assert_eq!(lease.submit(at(61), 10), at(82), "it has landed, or never will");
+        // The later of two strays, and the smaller check interval of both.
+        assert_eq!(lease.stray(at(60), 10), at(81));
+        assert_eq!(lease.submit(at(80), 30), at(91));
+        // The first ones are long over.
+        assert_eq!(lease.stray(at(81), 10), at(102));
+        assert_eq!(lease.submit(at(90), 30), at(111));
+    }
+}

@@ -320,7 +320,7 @@ mod tests {
     fn the_figures_of_the_design_hold() {
         assert_eq!((wait_s(5), lease_s(5)), (11, 11));
         assert_eq!((wait_s(10), lease_s(10)), (21, 21));
-        assert_eq!((wait_s(30), lease_s(30)), (61, 50));
+        assert_eq!((wait_s(30), lease_s(30), wait_s(300), lease_s(300)), (61, 50, 360, 320));
         assert_eq!(Consequences::of(5).crash_mount_s, 22);
         assert_eq!(Consequences::of(10).crash_mount_s, 42);
         assert_eq!(Consequences::of(30).crash_mount_s, 122);
@@ -394,5 +394,6 @@ mod tests {
         assert_eq!(wait_s(u16::MAX), 65_595);
         assert!(Consequences::of(u16::MAX).start_timeout_s > 65_595);
         assert!(foreign_look(Duration::MAX) == Duration::MAX);
+        assert_eq!(double_use(DEFAULT_INTERVAL), Duration::from_millis(15_500));
     }
 }

@@ -52,7 +52,7 @@ impl Hold {
             }
             // Nothing is used any more, and whoever it is goes on.
             Verdict::Unclear(block) if self.leaves() => {
-                context.event(Event::Intruder { by: Peer::from(&block) });
+                context.event(Event::LeftToOthers { by: Peer::from(&block) });
                 return self.released(now, context);
             }
             Verdict::Unclear(_) | Verdict::Torn => {
@@ -86,7 +86,7 @@ impl Hold {
             }
             Ruling::Contend(by) => {
                 if let Some(by) = by {
-                    context.event(Event::Intruder { by });
+                    context.event(Event::Contested { by });
                 }
                 self.write(now, look, image, context);
             }

@@ -106,6 +106,7 @@ fn who_is_to_stop_is_shown_our_beats() {
     let mut bench = Bench::held();
     count(&mut bench, "alpha", 4);
     let ours: Vec<u32> = bench.writes.iter().map(|(_, block, _)| block.seq).collect();
+    assert!(bench.has(|event| matches!(event, Event::Contested { .. })));
     assert!(ours.len() >= 2 && ours.windows(2).all(|pair| pair[1] == pair[0] + 1), "we count: {ours:x?}");
     assert!(!bench.guard.is_over());
 }
@@ -298,7 +299,7 @@ fn a_release_over_somebody_else_leaves_his_block_alone() {
     bench.give(Input::Release);
     bench.run_until(30.0);
     assert_eq!(*bench.last().1, Event::Released);
-    assert!(bench.has(|event| matches!(event, Event::Intruder { .. })));
+    assert!(bench.has(|event| matches!(event, Event::LeftToOthers { .. })));
     assert_eq!(bench.block().seq, FAR_SEQ);
 }
 
