@@ -242,39 +242,3 @@ pub fn differs_in_sequence_alone(old: &Image, new: &Image) -> bool {
 pub fn stamp_ahead(block: &MmpBlock, wall: Wall, tolerance_s: u64) -> bool {
     block.time_s > wall.0.saturating_add(tolerance_s)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_begins_like_one() {
-        for (name, path) in [
-            ("/dev/sda", true),
-            ("./disk.img", true),
-            ("../disk.img", true),
-            ("etherd/e1.1", false),
-            ("sda", false),
-        ] {
-            assert_eq!(is_path(&DeviceName::new(name)), path, "{name}");
-        }
-    }
-
-    #[test]
-    fn only_sequence_and_checksum_may_differ() {
-        let old = [7; 1024];
-        let differs = |at: usize| {
-            let mut new = old;
-            new[at] = 8;
-            differs_in_sequence_alone(&old, &new)
-        };
-        assert!(differs(4) && differs(7) && !differs_in_sequence_alone(&old, &old));
-        assert!(!differs(0) && !differs(3) && !differs(8) && !differs(0x3FB));
-    }
-
-    #[test]
-    fn a_stamp_is_ahead_beyond_the_tolerance() {
-        let block = |time_s| MmpBlock { time_s, ..MmpBlock::fields(&[0; 1024]) };
-        assert!(!stamp_ahead(&block(105), Wall(100), 5) && stamp_ahead(&block(106), Wall(100), 5));
-    }
-}

@@ -6,6 +6,7 @@
 mod adoption;
 mod claim;
 mod hold;
+mod rules;
 mod watch;
 mod watch_found;
 
