@@ -6,7 +6,7 @@
 //!
 //! Why a look may last: a claimer writes three times, half a wait apart, and needs the second half in silence. We look
 //! oftener than that (`timing::MAX_HOLD_LOOK`) and beat over his second jump at once, whatever his check interval and
-//! ours; and before three quarters of our own lease are over in any case.
+//! ours; and before three quarters of our own lease are over in any case. Another holder is looked at for no longer than that.
 
 use std::time::Duration;
 
@@ -50,10 +50,11 @@ struct Sight {
 
 #[derive(Clone, Copy, Debug)]
 struct Contest {
+    with: Owner,
     /// If he counts on then, he does not look, or thinks the same of us: we stop.
     give_up_at: Mono,
-    /// What comes long after is another story.
-    until: Mono,
+    /// When he was last seen to count. What comes long after is another story.
+    counted_at: Mono,
 }
 
 /// A look at a foreign block, and what we know of ourselves.
@@ -99,9 +100,11 @@ impl Foreign {
             let before = self.current.as_ref().and_then(|sight| context.medium.decode(&sight.image).ok());
             let counts = block.zip(self.last).is_some_and(|(new, (last, _))| counted(&last, &new));
             // Whom we have beaten over may have decided on his next write before he could see that.
-            let again = block
-                .zip(self.last)
-                .is_some_and(|(new, (last, seen))| jumped_again(&last, &new, now.mono.since(seen)));
+            let again = block.zip(self.last).is_some_and(|(new, (last, seen))| {
+                let superblock = context.medium.update_interval_s();
+                let c = timing::taker_check_interval_s(superblock, last.check_interval_s);
+                jumped_again(&last, &new, now.mono.since(seen), c)
+            });
             self.current = Some(Box::new(Sight { image: *image, since: now.mono }));
             self.last = block.map(|block| (block, now.mono)).or(self.last);
             if let (true, Some(block)) = (counts, block) {
@@ -150,9 +153,13 @@ impl Foreign {
         let span = if sighted.kernel_beats { longest } else { timing::contest(longest) };
         // Against whom we took over from we can wait for longer than he can: he slept, and he may not know it.
         let patience = if excepted { span * 2 } else { span };
-        let running = self.contest.filter(|contest| now.mono < contest.until);
-        let contest =
-            running.unwrap_or(Contest { give_up_at: now.mono + patience, until: now.mono + span * 4 });
+        // Several of his beats in a row may be covered by ours.
+        let lately = timing::contest(longest) * 4;
+        let running = self
+            .contest
+            .filter(|contest| contest.with == his && now.mono.since(contest.counted_at) <= lately);
+        let give_up_at = running.map_or(now.mono + patience, |contest| contest.give_up_at);
+        let contest = Contest { with: his, give_up_at, counted_at: now.mono };
         self.contest = Some(contest);
         if now.mono >= contest.give_up_at && !broken!(NeverStops) {
             return lose(LoserRule::OtherDidNotStop);
@@ -170,10 +177,10 @@ fn longest(peer_check_interval_s: u16, context: &Context) -> Duration {
     )
 }
 
-/// Whom we have beaten over is silent for half a wait after each of his writes: what comes within one is his next.
-fn jumped_again(last: &MmpBlock, new: &MmpBlock, since: Duration) -> bool {
-    let c = last.check_interval_s.max(timing::MIN_CHECK_INTERVAL_S);
-    Owner::of(last) == Owner::of(new) && last.seq != new.seq && since <= timing::wait(c)
+/// Whom we have beaten over is silent for half of his wait after each of his writes, by the larger of his check interval and
+/// the superblock's: what comes within such a wait is his next.
+fn jumped_again(last: &MmpBlock, new: &MmpBlock, since: Duration, check_interval_s: u16) -> bool {
+    Owner::of(last) == Owner::of(new) && last.seq != new.seq && since <= timing::wait(check_interval_s)
 }
 
 /// The same names, and a few beats on.
@@ -194,10 +201,10 @@ mod tests {
     #[test]
     fn a_jump_of_the_same_one_within_a_wait_is_his_next() {
         let (last, soon) = (block("alpha", 77), Duration::from_secs(11));
-        assert!(jumped_again(&last, &block("alpha", 0x100_0000), soon));
-        assert!(!jumped_again(&last, &block("alpha", 0x100_0000), soon + Duration::from_millis(1)));
-        assert!(!jumped_again(&last, &block("alpha", 77), soon));
-        assert!(!jumped_again(&last, &block("zulu", 0x100_0000), soon));
+        assert!(jumped_again(&last, &block("alpha", 0x100_0000), soon, 5));
+        assert!(!jumped_again(&last, &block("alpha", 0x100_0000), soon + Duration::from_millis(1), 5));
+        assert!(!jumped_again(&last, &block("alpha", 77), soon, 5));
+        assert!(!jumped_again(&last, &block("zulu", 0x100_0000), soon, 5));
     }
 
     #[test]

@@ -34,8 +34,8 @@ const MAX_LOOK_PERIOD: Duration = Duration::from_millis(250);
 /// A holder looks at least so often, however seldom it beats: a claimer over its block is silent for half of the
 /// smallest wait, and has to be found within that.
 pub const MAX_HOLD_LOOK: Duration = Duration::from_millis(2500);
-/// A clean mark that hands over is written no sooner than this after the mark that we beat over, or the claim. Whoever found
-/// that mark, and called his kernel, has looked again by then, and seen our beats: a second mark so soon would let it mount.
+/// A clean mark that hands over is written no sooner than this after our first beat over a mark, or a claim, has landed. Whoever
+/// found that mark, and called his kernel, has looked again by then, and seen it: a second mark so soon would let it mount.
 pub const HAND_BACK_AFTER: Duration = Duration::from_secs(1);
 /// How often a filesystem that was mounted without us is looked at until it is known who beats it: two kernels that
 /// write in turn hide each other for most of the time.

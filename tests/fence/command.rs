@@ -128,7 +128,7 @@ fn environment() {
     let stage = Stage::new();
     let told = stage.file("told");
     let text = "#!/bin/sh\necho $MMP_DEVICE $MMP_FILESYSTEM $(ls /proc/$$/fd | tr '\\n' ' ') >TOLD\n\
-        grep -E '^Sig(Blk|Ign)' /proc/$$/status >>TOLD\n";
+        grep -E '^Sig(Blk|Ign)' /proc/self/status >>TOLD\n";
     let tells = stage.script("tells", &text.replace("TOLD", told.to_str().unwrap()));
     assert!(stage.climbed(&[&tells]).done);
     let told = fs::read_to_string(&told).unwrap();

@@ -96,8 +96,7 @@ thread_local! {
 }
 
 impl Breakage {
-    /// Those that are in the machines. Not all are found by some family yet: what has no test in `tests/teeth` is there for
-    /// the survey.
+    /// Those that are in the machines. The survey goes through them.
     pub(crate) const MACHINES: [Breakage; 28] = [
         Breakage::ReleasesOverOthers,
         Breakage::NoWaitOnClean,

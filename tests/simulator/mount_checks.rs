@@ -110,7 +110,9 @@ impl World {
     /// Mounted while its guard could not look: no cell is armed, and nobody fences it.
     fn is_unseen(&self, host: usize) -> bool {
         let state = &self.hosts[host];
-        self.plan.hosts[host].kind == Kind::Mounted && state.cell.is_none() && state.fault_until > 0
+        self.plan.hosts[host].kind == Kind::Mounted
+            && state.cell.is_none()
+            && state.fault_until >= state.mounted.handed_at
     }
 
     /// Two users of whom one is a host that mounts, and that cannot be promised: see the opening of `main`.

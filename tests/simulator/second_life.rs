@@ -4,7 +4,7 @@
 //! acknowledgement look again. Every taker writes at least every half wait, so if that beat still stands then, nobody is
 //! taking, and the holder has a lease again.
 //!
-//! `Profile::SecondLife` runs it on hosts of ours whose paths hang, beside claimers of every kind. `docs/safety.md` says what
+//! `Profile::SecondLife` runs it on hosts of ours whose paths hang, beside claimers of every kind. `docs/checks.md` says what
 //! came of it, and why it is not adopted.
 
 use std::rc::Rc;

@@ -14,7 +14,8 @@ use crate::format::{Image, MmpBlock};
 impl Hold {
     /// The next write is the clean mark.
     pub(super) fn ends(&self, now: Now) -> bool {
-        self.releasing && (self.handing_over.is_none() || now.mono >= self.hand_over_from)
+        let seen = !self.to_be_seen && now.mono >= self.hand_over_from;
+        self.releasing && (self.handing_over.is_none() || seen)
     }
 
     /// The next write is the clean mark, and nobody takes over.

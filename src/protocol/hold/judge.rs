@@ -48,7 +48,7 @@ impl Hold {
             }
             Verdict::ClearedOurs(block) => {
                 context.event(Event::Cleared { by: Peer::from(&block) });
-                self.write(now, look, image, context);
+                self.beat_over(now, look, image, context);
             }
             // Nothing is used any more, and whoever it is goes on.
             Verdict::Unclear(block) if self.leaves() => {
@@ -80,18 +80,23 @@ impl Hold {
             Ruling::BeatOver(by) => {
                 let c = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
                 self.watchful_until = self.watchful_until.max(now.mono + timing::wait(c) * 2);
-                self.hand_over_from = now.mono + timing::HAND_BACK_AFTER;
                 context.event(beaten_over(by));
-                self.write(now, look, image, context);
+                self.beat_over(now, look, image, context);
             }
             Ruling::Contend(by) => {
                 if let Some(by) = by {
                     context.event(Event::Contested { by });
                 }
-                self.write(now, look, image, context);
+                self.beat_over(now, look, image, context);
             }
             Ruling::WeLose(loss) => return lose(now, loss, context),
         }
         Flow::Continue(())
+    }
+
+    /// Over a block that is not ours: whoever wrote it, or found it, has to see a beat before anything is handed over.
+    fn beat_over(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) {
+        self.to_be_seen = true;
+        self.write(now, look, image, context);
     }
 }

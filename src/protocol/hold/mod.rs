@@ -61,8 +61,10 @@ pub(super) struct Hold {
     retracting: bool,
     /// The clean mark is for the kernel, which takes over; true if the device is mounted (read-only) already.
     handing_over: Option<bool>,
-    /// Nothing is handed over before.
+    /// Nothing is handed over before,
     hand_over_from: Mono,
+    /// nor before a beat has landed over what somebody may have called his kernel upon.
+    to_be_seen: bool,
     /// Who goes on if the block changes before our first beat, or the kernel beats again.
     back: Option<Box<Watch>>,
     trouble_told: bool,
@@ -152,6 +154,7 @@ impl Hold {
             retracting: false,
             handing_over: None,
             hand_over_from: now.mono,
+            to_be_seen: false,
             back: None,
             trouble_told: false,
         };
@@ -182,7 +185,8 @@ impl Hold {
             releasing: standing.release,
             retracting: standing.release,
             handing_over: None,
-            hand_over_from: now.mono + timing::HAND_BACK_AFTER,
+            hand_over_from: now.mono,
+            to_be_seen: true,
             back: standing.back,
             trouble_told: false,
         }
@@ -241,6 +245,10 @@ impl Hold {
             Input::Written(answer) => return self.wrote(now, answer, context),
             Input::NotWritten => return lose(now, Loss::LeaseExpired, context),
             Input::CellLost => return lose(now, Loss::CellLost, context),
+            // Whoever asked for the hand-over has given up.
+            Input::MountEnded { .. } if self.handing_over.is_some() && !self.clean_submitted() => {
+                (self.releasing, self.handing_over) = (false, None);
+            }
             Input::Withdraw | Input::MountEnded { .. } => {}
             Input::Superblock(_) | Input::Activity(_) => unreachable!("a holder does not ask for that"),
         }
@@ -344,6 +352,9 @@ impl Hold {
         let end = if broken!(LeaseFromAnswer) { end + now.mono.since(started) } else { end };
         self.lease.acknowledge(end);
         self.trouble_told = false;
+        if std::mem::take(&mut self.to_be_seen) {
+            self.hand_over_from = self.hand_over_from.max(now.mono + timing::HAND_BACK_AFTER);
+        }
         self.next_beat = started + timing::jittered(context.options.interval, &mut context.rng);
         self.rest(now, context);
         Flow::Continue(())
@@ -356,16 +367,19 @@ impl Hold {
 
     /// Sleeps until the next beat, or only until the next look while something is to be expected.
     fn rest(&mut self, now: Now, context: &Context) {
-        let until = if self.ends(now) {
-            now.mono
-        } else if self.releasing {
-            self.next_beat.min(self.hand_over_from)
-        } else if now.mono < self.watchful_until {
-            self.next_beat.min(now.mono + timing::look_period(context.options.interval))
+        let pace = if now.mono < self.watchful_until {
+            timing::look_period(context.options.interval)
+        } else if broken!(LooksSeldom) {
+            timing::MAX_INTERVAL
         } else {
-            let seldom = if broken!(LooksSeldom) { timing::MAX_INTERVAL } else { timing::MAX_HOLD_LOOK };
-            self.next_beat.min(now.mono + seldom)
+            timing::MAX_HOLD_LOOK
         };
+        let mut until = self.next_beat.min(now.mono + pace);
+        if self.ends(now) {
+            until = now.mono;
+        } else if self.releasing && !self.to_be_seen {
+            until = until.min(self.hand_over_from);
+        }
         self.step = Step::Idle { until };
     }
 

@@ -111,6 +111,33 @@ fn who_is_to_stop_is_shown_our_beats() {
     assert!(!bench.guard.is_over());
 }
 
+/// A mark would hide the other one, who counts, and the kernel would mount beside him.
+#[test]
+fn nothing_is_handed_over_in_a_contest() {
+    let mut bench = Bench::held();
+    bench.put("alpha", FAR_SEQ, 5);
+    bench.give(Input::HandOver { mounted: true });
+    count(&mut bench, "alpha", 4);
+    assert!(bench.writes.len() >= 2, "{:?}", bench.events);
+    assert!(bench.writes.iter().all(|(_, block, _)| block.seq != SEQ_CLEAN), "{:?}", bench.writes);
+}
+
+/// Whoever asked for the hand-over has given up: no mark is written for nobody.
+#[test]
+fn a_hand_over_that_is_given_up_is_void() {
+    let mut bench = Bench::held();
+    bench.fates.push_back(Fate::FailsLost);
+    while bench.writes.is_empty() {
+        bench.run_until(bench.seconds + 0.01);
+    }
+    bench.give(Input::HandOver { mounted: true });
+    bench.run_until(bench.seconds + 1.0);
+    bench.give(Input::MountEnded { killed: true });
+    bench.run_until(bench.seconds + 20.0);
+    assert!(!bench.guard.is_over() && bench.guard.mode() == Mode::Beating, "{:?}", bench.events);
+    assert!(bench.writes.iter().all(|(_, block, _)| block.seq != SEQ_CLEAN), "{:?}", bench.writes);
+}
+
 #[test]
 fn one_who_was_seen_long_ago_is_looked_at_anew() {
     for (pause, again) in [(2.0, true), (60.0, false)] {

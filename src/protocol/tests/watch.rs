@@ -393,17 +393,3 @@ fn a_vouch_shortens_the_watch_of_the_bytes_that_were_seen() {
         assert!(bench.has(|event| matches!(event, Event::Held { .. })), "{:?}", bench.events);
     }
 }
-
-#[test]
-fn a_vouch_is_void_when_the_bytes_change_and_counts_for_an_e2fsck() {
-    let fenced = Some(NodeName::new("zulu"));
-    let options = GuardOptions { fenced, ..GuardOptions::default() };
-    let mut bench = Bench::with(77, 5, options, superblock(false));
-    bench.run_until(1.0);
-    bench.put("zulu", 0x1234_5678, 5);
-    bench.run_until(5.0);
-    assert!(matches!(bench.refusal(), Refusal::InUse { .. }));
-    let mut bench = Bench::with(SEQ_FSCK, 5, options, superblock(false));
-    bench.run_until(14.5);
-    assert!(bench.has(|event| matches!(event, Event::Held { .. })), "{:?}", bench.events);
-}

@@ -12,7 +12,7 @@ use super::super::sequence::{self, COUNTING_REACH, Sequence, steps};
 use super::super::timing;
 use super::{
     Bridge, ENDING_PAUSE, Flow, Look, Stage, Step, Watch, Watched, interval, kernel_check_interval_s, lose,
-    u_star,
+    silence, u_star,
 };
 use crate::clock::{Mono, Now};
 use crate::format::{Image, MmpBlock};
@@ -73,10 +73,10 @@ impl Watch {
         };
         let stands = self.stands(image);
         let verdict = context.medium.judge(image, now, known);
-        let block = MmpBlock::fields(image);
+        let MmpBlock { seq, device, .. } = MmpBlock::fields(image);
         // One that e2fsprogs forced is not the kernel's last word: what is being unmounted is still used.
-        let forced = is_path(&block.device) && !broken!(ForcedIsTheLastWord);
-        let clean = Sequence::from(block.seq) == Sequence::Clean && !forced;
+        let forced = is_path(&device) && !broken!(ForcedIsTheLastWord);
+        let clean = Sequence::from(seq) == Sequence::Clean && !forced;
         let doubted = std::mem::take(&mut self.doubted);
         // A mount that has failed has let go of the device before it ended.
         if activity != Activity::Ending || self.mount_ended {
@@ -320,7 +320,7 @@ impl Watch {
 
     pub(super) fn wrote(&mut self, now: Now, answer: Result<(), Failure<'_>>, context: &mut Context) -> Flow {
         let Step::Writing { started, end } = self.step else { unreachable!("no write was asked for") };
-        let Some(lease) = &mut self.lease else { unreachable!("nothing is bridged without a lease") };
+        let Some(lease) = &mut self.lease else { unreachable!("as it was when it was written") };
         if let Err(failure) = answer {
             lease.stray(now.mono, kernel_check_interval_s(context));
             return self.trouble(now, failure, context);
@@ -392,9 +392,4 @@ fn not_ours(image: &Image, context: &mut Context) -> Flow {
     let refusal = Some(Refusal::InUse { by, after: Duration::ZERO });
     context.event(Event::NotMounted { standing: MountStanding::Others, refusal });
     Flow::Break(Watched::Over)
-}
-
-/// How long the kernel may be silent before we beat in its stead.
-fn silence(context: &Context) -> Duration {
-    timing::bridge_after(u_star(context), kernel_check_interval_s(context))
 }

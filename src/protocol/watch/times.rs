@@ -25,3 +25,8 @@ pub(super) fn u_star(context: &Context) -> Duration {
 pub(super) fn kernel_check_interval_s(context: &Context) -> u16 {
     timing::kernel_check_interval_s(context.medium.update_interval_s())
 }
+
+/// How long the kernel may be silent before we beat in its stead.
+pub(super) fn silence(context: &Context) -> Duration {
+    timing::bridge_after(u_star(context), kernel_check_interval_s(context))
+}

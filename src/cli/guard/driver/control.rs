@@ -142,10 +142,15 @@ impl Guardian {
         }
         held.hand_over(true);
         let until = clock::mono() + REMOUNT_PATIENCE;
-        while held.mode() != Mode::Expecting {
+        // Or the kernel has it back by itself: the administrator's own remount was faster.
+        while !matches!(held.mode(), Mode::Expecting | Mode::Watching) {
             if let Some(answer) = self.step(held, until) {
+                held.mount_ended(true);
                 return answer;
             }
+        }
+        if held.mode() == Mode::Watching {
+            return self.run_remount(held, options);
         }
         self.start_remount(options);
         let mut stopped = false;
