@@ -38,9 +38,8 @@
 //! that has nothing mounted; a guard does not end while its filesystem is in use; what it says of the kernel is true.
 //! Of every host of ours: a lease that has ended is never extended; nobody marks the block clean at the first sight of
 //! another who uses the device; whoever is the first to find a doubtful clean mark watches it as long as dirty blocks may
-//! follow. *Pauses* (S6, S7), where two may meet because a clock stood still: both run for no longer than four of the
-//! longest intervals, or eight where no kernel is about, and never stop for each other both; who slept does not go on
-//! where another came, worked and left.
+//! follow. *Pauses* (S6, S7), where two may meet because a clock stood still: both run for no longer than
+//! `timing::double_use`, and never stop for each other both; who slept does not go on where another came, worked and left.
 //!
 //! # Counted apart (`Apart`), because it cannot be promised
 //! What a host could write when it wakes after its lease, before its keeper runs (it counts as stopped then); two

@@ -6,7 +6,7 @@ pub use super::numbers::{COUNTING_REACH, SEQ_CLEAN, SEQ_FSCK, SEQ_MAX, Sequence,
 use crate::random::{self, Rng};
 
 /// Further than anybody counts, or remembers his own beats.
-pub const JUMP: u32 = 100;
+pub const JUMP: u32 = 2000;
 
 pub fn jump(_: &mut Rng, _far_from: u32) -> u32 {
     random::latest() + JUMP
