@@ -3,15 +3,10 @@
 
 use super::simulator::breakage::Breakage;
 use super::simulator::plan::Profile;
-use super::simulator::run::run_range;
+use super::simulator::run::must_find;
 
-/// Must be found, as `symptom`, within so many seeds.
 fn found(number: &str, profile: Profile, symptom: &str, seeds: u64) {
-    let report = run_range(profile, 0..seeds, Breakage::None, symptom, 1);
-    let Some((seed, failure)) = report.failures.first() else {
-        panic!("{number}: not found in {seeds} seeds");
-    };
-    println!("{number}: found at seed {seed}: {}", failure.what);
+    must_find(number, profile, Breakage::None, symptom, seeds);
 }
 
 /// The clean path does not wait.

@@ -39,6 +39,15 @@ pub(crate) fn tell(profile: Profile, seed: u64, edits: &Edits) -> (String, bool)
     (shown(profile, seed, edits, &Failure { what, stats, timeline }), found.is_some())
 }
 
+/// Must be found, as `symptom`, within so many seeds; tells how many it took.
+pub(crate) fn must_find(what: &str, profile: Profile, breakage: Breakage, symptom: &str, seeds: u64) {
+    let report = run_range(profile, 0..seeds, breakage, symptom, 1);
+    let Some((seed, failure)) = report.failures.first() else {
+        panic!("{what}: not found in {seeds} seeds");
+    };
+    println!("{what}: found at seed {seed} of {profile:?}: {}", failure.what);
+}
+
 /// What a range came to.
 #[derive(Debug)]
 pub(crate) struct Report {

@@ -73,7 +73,7 @@ impl Search {
             if self.best.edits != edits {
                 return true;
             }
-            progress |= self.try_salts(&candidate);
+            progress |= self.try_salts(&candidate, candidate.salt, SALTS);
         }
         progress
     }
@@ -99,13 +99,11 @@ impl Search {
     /// The same plan with other draws.
     fn draw_anew(&mut self) -> bool {
         let edits = self.best.edits.clone();
-        let salts = edits.salt + 1..edits.salt + 1 + 4 * SALTS;
-        salts.into_iter().any(|salt| self.try_one(Edits { salt, ..edits.clone() }))
+        self.try_salts(&edits, edits.salt + 1, 4 * SALTS)
     }
 
-    fn try_salts(&mut self, edits: &Edits) -> bool {
-        let salts = edits.salt..edits.salt + SALTS;
-        salts.into_iter().any(|salt| self.try_one(Edits { salt, ..edits.clone() }))
+    fn try_salts(&mut self, edits: &Edits, first: u64, count: u64) -> bool {
+        (first..first + count).any(|salt| self.try_one(Edits { salt, ..edits.clone() }))
     }
 
     /// Keeps it if it fails alike and is smaller.

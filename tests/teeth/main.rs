@@ -26,15 +26,11 @@ mod survey;
 use mmpguard::{clock, format};
 use simulator::breakage::Breakage;
 use simulator::plan::Profile;
-use simulator::run::run_range;
+use simulator::run::must_find;
 
 const TWO_USERS: &str = "use the device at once";
 
-/// Must be found, as `symptom`; tells how many seeds it took.
+/// Must be found, as `symptom`.
 fn teeth(breakage: Breakage, profile: Profile, symptom: &str) {
-    let report = run_range(profile, 0..20_000, breakage, symptom, 1);
-    let Some((seed, failure)) = report.failures.first() else {
-        panic!("{breakage:?}: not found in {} seeds", report.seeds);
-    };
-    println!("{breakage:?}: found at seed {seed} of {profile:?}: {}", failure.what);
+    must_find(&format!("{breakage:?}"), profile, breakage, symptom, 20_000);
 }

@@ -198,7 +198,7 @@ impl Claim {
             Step::Silent { stage: Stage::Middle, .. } if broken!(BlindSecondSilence) => {
                 self.silent(now, context)
             }
-            Step::Silent { .. } => self.lost_race(now, &image, block, context),
+            Step::Silent { .. } => self.lost_race(now, block, context),
             Step::Probe { .. } | Step::Writing { .. } | Step::BackOff => {
                 unreachable!("no read was asked for")
             }

@@ -217,13 +217,7 @@ impl Claim {
     }
 
     /// (4) Another claimer wrote over us, or a holder did: leave the block alone.
-    pub(super) fn lost_race(
-        &mut self,
-        now: Now,
-        image: &Image,
-        block: MmpBlock,
-        context: &mut Context,
-    ) -> Progress {
+    pub(super) fn lost_race(&mut self, now: Now, block: MmpBlock, context: &mut Context) -> Progress {
         let by = Peer::from(&block);
         match Sequence::from(block.seq) {
             Sequence::Fsck if context.options.patience_until.is_none() => {
@@ -232,9 +226,9 @@ impl Claim {
             Sequence::Unknown(seq) => return refuse(Refusal::UnknownSequence { seq }, context),
             Sequence::Live(_) | Sequence::Clean | Sequence::Fsck => {}
         }
-        if broken!(WithdrawsByClean) {
-            let (base, seq) = (MmpBlock::fields(image), sequence::SEQ_CLEAN);
-            let clean = context.medium.compose(image, seq, now.wall, base.check_interval_s);
+        if let (true, Step::Silent { image, .. }) = (broken!(WithdrawsByClean), &self.step) {
+            let c = block.check_interval_s;
+            let clean = context.medium.compose(image, sequence::SEQ_CLEAN, now.wall, c);
             self.step = Step::Writing { image: clean, stage: Stage::Claim };
             context.write(Write { image: clean, durable: true, not_after: Mono::FAR });
             return Progress::Going;
