@@ -44,14 +44,12 @@ impl World {
         self.feed(host, Feed::Plain(Input::Withdraw));
     }
 
-    /// A holder may take what is left of a claim that was taken back for the end of a successor.
-    pub(crate) fn is_stopped_by_withdrawal(&mut self, loss: &Loss) -> bool {
-        let Loss::ForeignClean { by } = loss else { return false };
-        let lately = self.now.saturating_sub(self.longest_wait_ns());
-        let taken_back = (0..self.hosts.len()).any(|host| {
-            by.node == NodeName::new(&self.plan.hosts[host].node)
-                && self.hosts[host].took_back_at.is_some_and(|at| at >= lately)
-        });
+    /// A holder whose kernel's clean mark stood for a moment may take what is left of a claim that was taken back for the end
+    /// of a successor.
+    pub(crate) fn is_stopped_by_withdrawal(&mut self, host: usize, loss: &Loss) -> bool {
+        let taken_back = matches!(loss, Loss::ForeignClean { .. })
+            && self.plan.hosts[host].kind == Kind::Mounted
+            && self.is_taken_back(host);
         self.stats.apart.taken_back += u64::from(taken_back);
         taken_back
     }

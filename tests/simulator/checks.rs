@@ -17,7 +17,7 @@ impl World {
         let since_then = self.hosts[host].fault_until < self.hosts[host].using_since;
         let mounted = self.plan.hosts[host].kind == Kind::Mounted;
         let faultless = if mounted { self.is_faultless(host) } else { self.now > since || since_then };
-        if self.is_stopped_by_clear(host, loss) || self.is_stopped_by_withdrawal(loss) {
+        if self.is_stopped_by_clear(host, loss) || self.is_stopped_by_withdrawal(host, loss) {
             self.stop_looking();
         } else if self.plan.profile == Profile::Pauses {
             self.check_pause_loss(host, loss);

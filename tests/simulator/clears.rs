@@ -10,21 +10,24 @@ use std::time::Duration;
 
 use crate::protocol::medium::is_path;
 use crate::protocol::{Loss, sequence, timing};
-use mmpguard::format::{DeviceName, NodeName};
+use mmpguard::format::{DeviceName, Image, NodeName};
 
 use super::disk::Part;
 use super::plan::{Kind, MILLISECOND, Profile, SECOND, log_uniform};
 use super::world::{What, World, shown};
 
-/// The last clear that was forced on whatever stood there.
+/// A buffered write is on the disk within this time.
+const LANDING_NS: u64 = 20 * MILLISECOND;
+
+/// A clear that was forced on whatever stood there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Forced {
     at: u64,
     host: usize,
-    /// Whose block it covered.
+    /// Whose block it covered, and whether that was the mark of an e2fsck.
     over: NodeName,
-    /// When the one before it was.
-    before: Option<u64>,
+    over_mark: bool,
+    image: Image,
 }
 
 impl World {
@@ -58,14 +61,15 @@ impl World {
         self.note(host, || format!("tune2fs: writes {}", shown(&image)));
         self.stats.fsck.clears += 1;
         if !dead_mark {
-            let before = self.forced.map(|forced| forced.at);
-            self.forced = Some(Forced { at: self.now, host, over: self.disk.block().node, before });
+            let covered = self.disk.block();
+            let over_mark = covered.seq == sequence::SEQ_FSCK;
+            self.forced.push(Forced { at: self.now, host, over: covered.node, over_mark, image });
             self.hosts[host].cleared_at = self.now;
         }
         if self.hosts[host].kernel.has_the_buffer() {
             self.hosts[host].kernel.buffer = image;
         }
-        let landing = log_uniform(&mut self.rng, 50_000, 20 * MILLISECOND);
+        let landing = log_uniform(&mut self.rng, 50_000, LANDING_NS);
         self.after(landing, host, What::Land(Rc::new(image), Part::Whole));
     }
 
@@ -79,7 +83,8 @@ impl World {
     /// And a mount whose kernel writes what was typed on this very host, before its first beat was seen, is not known by
     /// its names.
     pub(crate) fn is_stopped_by_clear(&mut self, host: usize, loss: &Loss) -> bool {
-        let Some(forced) = self.forced else { return false };
+        let Some(forced) = self.forced.last().copied() else { return false };
+        let before = self.forced.iter().rev().nth(1).map(|forced| forced.at);
         let lately = self.now.saturating_sub(self.longest_wait_ns());
         let (plan, state, apart) = (&self.plan.hosts[host], &self.hosts[host], &mut self.stats.apart);
         match loss {
@@ -89,7 +94,7 @@ impl World {
                 if self.plan.hosts[forced.host].wall_skew_s >= own_s {
                     apart.clear_ahead += 1;
                 } else if forced.over != NodeName::new(&plan.node)
-                    || forced.before.is_some_and(|at| at >= lately)
+                    || before.is_some_and(|at| at >= lately)
                     || state.intruded_at > lately
                 {
                     apart.cleared_again += 1;
@@ -102,23 +107,29 @@ impl World {
         true
     }
 
-    /// Two users at once, since a clear was forced: a mount that found the clean mark, a user who never beats, or an e2fsck.
-    /// A claimer of ours waits on clean as on everything, and whoever beats shows himself within that.
+    /// Two users at once, since a clear was forced: a mount that found that clean mark, an e2fsck that did, or a user whose
+    /// e2fsck's mark it covered. A claimer of ours waits on clean as on everything, and whoever beats shows himself within that.
     pub(crate) fn is_by_clear(&mut self, one: usize, other: usize) -> bool {
-        if self.forced.is_none() {
-            return false;
-        }
         let later = if self.hosts[one].using_since >= self.hosts[other].using_since { one } else { other };
         let there = one + other - later;
-        let mounts = matches!(self.plan.hosts[later].kind, Kind::Kernel | Kind::Mounted);
+        let is_forced = |found: &Option<Image>| {
+            found.is_some_and(|found| self.forced.iter().any(|forced| forced.image == found))
+        };
         // It waits by the superblock's interval alone, and a slow beater looks at it for longer.
         let interval = self.plan.hosts[there].interval.max(Duration::from_secs(self.kernel_interval_s()));
         let c = self.plan.filesystem.update_interval_s.max(timing::MIN_CHECK_INTERVAL_S);
         let looks_for = timing::foreign_look(interval) + timing::MAX_HOLD_LOOK;
-        let slower = self.plan.hosts[later].kind == Kind::Fsck && looks_for >= timing::wait(c);
-        let excused = slower
-            || (mounts && self.hosts[later].kernel.on_clean)
-            || self.plan.hosts[there].kind == Kind::Fsck;
+        let slower = self.plan.hosts[later].kind == Kind::Fsck
+            && looks_for >= timing::wait(c)
+            && is_forced(&self.hosts[later].fsck.found_clean);
+        let covered = self.plan.hosts[there].kind == Kind::Fsck
+            && self.forced.iter().any(|forced| {
+                forced.over_mark
+                    && forced.at + LANDING_NS >= self.hosts[there].using_since
+                    && forced.at < self.hosts[later].using_since
+            });
+        let mounts = self.mounts(later) && is_forced(&self.hosts[later].kernel.found_clean);
+        let excused = slower || mounts || covered;
         self.stats.apart.forced_clear += u64::from(excused);
         excused
     }

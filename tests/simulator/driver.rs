@@ -67,7 +67,7 @@ impl World {
             Event::BridgeEnded => self.check_bridge_ended(host),
             Event::Resumed { why } => {
                 if *why == Resumption::NotMounted {
-                    self.hosts[host].took_back_at = Some(self.now);
+                    self.note_taking_back(host);
                 }
                 self.stats.mounts.resumed += 1;
                 self.begin_polling(host);
@@ -107,6 +107,7 @@ impl World {
 
     /// The kernel's turn.
     fn handed_over(&mut self, host: usize) {
+        self.note_hand_over(host);
         let state = &mut self.hosts[host];
         state.mounted.awaits_mount = true;
         state.mounted.handed_at = self.now;

@@ -65,6 +65,8 @@ pub(crate) struct State {
     buffer: Image,
     /// `mmp_cmp`: what it read last.
     read: Image,
+    /// The clean mark that this run began on.
+    pub(crate) found_clean: Option<Image>,
     seq: u32,
     check_interval_s: u64,
     written_at: u64,
@@ -81,6 +83,7 @@ impl Default for State {
             run: 0,
             buffer: [0; 1024],
             read: [0; 1024],
+            found_clean: None,
             seq: 0,
             check_interval_s: 0,
             written_at: 0,
@@ -229,6 +232,7 @@ impl World {
         let superblocks = u64::from(self.plan.filesystem.update_interval_s).max(MIN_CHECK_INTERVAL_S);
         let state = &mut self.hosts[host].fsck;
         (state.seq, state.check_interval_s) = (block.seq, superblocks);
+        state.found_clean = (block.seq == sequence::SEQ_CLEAN).then_some(state.read);
         match block.seq {
             sequence::SEQ_CLEAN => self.fsck_claims(host),
             sequence::SEQ_FSCK => self.fsck_refused(host, "another one is at work"),
@@ -301,7 +305,7 @@ impl World {
         let apart = &mut self.stats.apart;
         // A mount that the kernel waits for by itself is the kernel's own, whoever looks on.
         let later = if self.hosts[one].using_since >= self.hosts[other].using_since { one } else { other };
-        let by_itself = self.plan.hosts[later].kind == Kind::Mounted && !self.hosts[later].kernel.on_clean;
+        let by_itself = self.plan.hosts[later].kind == Kind::Mounted && !self.hosts[later].kernel.on_clean();
         if by_itself || !kinds.iter().any(|kind| matches!(kind, Kind::Ours | Kind::Mounted)) {
             apart.two_peers += 1;
         } else if self.mark_covered {

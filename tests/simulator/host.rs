@@ -38,8 +38,6 @@ pub(crate) struct Host {
     pub(crate) release_wanted: bool,
     pub(crate) claim_since: u64,
     pub(crate) slow_last: bool,
-    /// It took a claim of its own back.
-    pub(crate) took_back_at: Option<u64>,
     /// A clear was forced on it last.
     pub(crate) cleared_at: u64,
     /// It beat over a claimer last.
@@ -48,6 +46,7 @@ pub(crate) struct Host {
     pub(crate) look_began: Mono,
     /// What the last look of its guard showed.
     pub(crate) last_read: Option<Rc<Image>>,
+    pub(crate) evidence: super::evidence::Evidence,
     pub(crate) kernel: super::kernel::Kernel,
     pub(crate) mounted: super::mounted::State,
     pub(crate) second: super::second_life::SecondLife,
@@ -134,6 +133,7 @@ impl World {
         let (medium, options) =
             (self.guard_medium(host), GuardOptions { fenced, ..self.guard_options(host) });
         self.forget_guard(host);
+        self.forget_claim(host);
         let seed = self.rng.u64(..);
         let state = &mut self.hosts[host];
         state.guard = Some(Guard::new(medium, options, seed, now));
@@ -286,6 +286,7 @@ impl World {
             (Job::Read, false) => {
                 let sample = Rc::clone(self.disk.image_at(io.sampled_at));
                 let sample = self.shown_to_guard(host, sample);
+                self.note_look(host, &sample);
                 self.hosts[host].last_read = Some(Rc::clone(&sample));
                 self.feed(host, Feed::Read(sample));
             }
@@ -326,7 +327,7 @@ impl World {
                 self.stats.refused += 1;
                 self.check_refusal(host, refusal);
             }
-            Event::Resumed { why: Resumption::NotMounted } => self.hosts[host].took_back_at = Some(self.now),
+            Event::Resumed { why: Resumption::NotMounted } => self.note_taking_back(host),
             Event::LostRace { .. } => self.stats.lost_races += 1,
             Event::TooSlow { .. } => self.stats.too_slow += 1,
             Event::Intruder { .. } => self.intruded(host),

@@ -136,6 +136,7 @@ impl World {
         }
         self.check_write(host, &write);
         self.note_sent(host, &write.image);
+        self.note_written(host, &write.image);
         self.check_clean(host, &write);
         if self.hosts[host].kernel.has_the_buffer() {
             // A direct write goes through the page that `kmmpd` goes on with.
@@ -144,8 +145,8 @@ impl World {
         self.largest_c = self.largest_c.max(self.disk_c(&write.image));
         let covered = self.disk.block();
         let smaller = self.disk_c(&write.image) < covered.check_interval_s;
-        if smaller && self.clock(host).mono > write.not_after && self.hosts.iter().any(|other| other.using) {
-            self.late_write_at = Some(self.now);
+        if smaller && self.clock(host).mono > write.not_after {
+            self.note_late_write(host, &write.image);
         }
         let latency = self.latency(host) + self.plan.pauses.write_ns;
         let fails = self.strikes(host, self.plan.rates.error);

@@ -58,8 +58,8 @@ pub(crate) struct Kernel {
     /// `s_mmp_bh`: every read goes into it, every write goes out of it.
     pub(crate) buffer: Image,
     wait_ns: u64,
-    /// Its mount found a clean mark, and so did not wait, or not for long enough.
-    pub(crate) on_clean: bool,
+    /// The clean mark that its mount found, and so did not wait, or not for long enough.
+    pub(crate) found_clean: Option<Image>,
     /// What the mount wrote or saw last.
     seq: u32,
     /// `kmmpd`'s own count.
@@ -90,7 +90,7 @@ impl Default for Kernel {
             number: 0,
             buffer: [0; 1024],
             wait_ns: 0,
-            on_clean: false,
+            found_clean: None,
             seq: 0,
             count: 0,
             check_interval_s: 0,
@@ -117,6 +117,11 @@ impl Kernel {
     /// `kmmpd` runs.
     pub(crate) fn beats(&self) -> bool {
         matches!(self.step, Step::Beat | Step::Sleep | Step::Recheck | Step::Frozen)
+    }
+
+    /// Its mount found a clean mark.
+    pub(crate) fn on_clean(&self) -> bool {
+        self.found_clean.is_some()
     }
 
     /// What is left of it after a cut.
@@ -290,7 +295,7 @@ impl World {
         kernel.seq = block.seq;
         let flavour = self.plan.hosts[host].flavour;
         kernel.wait_ns = flavour.clean_wait_ns();
-        kernel.on_clean = block.seq == sequence::SEQ_CLEAN;
+        kernel.found_clean = (block.seq == sequence::SEQ_CLEAN).then_some(kernel.buffer);
         match block.seq {
             sequence::SEQ_CLEAN => self.kernel_claims(host),
             0..=sequence::SEQ_MAX => {
@@ -386,5 +391,7 @@ impl World {
             self.before_clean(host);
         }
         self.kernel_writes(host, Step::Clean, sequence::SEQ_CLEAN);
+        let mark = self.hosts[host].kernel.buffer;
+        self.note_kernels_clean(host, &mark);
     }
 }

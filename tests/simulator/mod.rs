@@ -83,6 +83,7 @@ mod disk;
 mod driver;
 mod edges;
 pub(crate) mod edits;
+mod evidence;
 mod faults;
 mod filesystem;
 mod fsck;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::protocol::{Activity, Event, Mode, Write, timing};
+use crate::protocol::{Event, Mode, Write, timing};
 use mmpguard::clock::Mono;
 use mmpguard::format::Image;
 
@@ -120,35 +120,29 @@ impl World {
         if !self.plan.profile.mounts() {
             return false;
         }
-        let both = [&self.hosts[one].kernel, &self.hosts[other].kernel];
-        let kernels = [one, other].iter().all(|&host| self.plan.hosts[host].kind != Kind::Ours);
-        if kernels && both.iter().all(|kernel| kernel.on_clean) && both.iter().any(|kernel| kernel.killed) {
+        let [by_one, by_other] = [one, other].map(|host| self.hosts[host].kernel.found_clean);
+        let killed = [one, other].iter().any(|&host| self.hosts[host].kernel.killed);
+        if by_one.is_some() && by_one == by_other && killed && self.mounts(one) && self.mounts(other) {
             self.stats.apart.killed_mount += 1;
             return true;
         }
         for (comer, there) in [(one, other), (other, one)] {
             let [came, was] = [comer, there].map(|host| self.plan.hosts[host].kind);
-            let on_clean = came != Kind::Ours && self.hosts[comer].kernel.on_clean;
-            let (comes, holds) = (&self.hosts[comer], &self.hosts[there]);
-            if was == Kind::Mounted && on_clean && comes.using_since >= holds.using_since {
-                let shown_clean = holds.mounted.failed || holds.kernel.shown != Activity::ReadWrite;
+            if was == Kind::Mounted && self.kernel_found_mark_of(comer, there) {
+                let old_stamp = self.came_on_old_stamp(comer);
                 let apart = &mut self.stats.apart;
-                if came == Kind::Kernel && shown_clean {
-                    apart.clean_window += 1;
-                    return true;
-                }
-                let [came_s, was_s] = [comer, there].map(|host| self.plan.hosts[host].wall_skew_s);
-                if came == Kind::Mounted && (comes.kernel.killed || holds.kernel.killed) {
-                    apart.killed_mount += 1;
-                    return true;
-                }
-                if came == Kind::Mounted && came_s - was_s > 10 {
-                    apart.old_stamp += 1;
+                let counted = match came {
+                    Kind::Kernel => Some(&mut apart.clean_window),
+                    _ if killed => Some(&mut apart.killed_mount),
+                    _ if old_stamp => Some(&mut apart.old_stamp),
+                    _ => None,
+                };
+                if let Some(counted) = counted {
+                    *counted += 1;
                     return true;
                 }
             }
-            let shown_clean = holds.mounted.failed || holds.kernel.shown == Activity::ReadOnly;
-            if was == Kind::Mounted && shown_clean && !self.is_faultless(there) {
+            if was == Kind::Mounted && self.came_on_mark_before_fault(comer, there) {
                 self.stats.apart.fault_on_clean += 1;
                 return true;
             }

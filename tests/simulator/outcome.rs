@@ -58,7 +58,7 @@ counters! {
         /// A clean mark of somebody who stalled or lost its fate landed on a holder.
         late_clean,
         /// A host stalled between the check of the clock and a write. Its stale block, with a smaller check interval, covered
-        /// a holder who stalled at that time too: takers waited for less than his lease and fence.
+        /// a holder who stalled at that time too, or was a clean mark: takers waited for less than his lease and fence.
         late_write,
         /// The block stood torn after the last fault: native damaged is refused, as the kernel does.
         left_damaged,

@@ -185,7 +185,7 @@ impl World {
     pub(crate) fn kernels_meet(&mut self, host: usize, other: usize) {
         let [one, another] = [host, other].map(|host| &self.hosts[host]);
         let later = if one.using_since > another.using_since { one } else { another };
-        if !later.kernel.on_clean && self.met.is_none() {
+        if !later.kernel.on_clean() && self.met.is_none() {
             self.met = Some((host, other, self.now));
             self.note(host, || format!("hosts {host} and {other} use the device at once"));
         }

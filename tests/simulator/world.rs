@@ -12,6 +12,7 @@ use super::breakage::{Breakage, is_broken};
 use super::clears::Forced;
 use super::disk::Disk;
 use super::edits::Edits;
+use super::evidence::LateWrite;
 use super::fsck::FsckAct;
 use super::host::Host;
 use super::outcome::{Stats, Told};
@@ -30,8 +31,8 @@ pub(crate) struct World {
     pub(crate) violation: Option<String>,
     /// The largest check interval that anybody wrote.
     pub(crate) largest_c: u16,
-    /// When a write that its host began late, after a stall, covered the block of a user with a larger check interval.
-    pub(crate) late_write_at: Option<u64>,
+    /// Writes that their hosts began late, after a stall, over the blocks of users with larger check intervals.
+    pub(crate) late_writes: Vec<LateWrite>,
     /// Somebody uses the device after the last fault.
     pub(crate) in_after_calm: bool,
     /// Faults that do not strike, by number.
@@ -44,8 +45,8 @@ pub(crate) struct World {
     pub(crate) late_landings: Vec<u64>,
     /// One of them covered the mark of an e2fsck at work.
     pub(crate) mark_covered: bool,
-    /// The last clear that was forced over whatever stood there.
-    pub(crate) forced: Option<Forced>,
+    /// The clears that were forced over whatever stood there.
+    pub(crate) forced: Vec<Forced>,
     pub(crate) pauses: pauses::State,
     queue: BinaryHeap<Reverse<Entry>>,
     timeline: Option<Vec<String>>,
@@ -71,14 +72,14 @@ impl World {
             stats: Stats::default(),
             violation: None,
             largest_c,
-            late_write_at: None,
+            late_writes: Vec::new(),
             in_after_calm: false,
             without_faults: edits.faults.clone(),
             over: false,
             met: None,
             late_landings: Vec::new(),
             mark_covered: false,
-            forced: None,
+            forced: Vec::new(),
             pauses: pauses::State::default(),
             queue: BinaryHeap::new(),
             timeline: trace.then(Vec::new),
@@ -317,8 +318,9 @@ impl World {
         if self.plan.profile == Profile::Pauses {
             return self.note(host, || format!("beside host {other}"));
         }
-        if self.late_write_at.is_some_and(|at| self.now < at + 2 * self.longest_wait_ns()) {
+        if self.is_by_late_write(host, other) {
             self.stats.apart.late_write += 1;
+            self.over = true;
             return;
         }
         if self.is_excused(host, other) || self.is_fscks_own(host, other) || self.is_by_clear(host, other) {
