@@ -18,6 +18,31 @@ use super::timing;
 use crate::clock::{Mono, Now};
 use crate::format::{Image, MmpBlock};
 
+/// Whose block was watched standing still before we took over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Predecessor {
+    pub(super) owner: Owner,
+    /// What stood there.
+    seq: u32,
+}
+
+impl Predecessor {
+    pub(super) fn of(block: &MmpBlock) -> Self {
+        Predecessor { owner: Owner::of(block), seq: block.seq }
+    }
+
+    /// He counts on from where he stood, under whatever names: a kernel that slept re-reads the block into the very buffer that
+    /// it goes on with (`kmmpd` before Linux 5.10), and beats under the names of whoever took over.
+    pub(super) fn goes_on(&self, block: &MmpBlock) -> bool {
+        matches!(steps(self.seq, block.seq, COUNTING_REACH), Some(1..))
+    }
+}
+
+/// Whose clean mark may still be a losing kernel's last word: the predecessor's, as long as it is waited for.
+pub(super) fn expected(predecessor: Option<Predecessor>, waited_for: bool) -> Option<Owner> {
+    predecessor.filter(|_| waited_for).map(|predecessor| predecessor.owner)
+}
+
 /// What the look at a foreign block came to.
 pub(super) enum Ruling {
     /// Not decided yet.
@@ -68,7 +93,7 @@ pub(super) struct Sighted<'a> {
     /// Our beats had a gap longer than the check interval.
     pub(super) slept: bool,
     /// Whose block we watched standing still before we took over.
-    pub(super) predecessor: Option<Owner>,
+    pub(super) predecessor: Option<Predecessor>,
     /// The local kernel beats, whatever we do: he has seen that for as long as we have seen him.
     pub(super) kernel_beats: bool,
 }
@@ -140,12 +165,15 @@ impl Foreign {
         }
         let ours = context.medium.owner();
         let his = Owner::of(block);
-        if ours == his {
-            return lose(LoserRule::EqualNames);
-        }
         // Whom we took over from is the one that slept: we saw his block stand still for a wait and more. He has his time
         // to stop, whatever the names.
-        let excepted = sighted.predecessor == Some(his);
+        let excepted = sighted.predecessor.is_some_and(|predecessor| match ours == his {
+            true => predecessor.goes_on(block) && !broken!(TakenNamesAreATwins),
+            false => predecessor.owner == his,
+        });
+        if ours == his && !excepted {
+            return lose(LoserRule::EqualNames);
+        }
         if ours < his && !excepted {
             return lose(LoserRule::LowerName);
         }

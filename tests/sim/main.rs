@@ -70,6 +70,13 @@ fn who_meets_because_a_clock_stood_still_parts_soon() {
     assert!(report.total.apart.double_uses > 100, "{}", report.figures());
 }
 
+/// The same where the kernels of some go on by themselves, and may take the other's names.
+#[test]
+fn who_meets_with_a_mount_because_a_clock_stood_still_parts_soon() {
+    let report = checked(Profile::MountPauses, 300);
+    assert!(report.total.apart.double_uses > 100, "{}", report.figures());
+}
+
 /// Also beside kernels alone, and hosts of ours that do not mount.
 #[test]
 fn mounts_exclude_each_other_in_the_stated_times() {

@@ -74,6 +74,8 @@ pub(crate) enum Breakage {
     SecondJumpWaits,
     /// The one with the higher name never stops.
     NeverStops,
+    /// A kernel that slept and goes on under our names is taken for a host that shares them.
+    TakenNamesAreATwins,
     /// Every clean mark over a running lease is beaten over.
     CleanIsBeatenOver,
     /// The kernel is called at once, also upon a block that was just beaten.
@@ -97,7 +99,7 @@ thread_local! {
 
 impl Breakage {
     /// Those that are in the machines. The survey goes through them.
-    pub(crate) const MACHINES: [Breakage; 28] = [
+    pub(crate) const MACHINES: [Breakage; 29] = [
         Breakage::ReleasesOverOthers,
         Breakage::NoWaitOnClean,
         Breakage::HalfAWatch,
@@ -119,6 +121,7 @@ impl Breakage {
         Breakage::LooksSeldom,
         Breakage::SecondJumpWaits,
         Breakage::NeverStops,
+        Breakage::TakenNamesAreATwins,
         Breakage::CleanIsBeatenOver,
         Breakage::NoBeatBeforeTheCall,
         Breakage::BridgesBeforeTheBeat,

@@ -19,7 +19,7 @@ impl World {
         let faultless = if mounted { self.is_faultless(host) } else { self.now > since || since_then };
         if self.is_stopped_by_clear(host, loss) || self.is_stopped_by_withdrawal(host, loss) {
             self.stop_looking();
-        } else if self.plan.profile == Profile::Pauses {
+        } else if self.plan.profile.pauses() {
             self.check_pause_loss(host, loss);
         } else if self.plan.profile == Profile::ShortStalls {
             self.violate(host, format!("a stall shorter than the lease stopped a holder: {loss:?}"));

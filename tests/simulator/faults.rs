@@ -69,7 +69,7 @@ impl World {
     pub(crate) fn stall_span(&mut self, host: usize, most: u64) -> Option<u64> {
         let plan = &self.plan.hosts[host];
         let state = &self.hosts[host];
-        if self.plan.profile == Profile::Pauses {
+        if self.plan.profile.pauses() {
             return self.pause_span(host);
         }
         let most = if self.plan.profile == Profile::ShortStalls {
@@ -112,7 +112,7 @@ impl World {
             let already = self.hosts[host].stalled_until.max(self.now);
             self.hosts[host].clock_behind_ns += until.saturating_sub(already);
         }
-        if self.plan.profile == Profile::Pauses {
+        if self.plan.profile.pauses() {
             self.pause_begins(host, span);
         }
         let state = &mut self.hosts[host];

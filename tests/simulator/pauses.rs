@@ -10,7 +10,8 @@ use crate::protocol::{Loss, timing};
 use fastrand::Rng;
 
 use super::disk::Before;
-use super::plan::{Kind, MILLISECOND, Plan, Rates, SECOND, log_uniform, pick};
+use super::mount_plan::{HandOver, MountPlan};
+use super::plan::{Kind, MILLISECOND, Plan, Profile, Rates, SECOND, log_uniform, pick};
 use super::world::World;
 
 /// From one pause to the next, at least: whatever follows from one is over by then.
@@ -67,6 +68,25 @@ pub(crate) fn apply(plan: &mut Plan, rng: &mut Rng) {
         write_ns: pick(rng, &[5 * MILLISECOND, 5 * MILLISECOND, 200 * MILLISECOND]),
     };
     plan.kernel_write_ns = 5 * MILLISECOND;
+    if plan.profile == Profile::MountPauses {
+        apply_mounts(plan, rng);
+    }
+}
+
+/// At least one host mounts, and no kernel is alone.
+fn apply_mounts(plan: &mut Plan, rng: &mut Rng) {
+    let first = rng.usize(0..plan.hosts.len());
+    let fleet = rng.bool();
+    for (number, host) in plan.hosts.iter_mut().enumerate() {
+        host.kind = if number == first || rng.bool() { Kind::Mounted } else { Kind::Ours };
+        host.mount = MountPlan {
+            hand_over: if fleet { HandOver::Clean } else { HandOver::Kernel },
+            call_ns: pick(rng, &[10 * MILLISECOND, SECOND]),
+            finish_ns: pick(rng, &[10 * MILLISECOND, SECOND]),
+            rereads: rng.f64() < 0.3,
+        };
+    }
+    plan.mounts.flush_ns = pick(rng, &[10 * MILLISECOND, SECOND]);
 }
 
 impl World {

@@ -57,10 +57,12 @@ pub(crate) enum Profile {
     MountHangs,
     /// Beyond what is promised: a host sleeps with its clocks stopped, and two may meet. How that ends is checked.
     Pauses,
+    /// The same among hosts of which some mount through their kernels.
+    MountPauses,
 }
 
 impl Profile {
-    pub(crate) const ALL: [Profile; 18] = [
+    pub(crate) const ALL: [Profile; 19] = [
         Profile::Faults,
         Profile::Calm,
         Profile::Hangs,
@@ -79,6 +81,7 @@ impl Profile {
         Profile::MountFreezes,
         Profile::MountFaults,
         Profile::MountHangs,
+        Profile::MountPauses,
     ];
 
     /// Shows nothing as long as the rules hold; the others are there to be found out.
@@ -100,6 +103,11 @@ impl Profile {
 
     pub(crate) fn kernels_alone(self) -> bool {
         matches!(self, Profile::Kernels | Profile::KernelFreezes | Profile::KernelSleeps)
+    }
+
+    /// Clocks stand still.
+    pub(crate) fn pauses(self) -> bool {
+        matches!(self, Profile::Pauses | Profile::MountPauses)
     }
 
     pub(crate) fn has_every_fault(self) -> bool {
@@ -221,7 +229,7 @@ impl Plan {
         };
         match profile {
             Profile::SecondLife => plan.mounts.outages_per_s = pick(rng, &[0.01, 0.03]),
-            Profile::Pauses => pauses::apply(&mut plan, rng),
+            Profile::Pauses | Profile::MountPauses => pauses::apply(&mut plan, rng),
             Profile::Edges => edges::apply(&mut plan, rng),
             _ => {}
         }
@@ -271,7 +279,8 @@ fn calm_ns(profile: Profile, rng: &mut Rng) -> u64 {
         | Profile::Edges
         | Profile::MountHangs
         | Profile::SecondLife
-        | Profile::Pauses => 2000 * SECOND,
+        | Profile::Pauses
+        | Profile::MountPauses => 2000 * SECOND,
         _ => 0,
     }
 }

@@ -110,7 +110,7 @@ impl World {
             self.now = entry.at;
             self.stats.steps += 1;
             self.step(entry);
-            if self.plan.profile == Profile::Pauses {
+            if self.plan.profile.pauses() {
                 self.check_pauses();
             }
             if self.check_in_again() {
@@ -150,7 +150,7 @@ impl World {
         match self.plan.profile {
             // Several claims, each with the longest watch there is.
             Profile::Faults | Profile::MountFaults | Profile::Fscks => self.plan.calm_ns + 6 * 1200 * SECOND,
-            Profile::ShortStalls | Profile::Pauses => 2000 * SECOND,
+            Profile::ShortStalls | Profile::Pauses | Profile::MountPauses => 2000 * SECOND,
             Profile::Calm => 900 * SECOND,
             Profile::Clears
             | Profile::Hangs
@@ -315,7 +315,7 @@ impl World {
             return;
         }
         let Some(other) = self.other_user(host) else { return };
-        if self.plan.profile == Profile::Pauses {
+        if self.plan.profile.pauses() {
             return self.note(host, || format!("beside host {other}"));
         }
         if self.is_by_late_write(host, other) {

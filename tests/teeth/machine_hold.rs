@@ -32,6 +32,12 @@ fn a_holder_that_never_stops_for_another_is_found() {
     teeth(Breakage::NeverStops, Profile::Pauses, LONG);
 }
 
+/// S6: a kernel before Linux 5.10 beats on under the names of whoever took over while it slept.
+#[test]
+fn a_sleeper_that_is_taken_for_a_twin_is_found() {
+    teeth(Breakage::TakenNamesAreATwins, Profile::MountPauses, "both stop for each other");
+}
+
 /// S7: a successor came, worked and left while our clock stood still.
 #[test]
 fn a_successors_clean_mark_that_is_beaten_over_is_found() {

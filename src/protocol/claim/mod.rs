@@ -9,6 +9,7 @@ mod standing;
 use std::time::Duration;
 
 use super::event::{Event, Peer, Refusal};
+use super::foreign::Predecessor;
 use super::guard::{Context, Failure, Input};
 use super::hold::Hold;
 use super::medium::Owner;
@@ -40,7 +41,7 @@ pub(super) struct Claim {
     /// Start of the look before the write that stands in the silence of step 4.
     standing_since: Mono,
     /// Who used it before, if he did not leave cleanly.
-    predecessor: Option<Owner>,
+    predecessor: Option<Predecessor>,
     /// For whom patience was announced last.
     waiting_for: Option<Owner>,
     /// What the first look showed, if it names the node that the one who asks vouches to be dead.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::super::event::{Event, FailureKind, Peer, Quiet, Refusal, Resumption};
-use super::super::foreign::Foreign;
+use super::super::foreign::{Foreign, Predecessor};
 use super::super::guard::{Context, Failure, Write};
 use super::super::hold::{Hold, Standing, Taken};
 use super::super::lease::Lease;
@@ -61,7 +61,7 @@ impl Claim {
         }
         // After a write that did not count it is our own claim that stands there: remember who was before it.
         if Owner::of(&block) != context.medium.owner() {
-            self.predecessor = (!clean || !believable).then(|| Owner::of(&block));
+            self.predecessor = (!clean || !believable).then(|| Predecessor::of(&block));
         }
         self.was_clean = clean;
         match context.options.kernel_waits {

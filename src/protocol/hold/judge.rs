@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::event::{Event, Loss, Peer};
-use super::super::foreign::{Ruling, Sighted, beaten_over};
+use super::super::foreign::{Ruling, Sighted, beaten_over, expected};
 use super::super::guard::Context;
 use super::super::medium::{Knowledge, Verdict};
 use super::super::timing;
@@ -20,7 +20,7 @@ impl Hold {
         let known = Knowledge {
             our_seq: self.seq,
             our_beats: self.beats,
-            predecessor: self.predecessor.filter(|_| now.mono < self.watchful_until),
+            predecessor: expected(self.predecessor, now.mono < self.watchful_until),
             seen_lately: now.mono.since(self.last_good_look) <= check_interval,
         };
         match context.medium.judge(image, now, known) {

@@ -11,10 +11,9 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::event::{Event, Loss, Peer, Refusal};
-use super::foreign::Foreign;
+use super::foreign::{Foreign, Predecessor};
 use super::guard::{Context, Failure, Input, Write};
 use super::lease::Lease;
-use super::medium::Owner;
 use super::sequence;
 use super::timing;
 use super::watch::Watch;
@@ -28,7 +27,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Taken {
     pub(super) look_started: Mono,
     pub(super) image: Image,
-    pub(super) predecessor: Option<Owner>,
+    pub(super) predecessor: Option<Predecessor>,
     pub(super) check_interval_s: u16,
 }
 
@@ -51,7 +50,7 @@ pub(super) struct Hold {
     /// The last gap between two looks that was longer than the check interval.
     last_gap: Option<Mono>,
     foreign: Foreign,
-    predecessor: Option<Owner>,
+    predecessor: Option<Predecessor>,
     /// Until then looks are taken at a watcher's pace, and a losing predecessor's clean mark is expected.
     watchful_until: Mono,
     /// Looks in a row at something that is no MMP block.
@@ -84,7 +83,7 @@ pub(super) struct Standing {
     /// What stands in the block.
     pub(super) image: Image,
     pub(super) lease: Lease,
-    pub(super) predecessor: Option<Owner>,
+    pub(super) predecessor: Option<Predecessor>,
     /// Who was seen over it before.
     pub(super) foreign: Foreign,
     /// Nothing uses it: release at once.

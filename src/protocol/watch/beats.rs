@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::event::{Event, LoserRule, Loss, Peer, Refusal, Resumption, Standing as MountStanding};
-use super::super::foreign::{Ruling, Sighted, beaten_over};
+use super::super::foreign::{Ruling, Sighted, beaten_over, expected};
 use super::super::guard::{Activity, Context, Failure, Write};
 use super::super::hold::{Hold, Standing};
 use super::super::lease::Lease;
@@ -68,7 +68,7 @@ impl Watch {
         let known = Knowledge {
             our_seq: MmpBlock::fields(&self.kernel).seq,
             our_beats: MmpBlock::fields(&self.kernel).seq.into(),
-            predecessor: self.predecessor.filter(|_| now.mono < self.watchful_until),
+            predecessor: expected(self.predecessor, now.mono < self.watchful_until),
             seen_lately: now.mono.since(self.kernel_at) <= silence(context) * 2,
         };
         let stands = self.stands(image);
@@ -263,7 +263,9 @@ impl Watch {
         let Ok(block) = context.medium.decode(image) else { return false };
         let last = MmpBlock::fields(&self.kernel);
         let remembered = self.restarted_from.is_some_and(|(_, until)| now < until);
+        let predecessors = self.predecessor.is_some_and(|predecessor| predecessor.goes_on(&block));
         !remembered
+            && !predecessors
             && Owner::of(&block) == Owner::of(&last)
             && block.time_s >= last.time_s
             && (1..=COUNTING_REACH).contains(&block.seq)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::event::{Event, Loss, Peer, Refusal, Resumption, Standing};
+use super::super::foreign::Predecessor;
 use super::super::guard::{Activity, Context};
 use super::super::lease::Lease;
 use super::super::medium::{Owner, differs_in_sequence_alone};
@@ -25,7 +26,7 @@ pub(in crate::protocol) struct Handed {
     pub(in crate::protocol) ours_until: Option<Mono>,
     /// The device is mounted (read-only) and protected.
     pub(in crate::protocol) lease: Option<Lease>,
-    pub(in crate::protocol) predecessor: Option<Owner>,
+    pub(in crate::protocol) predecessor: Option<Predecessor>,
 }
 
 #[derive(Clone, Debug)]

@@ -29,7 +29,7 @@ use self::expect::Expecting;
 pub(super) use self::expect::Handed;
 use self::times::{interval, kernel_check_interval_s, silence, u_star};
 use super::event::{Event, Loss, Peer};
-use super::foreign::Foreign;
+use super::foreign::{Foreign, Predecessor};
 use super::guard::{Activity, Context, Failure, Input, Mode};
 use super::hold::Hold;
 use super::lease::Lease;
@@ -59,7 +59,7 @@ pub(super) struct Watch {
     last_look_started: Mono,
     last_gap: Option<Mono>,
     foreign: Foreign,
-    predecessor: Option<Owner>,
+    predecessor: Option<Predecessor>,
     /// Until then looks are taken at a watcher's pace.
     watchful_until: Mono,
     /// Looks in a row at something that is no MMP block.
@@ -138,7 +138,7 @@ struct Look {
 }
 
 impl Watch {
-    fn begin(now: Now, stage: Stage, predecessor: Option<Owner>) -> Self {
+    fn begin(now: Now, stage: Stage, predecessor: Option<Predecessor>) -> Self {
         Watch {
             stage,
             step: Step::Idle { until: now.mono },

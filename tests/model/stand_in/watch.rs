@@ -3,10 +3,10 @@
 
 use std::ops::ControlFlow;
 
+use super::foreign::Predecessor;
 use super::guard::{Context, Input, Mode};
 use super::hold::Hold;
 use super::lease::Lease;
-use super::medium::Owner;
 use crate::clock::{Mono, Now};
 use crate::format::Image;
 
@@ -30,7 +30,7 @@ pub(super) struct Handed {
     pub(super) kernel_waits: bool,
     pub(super) ours_until: Option<Mono>,
     pub(super) lease: Option<Lease>,
-    pub(super) predecessor: Option<Owner>,
+    pub(super) predecessor: Option<Predecessor>,
 }
 
 impl Watch {
