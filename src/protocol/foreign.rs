@@ -22,19 +22,19 @@ use crate::format::{Image, MmpBlock};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Predecessor {
     pub(super) owner: Owner,
-    /// What stood there.
-    seq: u32,
+    /// The sequence that stood there.
+    stood_at: u32,
 }
 
 impl Predecessor {
     pub(super) fn of(block: &MmpBlock) -> Self {
-        Predecessor { owner: Owner::of(block), seq: block.seq }
+        Predecessor { owner: Owner::of(block), stood_at: block.seq }
     }
 
     /// He counts on from where he stood, under whatever names: a kernel that slept re-reads the block into the very buffer that
     /// it goes on with (`kmmpd` before Linux 5.10), and beats under the names of whoever took over.
     pub(super) fn goes_on(&self, block: &MmpBlock) -> bool {
-        matches!(steps(self.seq, block.seq, COUNTING_REACH), Some(1..))
+        matches!(steps(self.stood_at, block.seq, COUNTING_REACH), Some(1..))
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) const JUMPS: u32 = 8;
 /// The text by distances alone, no rule applied.
 pub(crate) fn exact(text: &str, base: Base) -> String {
     rewritten(text, |out, name, value| match name {
-        "seq" => {
+        "seq" | "stood_at" => {
             push_sequence(out, value, base, (u32::MAX, u32::MAX));
             true
         }
@@ -37,6 +37,8 @@ pub(crate) fn normal(text: &str, base: Base) -> String {
         match name {
             "seq" => push_sequence(out, value, base, (JUMPS, COUNTS)),
             "beats" => out.push_str(&value.parse::<u64>().map_or(BEATS, |n| n.min(BEATS)).to_string()),
+            // Asked for of a block under the guard's own names alone, and no host has another's here.
+            "stood_at" => {}
             // When a watch began is told to people.
             "began" => {}
             // The next look sets it before it is asked for.
