@@ -12,12 +12,6 @@ fn watching(bench: &Bench) -> (f64, Duration) {
     }
 }
 
-/// The pauses between looks that began within these seconds.
-fn pauses(bench: &Bench, from: f64, to: f64) -> Vec<f64> {
-    let looks: Vec<f64> = bench.looks.iter().copied().filter(|at| (from..to).contains(at)).collect();
-    looks.windows(2).map(|pair| pair[1] - pair[0]).collect()
-}
-
 #[test]
 fn nothing_is_looked_at_before_its_time() {
     let mut bench = Bench::clean();
@@ -33,7 +27,7 @@ fn a_fifth_of_an_interval_lies_between_two_looks() {
     let mut bench = Bench::new(77, 5);
     bench.run_until(23.0);
     for (from, to) in [(0.0, 12.3), (12.7, 17.8), (18.2, 23.0)] {
-        let pauses = pauses(&bench, from, to);
+        let pauses = bench.pauses(from, to);
         assert!(pauses.len() > 20 && pauses.iter().all(|pause| (0.2..0.21).contains(pause)), "{pauses:?}");
     }
     // And between a write and the first look at it.

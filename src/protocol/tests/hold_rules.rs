@@ -1,15 +1,7 @@
 //! Hold: the small rules. How often is looked, how long is waited, and what an end is taken for.
 
+use super::hold::FAR_SEQ;
 use super::*;
-
-const FAR_SEQ: u32 = 0x7000_0000;
-
-/// The pauses between looks that began within these seconds.
-fn pauses(bench: &Bench, from: f64, to: f64) -> Vec<f64> {
-    let looks: Vec<f64> = bench.looks.iter().copied().filter(|at| (from..to).contains(at)).collect();
-    assert!(looks.len() > 3, "hardly any look: {looks:?}");
-    looks.windows(2).map(|pair| pair[1] - pair[0]).collect()
-}
 
 /// At a watcher's pace, a fifth of an interval; a beat may cut one pause short.
 fn close(pauses: &[f64]) -> bool {
@@ -28,12 +20,12 @@ fn a_predecessor_is_looked_for_at_a_watchers_pace_for_one_of_his_waits() {
     bench.run_until(50.0);
     let held = bench.last().0;
     about(held, 23.5);
-    assert!(close(&pauses(&bench, held + 0.01, held + 10.9)), "{:?}", bench.looks);
-    assert!(seldom(&pauses(&bench, held + 11.3, 50.0)), "{:?}", bench.looks);
+    assert!(close(&bench.pauses(held + 0.01, held + 10.9)), "{:?}", bench.looks);
+    assert!(seldom(&bench.pauses(held + 11.3, 50.0)), "{:?}", bench.looks);
 
     let mut bench = Bench::clean();
     bench.run_until(30.0);
-    assert!(seldom(&pauses(&bench, bench.last().0 + 0.01, 30.0)), "nobody was there: {:?}", bench.looks);
+    assert!(seldom(&bench.pauses(bench.last().0 + 0.01, 30.0)), "nobody was there: {:?}", bench.looks);
 }
 
 #[test]
@@ -42,25 +34,23 @@ fn whom_we_have_beaten_over_is_looked_for_at_a_watchers_pace_for_two_of_his_wait
     bench.put("zulu", FAR_SEQ, 5);
     bench.run_until(60.0);
     let (beaten_over, Event::Intruder { .. }) = bench.last() else { panic!("{:?}", bench.events) };
-    assert!(close(&pauses(&bench, beaten_over + 0.01, beaten_over + 21.9)), "{:?}", bench.looks);
-    assert!(seldom(&pauses(&bench, beaten_over + 22.3, 60.0)), "{:?}", bench.looks);
+    assert!(close(&bench.pauses(beaten_over + 0.01, beaten_over + 21.9)), "{:?}", bench.looks);
+    assert!(seldom(&bench.pauses(beaten_over + 22.3, 60.0)), "{:?}", bench.looks);
 }
 
 /// He beats every half a minute: before we have seen him silent for long enough our own lease would be over.
 #[test]
 fn a_foreign_block_is_beaten_over_before_the_last_quarter_of_our_lease() {
     let mut bench = Bench::held();
-    let lease_end = bench.lease_end_s();
     bench.run_until(12.5);
-    let lease_end = bench.lease_end_s().max(lease_end);
-    let put = bench.seconds;
+    let (put, lease_end) = (bench.seconds, bench.lease_end_s());
     bench.put("zulu", FAR_SEQ, 60);
     bench.writes.clear();
     bench.run_until(30.0);
     assert!(bench.has(|event| matches!(event, Event::Intruder { .. })), "{:?}", bench.events);
     let beaten_over = bench.writes[0].0;
     about(beaten_over, lease_end - 2.75 + 0.1);
-    let pauses = pauses(&bench, put + 1.2, beaten_over - 0.01);
+    let pauses = bench.pauses(put + 1.2, beaten_over - 0.01);
     assert!(pauses.iter().all(|pause| (0.2..0.21).contains(pause)), "{pauses:?}");
 }
 
@@ -164,5 +154,41 @@ fn who_did_not_look_for_more_than_his_check_interval_has_slept() {
             matches!(event, Event::Lost { loss: Loss::Stolen { because: LoserRule::Slept, .. }, .. })
         });
         assert_eq!((lost, bench.guard.is_over()), (slept, slept), "{gap} {:?}", bench.events);
+    }
+}
+
+/// Of his beats we see every third, because ours cover the others: it is one contest all the same.
+#[test]
+fn a_contest_goes_on_although_some_of_his_beats_are_covered() {
+    let mut bench = Bench::held();
+    for beat in 0..6 {
+        bench.put("alpha", FAR_SEQ + 3 * beat, 5);
+        bench.run_until(bench.seconds + 3.0);
+    }
+    let Loss::Stolen { because: LoserRule::OtherDidNotStop, .. } = bench.loss() else {
+        panic!("{:?}", bench.events)
+    };
+    assert_eq!(bench.events.iter().filter(|(_, event)| matches!(event, Event::Contested { .. })).count(), 1);
+}
+
+/// A mount that ends while we release for good, or whose mark may stand already, changes nothing.
+#[test]
+fn the_end_of_a_mount_voids_a_hand_over_only_and_only_before_its_mark() {
+    let mut bench = Bench::held();
+    bench.read_errors = 1;
+    bench.give(Input::Release);
+    bench.give(Input::MountEnded { killed: true });
+    bench.run_until(bench.seconds + 1.0);
+    assert_eq!((bench.last().1, bench.block().seq), (&Event::Released, SEQ_CLEAN), "nothing was written yet");
+
+    for handing_over in [false, true] {
+        let mut bench = Bench::held();
+        bench.fates.push_back(Fate::FailsLanded);
+        bench.give(if handing_over { Input::HandOver { mounted: true } } else { Input::Release });
+        bench.give(Input::MountEnded { killed: true });
+        bench.run_until(bench.seconds + 1.0);
+        assert_eq!((bench.writes.len(), bench.block().seq), (1, SEQ_CLEAN), "{:?}", bench.events);
+        assert_eq!(bench.has(|event| matches!(event, Event::HandedOver { .. })), handing_over);
+        assert_eq!(bench.has(|event| *event == Event::Released), !handing_over);
     }
 }

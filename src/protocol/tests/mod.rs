@@ -237,6 +237,14 @@ impl Bench {
         }
     }
 
+    /// The pauses between looks that began within these seconds.
+    #[track_caller]
+    fn pauses(&self, from: f64, to: f64) -> Vec<f64> {
+        let looks: Vec<f64> = self.looks.iter().copied().filter(|at| (from..to).contains(at)).collect();
+        assert!(looks.len() > 3, "hardly any look: {looks:?}");
+        looks.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+
     fn lease_end_s(&self) -> f64 {
         seconds(self.guard.lease_end().expect("held"))
     }

@@ -1,9 +1,8 @@
 //! What the kernel had mounted, and we beat again: whose block it is that stands there then.
 
+use super::hold::FAR_SEQ;
 use super::watch::named;
 use super::*;
-
-const FAR_SEQ: u32 = 0x7000_0000;
 
 /// The kernel was remounted read-only at 28 s, and we have beaten since.
 fn resumed() -> Bench {
