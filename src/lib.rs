@@ -69,6 +69,6 @@ pub mod registry;
 #[allow(unsafe_code)]
 pub mod sys;
 
-pub use driver::{Held, Options, Place, Status, watch};
+pub use driver::{Held, Options, Place, Released, Status, watch};
 pub use error::{Error, Kind};
 pub use protocol::{Event, Loss, Peer, Quiet, Refusal};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mmpguard::error::Kind;
 use mmpguard::format::NodeName;
 use mmpguard::protocol::Sequence;
-use mmpguard::{Error, Event, Held, Options, Place, Quiet, Refusal, clock, watch};
+use mmpguard::{Error, Event, Held, Options, Place, Quiet, Refusal, Released, clock, watch};
 
 const DEMO: &[u8] = include_bytes!("../testimages/demo.img");
 const WAIT: Duration = Duration::from_secs(11);
@@ -87,7 +87,7 @@ fn acquire_use_release() {
     assert!(held.is_held());
     assert_eq!(events(&mut held, Duration::from_millis(1200)), [], "a refused claimer disturbed the holder");
 
-    held.release().expect("releases");
+    assert_eq!(held.release().expect("releases"), Released::Clean);
     assert!(!held.is_held() && held.is_over());
     assert_eq!(held.next_event(Duration::ZERO), None);
     assert_eq!(image.block(), (Sequence::Clean, NodeName::new("alpha")));
@@ -129,6 +129,25 @@ fn dropping_is_crashing() {
     );
     beta.release().expect("releases");
     assert_eq!(image.block(), (Sequence::Clean, NodeName::new("beta")));
+}
+
+/// The caller learns that somebody has come while he used it, and nothing is written over that one.
+#[test]
+fn what_a_release_leaves_to_others_is_told() {
+    use std::os::unix::fs::FileExt as _;
+    let image = image();
+    let mut held = image.options("alpha").acquire().expect("holds it");
+    let place = held.place().clone();
+    let mut theirs = mmpguard::format::MmpBlock::fields(&place.read_block().expect("reads"));
+    (theirs.node, theirs.seq) = (NodeName::new("zeta"), 0x0100_0000);
+    let mut bytes = place.read_block().expect("reads");
+    theirs.encode_into(&mut bytes, place.superblock().checksum_seed);
+    let file = std::fs::OpenOptions::new().write(true).open(&image.path).expect("opens");
+    file.write_all_at(&bytes, place.offset_bytes()).expect("writes");
+    drop(file);
+    let left = held.release().expect("releases");
+    assert!(matches!(left, Released::LeftToOthers { by } if by.node == theirs.node), "{left:?}");
+    assert_eq!(image.block(), (Sequence::Live(theirs.seq), theirs.node));
 }
 
 #[test]

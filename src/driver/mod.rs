@@ -45,7 +45,7 @@ use self::thread::{
 };
 use crate::clock::{self, Mono};
 use crate::error::Error;
-use crate::protocol::{Event, Loss, Mode};
+use crate::protocol::{Event, Loss, Mode, Peer};
 use crate::sys::{ExclusiveHold, process, users};
 
 /// How often the lease is looked at while the clean mark is on its way.
@@ -70,6 +70,18 @@ pub struct Held {
     /// Why protection ended, once that was heard of.
     lost: Option<Loss>,
     another_host: bool,
+}
+
+/// What a release has left in the block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// A clean mark: ours, or the kernel's that had it back before.
+    Clean,
+    /// Somebody else's live block, over which nothing is written. He claims the device, or uses it: then it was used twice.
+    LeftToOthers {
+        /// Who is named there.
+        by: Peer,
+    },
 }
 
 /// How a held device fares.
@@ -140,7 +152,7 @@ impl Held {
     /// Gives back what was never used: a claim, or a device handed over to a kernel that has not begun to mount.
     fn take_back(&mut self) -> Result<(), Error> {
         if self.mode() != Mode::Expecting {
-            return self.write_clean_mark();
+            return self.write_clean_mark().map(drop);
         }
         self.mount_ended(true);
         while !self.over {
@@ -185,14 +197,14 @@ impl Held {
         self.over && self.put_back.is_none()
     }
 
-    /// Flushes the node, verifies the block, writes the clean mark. This process must have closed its own
+    /// Flushes the node, verifies the block, writes the clean mark, unless somebody else's block stands there. This process must have closed its own
     /// descriptors of the device before. Those that its ancestors only read from do not count: they wait for it (flock(1)).
     ///
     /// # Errors
     /// [`Error::UsedHere`] if another process, a mount or a loop device still uses it: it stays held, ask again.
     /// [`Error::Io`] if the flush or the search for users failed: it stays held, ask again. [`Error::Lost`] if protection
     /// has ended; that is also what every later call says.
-    pub fn release(&mut self) -> Result<(), Error> {
+    pub fn release(&mut self) -> Result<Released, Error> {
         if let Some(loss) = self.lost.clone() {
             return Err(self.loss(loss));
         }
@@ -249,15 +261,17 @@ impl Held {
     }
 
     /// Without a flush and without a search: those come before, unless it was held and never used.
-    fn write_clean_mark(&mut self) -> Result<(), Error> {
+    fn write_clean_mark(&mut self) -> Result<Released, Error> {
         self.command(COMMAND_RELEASE);
+        let mut left = Released::Clean;
         loop {
             match self.next_event(RELEASE_PERIOD) {
                 // The kernel had it back before our mark, and has let go of it itself.
                 Some(Event::Released | Event::Unmounted | Event::NotMounted { .. }) => {
                     self.over = true;
-                    return Ok(());
+                    return Ok(left);
                 }
+                Some(Event::LeftToOthers { by }) => left = Released::LeftToOthers { by },
                 Some(Event::Lost { loss, .. }) => {
                     self.over = true;
                     return Err(self.loss(loss));

@@ -353,13 +353,10 @@ mod tests {
     #[test]
     fn the_mmp_block_lies_beyond_the_superblock_and_inside_the_filesystem() {
         let at = |block: u64| Bytes::new().u64(0x168, block).offset();
-        assert!(
-            out_of_range(&at(0))
-                && out_of_range(&at(1))
-                && out_of_range(&at(1000))
-                && out_of_range(&at(u64::MAX))
-        );
+        assert!([0, 1, 1000, u64::MAX].into_iter().all(|block| out_of_range(&at(block))));
         assert_eq!((at(2), at(999)), (Ok(2048), Ok(999 * 1024)));
+        let late = |block: u64| Bytes::new().u32(0x14, 30).u64(0x168, block).offset();
+        assert!(out_of_range(&late(30)) && late(31) == Ok(31 * 1024), "beyond the first data block, too");
         // bigalloc at 1 KiB blocks: the first data block is 0, and block 1 is the superblock.
         let bigalloc = |block: u64| Bytes::new().u32(0x14, 0).u64(0x168, block).offset();
         assert!(out_of_range(&bigalloc(1)));

@@ -19,7 +19,7 @@ use super::super::{exit, progress, render};
 use super::messages::{FromDriver, ToDriver};
 use crate::clock::{self, Mono};
 use crate::driver::cell::LeaseCell;
-use crate::driver::{Held, Options};
+use crate::driver::{Held, Options, Released};
 use crate::error::{Error, Kind};
 use crate::keeper::DriverPipe;
 use crate::keeper::message::Socket;
@@ -168,7 +168,10 @@ impl Holding {
 
     fn release(&mut self) -> Option<i32> {
         match self.held.release() {
-            Ok(()) => {
+            Ok(left) => {
+                if let Released::LeftToOthers { by } = left {
+                    tell(&self.front, FromDriver::Told(progress::told(&Event::LeftToOthers { by })));
+                }
                 tell(&self.front, FromDriver::Released { damage: self.damage.take() });
                 Some(0)
             }

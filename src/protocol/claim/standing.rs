@@ -79,8 +79,7 @@ impl Claim {
         let counts = broken!(ClaimCounts) && stage != Stage::Claim;
         let seq = if counts { sequence::next(before) } else { jump };
         let image = context.medium.compose(base, seq, now.wall, self.own_check_interval_s);
-        let limited = !broken!(NoLimit) || stage == Stage::Last;
-        let not_after = if limited { self.look_started + self.limit() } else { Mono::FAR };
+        let not_after = if is_limited(stage) { self.look_started + self.limit() } else { Mono::FAR };
         self.step = Step::Writing { image, stage };
         self.wait = Wait::Answer;
         self.written = true;
@@ -115,8 +114,7 @@ impl Claim {
             return refuse(self.failed(failure), context);
         }
         let limit = self.limit();
-        let limited = !broken!(NoLimit) || stage == Stage::Last;
-        if answer.is_none() || limited && took > limit {
+        if answer.is_none() || is_limited(stage) && took > limit {
             return self.too_slow(now, took, limit, context);
         }
         let half = self.standing_wait(context) / 2;
@@ -246,6 +244,11 @@ impl Claim {
         context.event(Event::LostRace { to: by, retry_at: now.mono + span });
         Progress::Going
     }
+}
+
+/// Every write of a claim has to be begun, and acknowledged, within the limit.
+fn is_limited(stage: Stage) -> bool {
+    !broken!(NoLimit) || stage == Stage::Last
 }
 
 fn nanos(span: Duration) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const FAR_SEQ: u32 = 0x7000_0000;
+pub(super) const FAR_SEQ: u32 = 0x7000_0000;
 
 #[test]
 fn beats_count_by_one_at_a_jittered_second_and_carry_the_lease() {

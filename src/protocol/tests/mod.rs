@@ -5,7 +5,10 @@
 
 mod adoption;
 mod claim;
+mod claim_rules;
 mod hold;
+mod hold_rules;
+mod resumed;
 mod rules;
 mod watch;
 mod watch_found;
@@ -47,6 +50,8 @@ struct Bench {
     events: Vec<(f64, Event)>,
     /// When each write was issued, and its block.
     writes: Vec<(f64, MmpBlock, bool)>,
+    /// Until when each of them might have been begun.
+    begin_by: Vec<f64>,
     looks: Vec<f64>,
     /// What the kernel says of its filesystem, the last answer for good.
     activity: VecDeque<Activity>,
@@ -80,6 +85,7 @@ impl Bench {
             fates: VecDeque::new(),
             events: Vec::new(),
             writes: Vec::new(),
+            begin_by: Vec::new(),
             looks: Vec::new(),
             activity: [Activity::ReadWrite].into(),
             asked: 0,
@@ -191,6 +197,7 @@ impl Bench {
                     return self.guard.handle(self.now(), Input::NotWritten);
                 }
                 self.writes.push((self.seconds, MmpBlock::fields(&write.image), write.durable));
+                self.begin_by.push(seconds(write.not_after));
                 if fate != Fate::FailsLost {
                     self.image = write.image;
                 }
@@ -230,10 +237,22 @@ impl Bench {
         }
     }
 
-    fn lease_end_s(&self) -> f64 {
-        let end = self.guard.lease_end().expect("held");
-        (end.0 - BOOT_S * 1_000_000_000) as f64 / 1e9
+    /// The pauses between looks that began within these seconds.
+    #[track_caller]
+    fn pauses(&self, from: f64, to: f64) -> Vec<f64> {
+        let looks: Vec<f64> = self.looks.iter().copied().filter(|at| (from..to).contains(at)).collect();
+        assert!(looks.len() > 3, "hardly any look: {looks:?}");
+        looks.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
+
+    fn lease_end_s(&self) -> f64 {
+        seconds(self.guard.lease_end().expect("held"))
+    }
+}
+
+/// What the bench's clock shows then.
+fn seconds(at: Mono) -> f64 {
+    (at.0 - BOOT_S * 1_000_000_000) as f64 / 1e9
 }
 
 fn superblock(needs_recovery: bool) -> [u8; 1024] {

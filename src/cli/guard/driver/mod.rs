@@ -17,7 +17,7 @@ use super::messages::{FromDriver, ToDriver};
 use super::{exit, render};
 use crate::cli::progress::{self, Told};
 use crate::clock::{self, Mono};
-use crate::driver::{Held, Options};
+use crate::driver::{Held, Options, Released};
 use crate::error::{Error, Kind};
 use crate::keeper::DriverPipe;
 use crate::keeper::mounts::{self, Driver, FromKeeper, Link, Memory, Purpose, Task, ToKeeper};
@@ -208,7 +208,12 @@ impl Guardian {
         self.releasing = true;
         self.phase = Phase::Releasing;
         match held.release() {
-            Ok(()) => Some(self.finish()),
+            Ok(left) => {
+                if let Released::LeftToOthers { by } = left {
+                    self.heard(&Event::LeftToOthers { by });
+                }
+                Some(self.finish())
+            }
             Err(Error::Lost { loss, .. }) => Some(self.lost(&loss)),
             Err(Error::UsedHere { users, .. }) => {
                 // It may have been mounted again; then it is guarded as before.

@@ -2,6 +2,7 @@
 
 use super::mounting::{Overtaken, Tried};
 use super::{Activity, CommandEnd, Error, Event, Guardian, Held, Loss, PERIOD, ToKeeper, clock, render};
+use crate::driver::Released;
 use crate::protocol::Standing;
 
 /// How long a read-only mount that ended is asked for.
@@ -41,7 +42,12 @@ impl Guardian {
     pub(super) fn give_back(&mut self, mut held: Held, end: (CommandEnd, String)) -> Tried {
         loop {
             match held.release() {
-                Ok(()) => return self.not_mounted(Overtaken::No, Some(end), Standing::Clean),
+                Ok(Released::Clean) => {
+                    return self.not_mounted(Overtaken::No, Some(end), Standing::Clean);
+                }
+                Ok(Released::LeftToOthers { .. }) => {
+                    return self.not_mounted(Overtaken::No, Some(end), Standing::Others);
+                }
                 Err(Error::Lost { loss, .. }) => return Tried::Failed(self.lost_before(&loss)),
                 Err(error) => self.note(&render::error(&error)),
             }
