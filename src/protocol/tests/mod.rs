@@ -8,6 +8,7 @@ mod claim;
 mod hold;
 mod rules;
 mod watch;
+mod watch_adopt;
 mod watch_found;
 
 use std::collections::VecDeque;
@@ -204,6 +205,13 @@ impl Bench {
                 self.guard.handle(self.now(), Input::Written(answer));
             }
         }
+    }
+
+    /// The shortest and the longest time between two looks that began in that span.
+    fn look_gaps(&self, span: std::ops::Range<f64>) -> (f64, f64) {
+        let looks: Vec<f64> = self.looks.iter().copied().filter(|at| span.contains(at)).collect();
+        let gaps = looks.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.fold((f64::MAX, 0.0), |(shortest, longest), gap| (gap.min(shortest), gap.max(longest)))
     }
 
     fn has(&self, matches: impl Fn(&Event) -> bool) -> bool {
