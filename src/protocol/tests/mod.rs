@@ -9,6 +9,7 @@ mod hold;
 mod rules;
 mod watch;
 mod watch_adopt;
+mod watch_expect;
 mod watch_found;
 
 use std::collections::VecDeque;
@@ -204,6 +205,29 @@ impl Bench {
                 };
                 self.guard.handle(self.now(), Input::Written(answer));
             }
+        }
+    }
+
+    /// Begins the next look, whose answer does not come.
+    fn hang_in_a_look(&mut self) {
+        self.seconds += (self.guard.deadline().0 - self.now().mono.0) as f64 / 1e9 + 1e-8;
+        self.guard.handle(self.now(), Input::Tick);
+        assert_eq!(self.guard.poll(), Some(Output::Read));
+    }
+
+    /// The answer to it, with what stands there now.
+    fn answer_the_look(&mut self) {
+        let image = self.image;
+        self.guard.handle(self.now(), Input::Read(Ok(&image)));
+        self.run_until(self.seconds);
+    }
+
+    /// Runs until so many more looks were taken.
+    fn run_looks(&mut self, count: usize) {
+        let all = self.looks.len() + count;
+        while self.looks.len() < all {
+            assert!(!self.guard.is_over(), "{:?}", self.events);
+            self.run_until(self.seconds + 0.001);
         }
     }
 
