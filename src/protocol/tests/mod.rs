@@ -9,8 +9,12 @@ mod hold;
 mod rules;
 mod watch;
 mod watch_adopt;
+mod watch_beats;
+mod watch_bridge;
 mod watch_expect;
 mod watch_found;
+mod watch_pace;
+mod watch_unmount;
 
 use std::collections::VecDeque;
 use std::time::Duration;
