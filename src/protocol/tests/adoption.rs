@@ -71,13 +71,13 @@ fn what_does_not_beat_cannot_be_adopted() {
 }
 
 /// A guard died; another takes its place within the lease.
-fn succeeded(block: MmpBlock, left: Left) -> Bench {
+pub(super) fn succeeded(block: MmpBlock, left: Left) -> Bench {
     let mut bench = Bench::adopted(Adoption { counted: None, left: Some(left) }, 40.0);
     block.encode_into(&mut bench.image, None);
     bench
 }
 
-fn left(kernel_seq: Option<u32>, submitted_seq: Option<u32>, beating: bool) -> Left {
+pub(super) fn left(kernel_seq: Option<u32>, submitted_seq: Option<u32>, beating: bool) -> Left {
     let lease_end = Mono((BOOT_S + 45) * 1_000_000_000);
     Left { lease_end, kernel_seq, submitted_seq, beating }
 }
@@ -133,7 +133,7 @@ fn who_takes_a_dead_guards_place_finds_what_came_meanwhile() {
 }
 
 impl Bench {
-    fn adopted(adoption: Adoption, at: f64) -> Self {
+    pub(super) fn adopted(adoption: Adoption, at: f64) -> Self {
         let mut bench = Bench::for_kernel(1, false);
         let owner = Owner { node: NodeName::new("mike"), device: DeviceName::new("sda") };
         let decoded = Superblock::decode(&superblock(false)).unwrap();

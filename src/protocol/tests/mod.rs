@@ -11,7 +11,13 @@ mod hold_rules;
 mod resumed;
 mod rules;
 mod watch;
+mod watch_adopt;
+mod watch_beats;
+mod watch_bridge;
+mod watch_expect;
 mod watch_found;
+mod watch_pace;
+mod watch_unmount;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -211,6 +217,36 @@ impl Bench {
                 self.guard.handle(self.now(), Input::Written(answer));
             }
         }
+    }
+
+    /// Begins the next look, whose answer does not come.
+    fn hang_in_a_look(&mut self) {
+        self.seconds += (self.guard.deadline().0 - self.now().mono.0) as f64 / 1e9 + 1e-8;
+        self.guard.handle(self.now(), Input::Tick);
+        assert_eq!(self.guard.poll(), Some(Output::Read));
+    }
+
+    /// The answer to it, with what stands there now.
+    fn answer_the_look(&mut self) {
+        let image = self.image;
+        self.guard.handle(self.now(), Input::Read(Ok(&image)));
+        self.run_until(self.seconds);
+    }
+
+    /// Runs until so many more looks were taken.
+    fn run_looks(&mut self, count: usize) {
+        let all = self.looks.len() + count;
+        while self.looks.len() < all {
+            assert!(!self.guard.is_over(), "{:?}", self.events);
+            self.run_until(self.seconds + 0.001);
+        }
+    }
+
+    /// The shortest and the longest time between two looks that began in that span.
+    fn look_gaps(&self, span: std::ops::Range<f64>) -> (f64, f64) {
+        let looks: Vec<f64> = self.looks.iter().copied().filter(|at| span.contains(at)).collect();
+        let gaps = looks.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.fold((f64::MAX, 0.0), |(shortest, longest), gap| (gap.min(shortest), gap.max(longest)))
     }
 
     fn has(&self, matches: impl Fn(&Event) -> bool) -> bool {

@@ -158,7 +158,8 @@ impl Watch {
             });
             return self.bridged(now, look, image, context);
         }
-        if ours && block.seq == kernel_seq {
+        // What was counted since has landed at any time since the dead guard looked: its lease is all that is known to run.
+        if ours && (counted || block.seq == kernel_seq) {
             self.kernel = *image;
         }
         self.watched(now, look, image, context)
