@@ -93,3 +93,28 @@ fn a_kernel_is_known_again_by_a_count_that_fits_into_the_time() {
         assert_eq!(back, known, "{interval_s} {further} {:?}", bench.events);
     }
 }
+
+/// Our own block was there at the last look: it is a clear, as over any holder.
+#[test]
+fn a_clear_that_is_forced_long_into_a_freeze_is_beaten_over() {
+    let mut bench = Bench::watched(4);
+    bench.run_until(35.8);
+    assert!(bench.has(|event| matches!(event, Event::Bridging { .. })), "{:?}", bench.events);
+    let block = named("other", SEQ_CLEAN, WALL_S + 36);
+    bench.timetable.push_back((36.0, MmpBlock { device: DeviceName::new("/dev/sdb1"), ..block }));
+    bench.run_until(40.0);
+    assert!(bench.has(|event| matches!(event, Event::Cleared { .. })), "{:?}", bench.events);
+    assert!(!bench.guard.is_over() && bench.block().seq != SEQ_CLEAN);
+}
+
+/// A path failed over while the kernel is frozen, and shows an older beat of its own.
+#[test]
+fn an_older_beat_under_a_silent_kernel_is_bridged() {
+    let mut bench = Bench::watched(4);
+    bench.run_until(27.0);
+    let last = bench.block();
+    bench.timetable.push_back((27.0, MmpBlock { seq: last.seq - 2, time_s: last.time_s - 2, ..last }));
+    bench.run_until(60.0);
+    assert!(!bench.guard.is_over(), "{:?}", bench.events);
+    assert!(bench.has(|event| matches!(event, Event::Bridging { .. })), "{:?}", bench.events);
+}

@@ -23,7 +23,7 @@ const UNREADABLE_LOOKS: u32 = 5;
 impl Watch {
     pub(super) fn watched(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
         if *image == self.kernel {
-            self.foreign.gone();
+            self.stood(now.mono);
             if self.mount_ended {
                 return self.ask(look, image, context);
             }
@@ -50,8 +50,7 @@ impl Watch {
             return self.rest(now, context);
         }
         if self.stands(image) {
-            self.foreign.gone();
-            self.unreadable = 0;
+            self.stood(now.mono);
         }
         self.ask(look, image, context)
     }
@@ -69,7 +68,7 @@ impl Watch {
             our_seq: MmpBlock::fields(&self.kernel).seq,
             our_beats: MmpBlock::fields(&self.kernel).seq.into(),
             predecessor: expected(self.predecessor, now.mono < self.watchful_until),
-            seen_lately: now.mono.since(self.kernel_at) <= silence(context) * 2,
+            seen_lately: now.mono.since(self.stood_at) <= silence(context) * 2,
         };
         let stands = self.stands(image);
         let verdict = context.medium.judge(image, now, known);
@@ -153,7 +152,10 @@ impl Watch {
                 self.unreadable += 1;
                 self.look_soon(now, context)
             }
-            // The kernel's own older beat: a path failed over. It beats on.
+            // The kernel's own older beat: a path failed over. It beats on, or we do in its stead.
+            Verdict::OursOlder if activity == Activity::ReadWrite && self.is_silent(now.mono, context) => {
+                self.bridge(now, look, context)
+            }
             Verdict::OursOlder => self.look_soon(now, context),
             Verdict::ClearedOurs(block) if Owner::of(&block) == context.medium.owner() => match activity {
                 Activity::ReadOnly => self.we_beat(now, image, Resumption::ReadOnly, context),

@@ -54,6 +54,8 @@ pub(super) struct Watch {
     kernel: Image,
     /// End of the look that first saw it.
     kernel_at: Mono,
+    /// End of the last look that showed it, or ours in its stead.
+    stood_at: Mono,
     /// The kernel may have begun to count anew: where it stood before, and until when that is remembered.
     restarted_from: Option<(u32, Mono)>,
     last_look_started: Mono,
@@ -145,6 +147,7 @@ impl Watch {
             lease: None,
             kernel: [0; 1024],
             kernel_at: now.mono,
+            stood_at: now.mono,
             restarted_from: None,
             last_look_started: now.mono,
             last_gap: None,
@@ -279,10 +282,21 @@ impl Watch {
         self.kernel = *image;
         self.kernel_at = now.mono;
         self.lease = Some(Lease::until(look.before + timing::lease(kernel_check_interval_s(context))));
-        self.foreign.gone();
-        self.unreadable = 0;
+        self.stood(now.mono);
         self.doubted = false;
         self.trouble_told = false;
+    }
+
+    /// The block is as the kernel, or we in its stead, left it.
+    fn stood(&mut self, now: Mono) {
+        self.stood_at = now;
+        self.foreign.gone();
+        self.unreadable = 0;
+    }
+
+    /// The kernel has not beaten for longer than it takes.
+    fn is_silent(&self, now: Mono, context: &Context) -> bool {
+        now.since(self.kernel_at) > silence(context)
     }
 
     /// The first own beat: from here on the device is protected.
