@@ -14,7 +14,7 @@ use super::event::{Event, LoserRule, Loss, Peer};
 use super::guard::Context;
 use super::medium::{Owner, stamp_ahead};
 use super::sequence::{COUNTING_REACH, steps};
-use super::timing;
+use super::timing::{self, CheckInterval};
 use crate::clock::{Mono, Now};
 use crate::format::{Image, MmpBlock};
 
@@ -126,8 +126,7 @@ impl Foreign {
             let counts = block.zip(self.last).is_some_and(|(new, (last, _))| counted(&last, &new));
             // Whom we have beaten over may have decided on his next write before he could see that.
             let again = block.zip(self.last).is_some_and(|(new, (last, seen))| {
-                let superblock = context.medium.update_interval_s();
-                let c = timing::taker_check_interval_s(superblock, last.check_interval_s);
+                let c = context.medium.taker_check_of(last.check_interval_s);
                 jumped_again(&last, &new, now.mono.since(seen), c)
             });
             self.current = Some(Box::new(Sight { image: *image, since: now.mono }));
@@ -156,11 +155,10 @@ impl Foreign {
     fn contest(&mut self, now: Now, block: &MmpBlock, sighted: &Sighted<'_>, context: &Context) -> Ruling {
         let by = Peer::from(block);
         let lose = |because| Ruling::WeLose(Loss::Stolen { by, because });
-        let tolerance_s = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
         if sighted.slept {
             return lose(LoserRule::Slept);
         }
-        if stamp_ahead(block, now.wall, tolerance_s.into()) {
+        if stamp_ahead(block, now.wall, context.medium.stamp_tolerance_s()) {
             return lose(LoserRule::ClockStoodStill);
         }
         let ours = context.medium.owner();
@@ -198,17 +196,13 @@ impl Foreign {
 }
 
 fn longest(peer_check_interval_s: u16, context: &Context) -> Duration {
-    timing::longest_interval(
-        context.options.interval,
-        context.medium.update_interval_s(),
-        peer_check_interval_s,
-    )
+    context.medium.longest_interval(context.options.interval, peer_check_interval_s)
 }
 
 /// Whom we have beaten over is silent for half of his wait after each of his writes, by the larger of his check interval and
 /// the superblock's: what comes within such a wait is his next.
-fn jumped_again(last: &MmpBlock, new: &MmpBlock, since: Duration, check_interval_s: u16) -> bool {
-    Owner::of(last) == Owner::of(new) && last.seq != new.seq && since <= timing::wait(check_interval_s)
+fn jumped_again(last: &MmpBlock, new: &MmpBlock, since: Duration, c: CheckInterval) -> bool {
+    Owner::of(last) == Owner::of(new) && last.seq != new.seq && since <= c.wait()
 }
 
 /// The same names, and a few beats on.
@@ -229,10 +223,11 @@ mod tests {
     #[test]
     fn a_jump_of_the_same_one_within_a_wait_is_his_next() {
         let (last, soon) = (block("alpha", 77), Duration::from_secs(11));
-        assert!(jumped_again(&last, &block("alpha", 0x100_0000), soon, 5));
-        assert!(!jumped_again(&last, &block("alpha", 0x100_0000), soon + Duration::from_millis(1), 5));
-        assert!(!jumped_again(&last, &block("alpha", 77), soon, 5));
-        assert!(!jumped_again(&last, &block("zulu", 0x100_0000), soon, 5));
+        let c = CheckInterval::Native(5);
+        assert!(jumped_again(&last, &block("alpha", 0x100_0000), soon, c));
+        assert!(!jumped_again(&last, &block("alpha", 0x100_0000), soon + Duration::from_millis(1), c));
+        assert!(!jumped_again(&last, &block("alpha", 77), soon, c));
+        assert!(!jumped_again(&last, &block("zulu", 0x100_0000), soon, c));
     }
 
     #[test]

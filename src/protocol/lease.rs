@@ -1,6 +1,6 @@
 //! The lease of a holder, counted from the starts of looks. The safety argument: `docs/safety.md`.
 
-use super::timing;
+use super::timing::CheckInterval;
 use crate::clock::Mono;
 
 /// The earliest end among the last acknowledged write and every later one whose fate is unknown. A later one may have
@@ -18,7 +18,7 @@ pub(super) struct Lease {
 struct Stray {
     lands_until: Mono,
     /// The smallest in them.
-    check_interval_s: u16,
+    c: CheckInterval,
 }
 
 impl Lease {
@@ -34,10 +34,10 @@ impl Lease {
 
     /// A write with this check interval is on its way, after a look that began at `started`; if it lands, the lease ends
     /// at what is returned.
-    pub(super) fn submit(&mut self, started: Mono, check_interval_s: u16) -> Mono {
+    pub(super) fn submit(&mut self, started: Mono, c: CheckInterval) -> Mono {
         let stray = self.stray.filter(|stray| started < stray.lands_until);
-        let counts_s = stray.map_or(check_interval_s, |stray| check_interval_s.min(stray.check_interval_s));
-        let end = started + timing::lease(counts_s);
+        let counts = stray.map_or(c, |stray| c.min(stray.c));
+        let end = started + counts.lease();
         if !broken!(ForgetsUnacknowledged) {
             self.unacknowledged_end = self.unacknowledged_end.min(end);
         }
@@ -50,12 +50,12 @@ impl Lease {
     }
 
     /// A write with this check interval failed, and may land until what is returned: within a wait, as all that is late.
-    pub(super) fn stray(&mut self, now: Mono, check_interval_s: u16) -> Mono {
+    pub(super) fn stray(&mut self, now: Mono, c: CheckInterval) -> Mono {
         let before = self.stray.filter(|stray| now < stray.lands_until);
-        let lands_until = now + timing::wait(check_interval_s);
-        let stray = before.map_or(Stray { lands_until, check_interval_s }, |before| Stray {
+        let lands_until = now + c.wait();
+        let stray = before.map_or(Stray { lands_until, c }, |before| Stray {
             lands_until: lands_until.max(before.lands_until),
-            check_interval_s: check_interval_s.min(before.check_interval_s),
+            c: c.min(before.c),
         });
         self.stray = Some(stray);
         stray.lands_until
@@ -68,6 +68,10 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
+    fn c(seconds: u16) -> CheckInterval {
+        CheckInterval::Native(seconds)
+    }
+
     fn at(seconds: u64) -> Mono {
         Mono(seconds * SECOND)
     }
@@ -75,9 +79,9 @@ mod tests {
     #[test]
     fn the_earliest_end_of_what_may_have_landed_counts() {
         let mut lease = Lease::until(at(100));
-        assert_eq!(lease.submit(at(50), 5), at(61));
+        assert_eq!(lease.submit(at(50), c(5)), at(61));
         assert_eq!(lease.end(), at(61));
-        assert_eq!(lease.submit(at(52), 10), at(73));
+        assert_eq!(lease.submit(at(52), c(10)), at(73));
         assert_eq!(lease.end(), at(61), "the first may land yet");
         lease.acknowledge(at(73));
         assert_eq!(lease.end(), at(73));
@@ -86,15 +90,15 @@ mod tests {
     #[test]
     fn a_stray_counts_for_as_long_as_it_may_land() {
         let mut lease = Lease::until(at(100));
-        assert_eq!(lease.stray(at(50), 5), at(61));
-        assert_eq!(lease.submit(at(60), 10), at(71), "by the smaller check interval");
-        assert_eq!(lease.submit(at(60), 4), at(69));
-        assert_eq!(lease.submit(at(61), 10), at(82), "it has landed, or never will");
+        assert_eq!(lease.stray(at(50), c(5)), at(61));
+        assert_eq!(lease.submit(at(60), c(10)), at(71), "by the smaller check interval");
+        assert_eq!(lease.submit(at(60), c(4)), at(69));
+        assert_eq!(lease.submit(at(61), c(10)), at(82), "it has landed, or never will");
         // The later of two strays, and the smaller check interval of both.
-        assert_eq!(lease.stray(at(60), 10), at(81));
-        assert_eq!(lease.submit(at(80), 30), at(91));
+        assert_eq!(lease.stray(at(60), c(10)), at(81));
+        assert_eq!(lease.submit(at(80), c(30)), at(91));
         // The first ones are long over.
-        assert_eq!(lease.stray(at(81), 10), at(102));
-        assert_eq!(lease.submit(at(90), 30), at(111));
+        assert_eq!(lease.stray(at(81), c(10)), at(102));
+        assert_eq!(lease.submit(at(90), c(30)), at(111));
     }
 }

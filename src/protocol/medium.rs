@@ -4,9 +4,11 @@
 //! Native (ext4, ldiskfs): the block says who wrote it and little more, so a live foreign block is [`Verdict::Unclear`]
 //! until it was looked at for a while. Only facts that need no time are judged here.
 
+use std::time::Duration;
+
 use super::event::{Change, Refusal};
 use super::sequence::{self, Sequence};
-use super::timing;
+use super::timing::{self, CheckInterval};
 use crate::clock::{Now, Wall};
 use crate::format::superblock::SUPERBLOCK_BYTES;
 use crate::format::{BlockDamage, DeviceName, Image, MmpBlock, NodeName, Superblock, SuperblockError};
@@ -106,6 +108,54 @@ impl Medium {
         native.superblock.mmp_update_interval_s
     }
 
+    /// C of a taker, whatever stands in the block.
+    #[must_use]
+    pub fn own_check(&self) -> CheckInterval {
+        CheckInterval::Native(timing::taker_check_interval_s(self.update_interval_s(), 0))
+    }
+
+    /// The same, of one who has found this `mmp_check_interval`.
+    #[must_use]
+    pub fn taker_check_of(&self, on_disk_s: u16) -> CheckInterval {
+        CheckInterval::Native(timing::taker_check_interval_s(self.update_interval_s(), on_disk_s))
+    }
+
+    /// C of a taker who finds this block.
+    #[must_use]
+    pub fn taker_check(&self, found: &Image) -> CheckInterval {
+        self.own_check().max(self.check_of(found))
+    }
+
+    /// C that a holder with this interval writes, whose last cycle took so long.
+    #[must_use]
+    pub fn holder_check(&self, interval: Duration, last_cycle: Duration, floor_s: u16) -> CheckInterval {
+        CheckInterval::Native(timing::holder_check_interval_s(interval, last_cycle, floor_s))
+    }
+
+    /// C that a block of ours shows.
+    #[must_use]
+    pub fn check_of(&self, image: &Image) -> CheckInterval {
+        CheckInterval::Native(MmpBlock::fields(image).check_interval_s)
+    }
+
+    /// U*: what a look for the beat of somebody with this C in his block must cover.
+    #[must_use]
+    pub fn longest_interval(&self, ours: Duration, peer_check_interval_s: u16) -> Duration {
+        timing::longest_interval(ours, self.update_interval_s(), peer_check_interval_s)
+    }
+
+    /// How much longer a watch lasts for the sake of peers that check late.
+    #[must_use]
+    pub fn margin(&self) -> Duration {
+        timing::NATIVE_MARGIN
+    }
+
+    /// How far, in seconds, clocks may be apart: a stamp that is further ahead says that our own clock stood still.
+    #[must_use]
+    pub fn stamp_tolerance_s(&self) -> u64 {
+        self.own_check().span().as_secs().max(1)
+    }
+
     /// Decodes a block.
     ///
     /// # Errors
@@ -115,12 +165,13 @@ impl Medium {
         MmpBlock::decode(image, native.superblock.checksum_seed)
     }
 
-    /// Our next block over `base`: our names, `seq`, the wall clock, `check_interval_s`; the padding stays.
+    /// Our next block over `base`: our names, `seq`, the wall clock, C; the padding stays.
     #[must_use]
-    pub fn compose(&self, base: &Image, seq: u32, wall: Wall, check_interval_s: u16) -> Image {
+    pub fn compose(&self, base: &Image, seq: u32, wall: Wall, check: CheckInterval) -> Image {
         let Medium::Native(native) = self;
         let mut image = *base;
         let Owner { node, device } = native.owner;
+        let check_interval_s = check.field_s();
         MmpBlock { seq, time_s: wall.0, node, device, check_interval_s }
             .encode_into(&mut image, native.superblock.checksum_seed);
         image
@@ -202,7 +253,7 @@ impl Medium {
     /// (`/dev/sdb1`) where kernels and we write `sdb1`, and leaves the padding zero. Another program's clean end is a
     /// successor's.
     fn judge_clean(&self, image: &Image, block: MmpBlock, now: Now, known: Knowledge) -> Verdict {
-        let tolerance_s = u64::from(timing::taker_check_interval_s(self.update_interval_s(), 0));
+        let tolerance_s = self.stamp_tolerance_s();
         if broken!(CleanIsBeatenOver) {
             return Verdict::ClearedOurs(block);
         }

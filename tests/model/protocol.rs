@@ -23,7 +23,7 @@ pub mod medium;
 mod numbers;
 #[path = "stand_in/sequence.rs"]
 pub mod sequence;
-#[path = "../../src/protocol/timing.rs"]
+#[path = "../../src/protocol/timing/mod.rs"]
 pub mod timing;
 #[path = "stand_in/watch.rs"]
 mod watch;

@@ -14,7 +14,7 @@ use super::guard::{Context, Failure, Input};
 use super::hold::Hold;
 use super::medium::Owner;
 use super::sequence::Sequence;
-use super::timing;
+use super::timing::{self, CheckInterval};
 use super::watch::Watch as KernelWatch;
 use crate::clock::{Mono, Now};
 use crate::format::{BlockDamage, Image, MmpBlock};
@@ -33,7 +33,7 @@ pub(super) struct Claim {
     /// Reads in a row that did not decode.
     undecoded: u32,
     /// The check interval to claim with, doubled when a write was too slow to count.
-    own_check_interval_s: u16,
+    own_check: CheckInterval,
     /// A watch lasts at least this long: a write of ours that was late by so much may have buried a whole claim.
     minimum_watch: Duration,
     /// Our write may stand in the block.
@@ -113,7 +113,7 @@ impl Claim {
             look_started: now.mono,
             worst_io: Duration::ZERO,
             undecoded: 0,
-            own_check_interval_s: timing::holder_check_interval_s(
+            own_check: context.medium.holder_check(
                 interval,
                 interval,
                 context.options.check_interval_floor_s,
@@ -273,10 +273,10 @@ impl Claim {
         doubtful_clean: bool,
         context: &mut Context,
     ) -> Progress {
-        let check_interval_s = self.check_interval_s(block.check_interval_s, context);
+        let check = self.check(&base, context);
         let need = match doubtful_clean {
-            true => self.watch_of(timing::doubtful_clean_watch(check_interval_s)),
-            false => self.watch_of_live(now, &base, check_interval_s, context),
+            true => self.watch_of(timing::doubtful_clean_watch(check.field_s()), context),
+            false => self.watch_of_live(now, &base, check, context),
         };
         if need.is_zero() {
             return self.probe(base, Some(need), context);
@@ -298,25 +298,24 @@ impl Claim {
     /// Where the kernel waits, and where its holder is vouched to be dead, only a living one has to show himself. He has to
     /// before the kernel is called: it would take a clean mark that he leaves for a moment (an unmount, a remount, a
     /// hand-over of his) for leave to mount at once. By a stamp that is old he is not alive (clocks kept by NTP).
-    fn watch_of_live(&self, now: Now, base: &Image, check_interval_s: u16, context: &Context) -> Duration {
-        let superblock = context.medium.update_interval_s();
-        let one_beat = timing::longest_interval(context.options.interval, superblock, check_interval_s);
+    fn watch_of_live(&self, now: Now, base: &Image, check: CheckInterval, context: &Context) -> Duration {
+        let one_beat = context.medium.longest_interval(context.options.interval, check.field_s());
         let stamped_s = MmpBlock::fields(base).time_s;
-        let fresh = stamped_s.saturating_add(check_interval_s.into()) >= now.wall.0;
+        let fresh = stamped_s.saturating_add(check.field_s().into()) >= now.wall.0;
         match (context.options.kernel_waits, self.seen_live || fresh) {
             (true, false) => Duration::ZERO,
             (true, true) if broken!(NoBeatBeforeTheCall) => Duration::ZERO,
             (true, true) => timing::refusal(one_beat) + self.worst_io,
             (false, _) if self.vouched == Some(*base) && broken!(LooksForLessThanABeat) => one_beat / 8,
             (false, _) if self.vouched == Some(*base) => timing::refusal(one_beat) + self.worst_io,
-            (false, _) if broken!(OneWaitOfTheDead) => self.watch_of(timing::wait(check_interval_s)),
-            (false, _) if broken!(HalfAWatch) => self.watch_of(timing::wait(check_interval_s) / 2),
-            (false, _) => self.watch_of(timing::live_watch(check_interval_s, self.standing_wait(context))),
+            (false, _) if broken!(OneWaitOfTheDead) => self.watch_of(check.wait(), context),
+            (false, _) if broken!(HalfAWatch) => self.watch_of(check.wait() / 2, context),
+            (false, _) => self.watch_of(check.live_watch(self.standing_wait(context)), context),
         }
     }
 
-    fn watch_of(&self, wait: Duration) -> Duration {
-        wait.max(self.minimum_watch) + timing::NATIVE_MARGIN + self.worst_io
+    fn watch_of(&self, wait: Duration, context: &Context) -> Duration {
+        wait.max(self.minimum_watch) + context.medium.margin() + self.worst_io
     }
 
     /// Somebody is there: the end, unless patience was asked for; then the watch begins anew on these bytes.
@@ -336,9 +335,9 @@ impl Claim {
                     self.waiting_for = Some(Owner::of(block));
                     context.event(Event::Waiting { of: by, patience_until });
                 }
-                let check_interval_s = self.check_interval_s(block.check_interval_s, context);
+                let check = self.check(&image, context);
                 self.seen_live = true;
-                let need = self.watch_of_live(now, &image, check_interval_s, context);
+                let need = self.watch_of_live(now, &image, check, context);
                 let began = now.mono - after;
                 self.watch_from(now, Watch { base: image, since: now.mono, need, began }, context)
             }
@@ -354,9 +353,8 @@ impl Claim {
     }
 
     /// C of this claim: a taker's, and our own.
-    fn check_interval_s(&self, on_disk_s: u16, context: &Context) -> u16 {
-        timing::taker_check_interval_s(context.medium.update_interval_s(), on_disk_s)
-            .max(self.own_check_interval_s)
+    fn check(&self, found: &Image, context: &Context) -> CheckInterval {
+        context.medium.taker_check(found).max(self.own_check)
     }
 }
 

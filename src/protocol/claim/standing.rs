@@ -12,7 +12,7 @@ use super::super::hold::{Hold, Standing, Taken};
 use super::super::lease::Lease;
 use super::super::medium::Owner;
 use super::super::sequence::{self, Sequence};
-use super::super::timing;
+use super::super::timing::{self, CheckInterval};
 use super::super::watch::{Handed, Watch};
 use super::{Claim, Progress, Stage, Step, Wait, refuse};
 use crate::clock::{Mono, Now};
@@ -78,7 +78,7 @@ impl Claim {
         let jump = sequence::jump(&mut context.rng, before);
         let counts = broken!(ClaimCounts) && stage != Stage::Claim;
         let seq = if counts { sequence::next(before) } else { jump };
-        let image = context.medium.compose(base, seq, now.wall, self.own_check_interval_s);
+        let image = context.medium.compose(base, seq, now.wall, self.own_check);
         let not_after = if is_limited(stage) { self.look_started + self.limit() } else { Mono::FAR };
         self.step = Step::Writing { image, stage };
         self.wait = Wait::Answer;
@@ -89,17 +89,21 @@ impl Claim {
 
     /// The wait of this claim, once our own block stands: nobody's C but ours and the superblock's counts.
     pub(super) fn standing_wait(&self, context: &Context) -> Duration {
-        timing::wait(self.check_interval_s(0, context))
+        self.standing_check(context).wait()
+    }
+
+    fn standing_check(&self, context: &Context) -> CheckInterval {
+        context.medium.own_check().max(self.own_check)
     }
 
     /// How long a write of ours may stand before the last one follows: the shortest wait of any peer.
     fn longest_silence(&self, context: &Context) -> Duration {
-        timing::lease(self.check_interval_s(0, context))
+        self.standing_check(context).lease()
     }
 
     /// By our own C, which the first lease comes from: so the last write is acknowledged well within that lease.
     fn limit(&self) -> Duration {
-        timing::limit(self.own_check_interval_s)
+        self.own_check.limit()
     }
 
     pub(super) fn wrote(
@@ -131,7 +135,7 @@ impl Claim {
             }
             Stage::Last => return self.held(now, image, context),
             Stage::HandOver => {
-                let lease_end = self.look_started + timing::lease(self.own_check_interval_s);
+                let lease_end = self.look_started + self.own_check.lease();
                 return self.hand_over(now, image, Some(lease_end), context);
             }
             Stage::Claim => context.event(Event::Claiming { until: now.mono + half * 2, total: half * 2 }),
@@ -149,7 +153,7 @@ impl Claim {
             look_started: self.look_started,
             image,
             predecessor: self.predecessor,
-            check_interval_s: self.own_check_interval_s,
+            check: self.own_check,
         };
         Progress::Held(Hold::begin(now, taken, context))
     }
@@ -182,17 +186,17 @@ impl Claim {
     /// it. Everything starts again, with C doubled so that a slow device ends, and with a watch at least as long as
     /// the write was late: whoever holds under it needed that long to get in, so he beats within it.
     fn too_slow(&mut self, now: Now, took: Duration, limit: Duration, context: &mut Context) -> Progress {
-        if self.own_check_interval_s >= timing::MAX_CHECK_INTERVAL_S {
+        let Some(slower) = self.own_check.slower() else {
             let what = format!(
                 "the device is too slow to be protected: a write took {:.1} s, at most {:.1} s can count",
                 took.as_secs_f64(),
                 limit.as_secs_f64()
             );
             return refuse(Refusal::Io { what, kind: FailureKind::System }, context);
-        }
-        self.own_check_interval_s = (self.own_check_interval_s * 2).min(timing::MAX_CHECK_INTERVAL_S);
+        };
+        self.own_check = slower;
         self.minimum_watch = self.minimum_watch.max(took);
-        context.event(Event::TooSlow { took, limit, check_interval_s: self.own_check_interval_s });
+        context.event(Event::TooSlow { took, limit, check_interval_s: slower.field_s() });
         self.step = Step::Look;
         self.look(now, context);
         Progress::Going
@@ -225,7 +229,7 @@ impl Claim {
             Sequence::Live(_) | Sequence::Clean | Sequence::Fsck => {}
         }
         if let (true, Step::Silent { image, .. }) = (broken!(WithdrawsByClean), &self.step) {
-            let c = block.check_interval_s;
+            let c = context.medium.check_of(image);
             let clean = context.medium.compose(image, sequence::SEQ_CLEAN, now.wall, c);
             self.step = Step::Writing { image: clean, stage: Stage::Claim };
             context.write(Write { image: clean, durable: true, not_after: Mono::FAR });

@@ -1,7 +1,5 @@
 //! Another block than ours while we hold: what it means, and what follows from it.
 
-use std::time::Duration;
-
 use super::super::event::{Event, Loss, Peer};
 use super::super::foreign::{Ruling, Sighted, beaten_over, expected};
 use super::super::guard::Context;
@@ -16,7 +14,7 @@ const UNREADABLE_LOOKS: u32 = 5;
 
 impl Hold {
     pub(super) fn judge(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
-        let check_interval = Duration::from_secs(self.check_interval_s().into());
+        let check_interval = self.check(context).span();
         let known = Knowledge {
             our_seq: self.seq,
             our_beats: self.beats,
@@ -64,7 +62,7 @@ impl Hold {
 
     /// Somebody's live block: is he a claimer, or does he count?
     fn look_longer(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
-        let reserve = timing::write_reserve(self.check_interval_s());
+        let reserve = self.check(context).write_reserve();
         let sighted = Sighted {
             started: look.started,
             image,
@@ -78,8 +76,8 @@ impl Hold {
                 self.step = Step::Idle { until: now.mono + timing::look_period(context.options.interval) };
             }
             Ruling::BeatOver(by) => {
-                let c = timing::taker_check_interval_s(context.medium.update_interval_s(), 0);
-                self.watchful_until = self.watchful_until.max(now.mono + timing::wait(c) * 2);
+                let c = context.medium.own_check();
+                self.watchful_until = self.watchful_until.max(now.mono + c.wait() * 2);
                 context.event(beaten_over(by));
                 self.beat_over(now, look, image, context);
             }

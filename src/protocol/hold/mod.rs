@@ -15,7 +15,7 @@ use super::foreign::{Foreign, Predecessor};
 use super::guard::{Context, Failure, Input, Write};
 use super::lease::Lease;
 use super::sequence;
-use super::timing;
+use super::timing::{self, CheckInterval};
 use super::watch::Watch;
 use crate::clock::{Mono, Now};
 use crate::format::{Image, MmpBlock};
@@ -28,7 +28,7 @@ pub(super) struct Taken {
     pub(super) look_started: Mono,
     pub(super) image: Image,
     pub(super) predecessor: Option<Predecessor>,
-    pub(super) check_interval_s: u16,
+    pub(super) check: CheckInterval,
 }
 
 /// A device held.
@@ -122,16 +122,15 @@ type Flow = ControlFlow<Ended>;
 impl Hold {
     pub(super) fn begin(now: Now, taken: Taken, context: &mut Context) -> Self {
         let interval = context.options.interval;
-        let lease_end = taken.look_started + timing::lease(taken.check_interval_s);
+        let lease_end = taken.look_started + taken.check.lease();
         assert!(
             now.mono < lease_end,
             "a claim ends well within its own lease: the limit is a quarter of a wait"
         );
         let next_beat = taken.look_started + timing::jittered(interval, &mut context.rng);
-        let predecessor_s =
-            timing::taker_check_interval_s(context.medium.update_interval_s(), taken.check_interval_s);
+        let predecessors = context.medium.own_check().max(taken.check);
         let watchful = match taken.predecessor {
-            Some(_) => timing::wait(predecessor_s),
+            Some(_) => predecessors.wait(),
             None => Duration::ZERO,
         };
         let mut hold = Hold {
@@ -255,7 +254,7 @@ impl Hold {
     }
 
     fn look(&mut self, now: Now, context: &mut Context) {
-        if now.mono.since(self.last_look_started) > Duration::from_secs(self.check_interval_s().into()) {
+        if now.mono.since(self.last_look_started) > self.check(context).span() {
             self.last_gap = Some(now.mono);
         }
         self.step = Step::Looking { started: now.mono };
@@ -305,10 +304,10 @@ impl Hold {
     fn write(&mut self, now: Now, look: Look, base: &Image, context: &mut Context) {
         let Look { started, cycle } = look;
         let interval = context.options.interval;
-        let last = MmpBlock::fields(self.unacknowledged.as_ref().unwrap_or(&self.acknowledged));
+        let last = self.unacknowledged.as_ref().unwrap_or(&self.acknowledged);
         let clean = self.ends(now);
-        let (seq, check_interval_s) = if clean {
-            (sequence::SEQ_CLEAN, last.check_interval_s)
+        let (seq, check) = if clean {
+            (sequence::SEQ_CLEAN, context.medium.check_of(last))
         } else {
             let cycle = cycle.max(now.mono.since(started));
             // What the kernel has mounted it beats again one day, as seldom as it does.
@@ -317,10 +316,10 @@ impl Hold {
                 .as_ref()
                 .map_or(0, |_| timing::kernel_check_interval_s(context.medium.update_interval_s()));
             let floor = context.options.check_interval_floor_s.max(kernels);
-            (sequence::next(self.seq), timing::holder_check_interval_s(interval, cycle, floor))
+            (sequence::next(self.seq), context.medium.holder_check(interval, cycle, floor))
         };
-        let image = context.medium.compose(base, seq, now.wall, check_interval_s);
-        let end = self.lease.submit(started, check_interval_s);
+        let image = context.medium.compose(base, seq, now.wall, check);
+        let end = self.lease.submit(started, check);
         if !clean {
             self.seq = seq;
             self.beats += 1;
@@ -333,9 +332,8 @@ impl Hold {
     fn wrote(&mut self, now: Now, answer: Result<(), Failure<'_>>, context: &mut Context) -> Flow {
         let Step::Writing { started, clean, end } = self.step else { unreachable!("no write was asked for") };
         if let Err(failure) = answer {
-            let sent_s =
-                self.unacknowledged.as_ref().map_or(0, |image| MmpBlock::fields(image).check_interval_s);
-            let lands_until = self.lease.stray(now.mono, sent_s);
+            let sent = self.unacknowledged.as_ref().unwrap_or(&self.acknowledged);
+            let lands_until = self.lease.stray(now.mono, context.medium.check_of(sent));
             // Over the kernel's beats nobody counts with it.
             self.hand_over_from = self.hand_over_from.max(lands_until);
             return self.trouble(now, failure, context);
@@ -359,9 +357,9 @@ impl Hold {
         Flow::Continue(())
     }
 
-    /// C of the write that the lease comes from, in seconds.
-    fn check_interval_s(&self) -> u16 {
-        MmpBlock::fields(&self.acknowledged).check_interval_s
+    /// C of the write that the lease comes from.
+    fn check(&self, context: &Context) -> CheckInterval {
+        context.medium.check_of(&self.acknowledged)
     }
 
     /// Sleeps until the next beat, or only until the next look while something is to be expected.

@@ -127,7 +127,7 @@ impl Watch {
             context.event(Event::Held { lease_end: left.lease_end, as_peer });
             // A foreign block is judged by the holder: what it is to find is then what it would have written.
             let seq = left.submitted_seq.unwrap_or(block.seq);
-            let expected = context.medium.compose(image, seq, now.wall, block.check_interval_s);
+            let expected = context.medium.compose(image, seq, now.wall, context.medium.check_of(image));
             let found = if submitted { *image } else { expected };
             let standing = HoldStanding {
                 image: found,
@@ -143,7 +143,7 @@ impl Watch {
         // All but sequence and time is the kernel's own, whoever wrote it last.
         self.kernel = match ours {
             true => context.medium.renew(image, kernel_seq, now.wall),
-            false => context.medium.compose(image, kernel_seq, now.wall, block.check_interval_s),
+            false => context.medium.compose(image, kernel_seq, now.wall, context.medium.check_of(image)),
         };
         self.kernel_at = look.before;
         self.stage = Stage::Watching;

@@ -11,8 +11,8 @@ use super::super::medium::{Knowledge, OWN_BEATS_REMEMBERED, Owner, Verdict, is_p
 use super::super::sequence::{self, COUNTING_REACH, Sequence, steps};
 use super::super::timing;
 use super::{
-    Bridge, ENDING_PAUSE, Flow, Look, Stage, Step, Watch, Watched, interval, kernel_check_interval_s, lose,
-    silence, u_star,
+    Bridge, ENDING_PAUSE, Flow, Look, Stage, Step, Watch, Watched, interval, kernel_check,
+    kernel_check_interval_s, lose, silence, u_star,
 };
 use crate::clock::{Mono, Now};
 use crate::format::{Image, MmpBlock};
@@ -315,7 +315,7 @@ impl Watch {
         let image = context.medium.renew(&self.kernel, bridge.seq, now.wall);
         bridge.unacknowledged = Some(image);
         let Some(lease) = &mut self.lease else { unreachable!("nothing is bridged without a lease") };
-        let end = lease.submit(look.started, kernel_check_interval_s(context));
+        let end = lease.submit(look.started, kernel_check(context));
         let not_after = lease.end();
         self.step = Step::Writing { started: look.started, end };
         context.write(Write { image, durable: false, not_after });
@@ -326,7 +326,7 @@ impl Watch {
         let Step::Writing { started, end } = self.step else { unreachable!("no write was asked for") };
         let Some(lease) = &mut self.lease else { unreachable!("as it was when it was written") };
         if let Err(failure) = answer {
-            lease.stray(now.mono, kernel_check_interval_s(context));
+            lease.stray(now.mono, kernel_check(context));
             return self.trouble(now, failure, context);
         }
         lease.acknowledge(end);

@@ -27,7 +27,7 @@ use self::adopt::Adopting;
 pub use self::adopt::{Adoption, Left};
 use self::expect::Expecting;
 pub(super) use self::expect::Handed;
-use self::times::{interval, kernel_check_interval_s, silence, u_star};
+use self::times::{interval, kernel_check, kernel_check_interval_s, silence, u_star};
 use super::event::{Event, Loss, Peer};
 use super::foreign::{Foreign, Predecessor};
 use super::guard::{Activity, Context, Failure, Input, Mode};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::guard::Context;
-use super::super::timing;
+use super::super::timing::{self, CheckInterval};
 
 /// How often we look, and beat in the kernel's stead: never so seldom that the kernel's lease, which may be shorter than
 /// our own interval, ends between two looks.
@@ -24,6 +24,11 @@ pub(super) fn u_star(context: &Context) -> Duration {
 /// C as the kernel writes it at least.
 pub(super) fn kernel_check_interval_s(context: &Context) -> u16 {
     timing::kernel_check_interval_s(context.medium.update_interval_s())
+}
+
+/// The same, for a lease.
+pub(super) fn kernel_check(context: &Context) -> CheckInterval {
+    CheckInterval::Native(kernel_check_interval_s(context))
 }
 
 /// How long the kernel may be silent before we beat in its stead.

@@ -7,10 +7,14 @@
 //! Sources: Linux `fs/ext4/mmp.c` (`ext4_multi_mount_protect`, `kmmpd`), e2fsprogs `lib/ext2fs/mmp.c`; ldiskfs caps
 //! the wait at C + 20.
 
+mod check;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
+
+pub use self::check::CheckInterval;
 
 /// `EXT4_MMP_MIN_CHECK_INTERVAL`, in seconds.
 pub const MIN_CHECK_INTERVAL_S: u16 = 5;
@@ -114,10 +118,10 @@ pub const fn lease(check_interval_s: u16) -> Duration {
     Duration::from_secs(lease_s(check_interval_s))
 }
 
-/// From the start of a look to the handled acknowledgement of the write that follows it: more counts for nothing.
+/// [`CheckInterval::limit`] of a native block.
 #[must_use]
 pub fn limit(check_interval_s: u16) -> Duration {
-    wait(check_interval_s) / 4
+    CheckInterval::Native(check_interval_s).limit()
 }
 
 /// How often a watcher looks.
@@ -154,10 +158,10 @@ pub fn double_use(longest_interval: Duration) -> Duration {
     MAX_HOLD_LOOK + foreign_look(longest_interval) + (contest(longest_interval) + longest_interval) * 2
 }
 
-/// The part of a lease that a look at a foreign block leaves for the write.
+/// [`CheckInterval::write_reserve`] of a native block.
 #[must_use]
 pub fn write_reserve(check_interval_s: u16) -> Duration {
-    lease(check_interval_s) / 4
+    CheckInterval::Native(check_interval_s).write_reserve()
 }
 
 /// The time to the next beat: between 0.85 and 1.1 intervals, so that two writers cannot stay in phase, and a
@@ -203,15 +207,8 @@ pub fn claim(found: Found, superblock: u16, on_disk: u16, ours_s: u16) -> Durati
     match found {
         Found::Clean => standing,
         Found::DoubtfulClean => doubtful_clean_watch(watched_s) + NATIVE_MARGIN + standing,
-        Found::Still => live_watch(watched_s, standing) + NATIVE_MARGIN + standing,
+        Found::Still => CheckInterval::Native(watched_s).live_watch(standing) + NATIVE_MARGIN + standing,
     }
-}
-
-/// How long a block that is not clean must stand still before a claim that then stands for `standing`: two of its
-/// waits in all.
-#[must_use]
-pub fn live_watch(check_interval_s: u16, standing: Duration) -> Duration {
-    wait(check_interval_s) * 2 - standing
 }
 
 /// What follows from a check interval, for administrators and cluster managers.
