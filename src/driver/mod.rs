@@ -75,7 +75,7 @@ pub struct Held {
 /// What a release has left in the block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Released {
-    /// A clean mark: ours, or the kernel's that had it back before.
+    /// A clean mark was written: ours, or the kernel's that had it back before.
     Clean,
     /// Somebody else's live block, over which nothing is written. He claims the device, or uses it: then it was used twice.
     LeftToOthers {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::event::{Event, LoserRule, Loss, Peer};
 use super::guard::Context;
-use super::medium::{Owner, stamp_ahead};
+use super::medium::{Owner, stamp_ahead, stamp_behind};
 use super::sequence::{COUNTING_REACH, steps};
 use super::timing::{self, CheckInterval};
 use crate::clock::{Mono, Now};
@@ -155,20 +155,22 @@ impl Foreign {
     fn contest(&mut self, now: Now, block: &MmpBlock, sighted: &Sighted<'_>, context: &Context) -> Ruling {
         let by = Peer::from(block);
         let lose = |because| Ruling::WeLose(Loss::Stolen { by, because });
+        let tolerance_s = context.medium.stamp_tolerance_s();
         if sighted.slept {
             return lose(LoserRule::Slept);
         }
-        if stamp_ahead(block, now.wall, context.medium.stamp_tolerance_s()) {
+        if stamp_ahead(block, now.wall, tolerance_s) {
             return lose(LoserRule::ClockStoodStill);
         }
         let ours = context.medium.owner();
         let his = Owner::of(block);
-        // Whom we took over from is the one that slept: we saw his block stand still for a wait and more. He has his time
-        // to stop, whatever the names.
-        let excepted = sighted.predecessor.is_some_and(|predecessor| match ours == his {
+        // Whom we took over from is the one that slept: we saw his block stand still for a wait and more. So is he whose clock stood
+        // still, by his stamp. He has his time to stop, whatever the names.
+        let predecessors = sighted.predecessor.is_some_and(|predecessor| match ours == his {
             true => predecessor.goes_on(block) && !broken!(TakenNamesAreATwins),
             false => predecessor.owner == his,
         });
+        let excepted = predecessors || stamp_behind(block, now.wall, tolerance_s);
         if ours == his && !excepted {
             return lose(LoserRule::EqualNames);
         }

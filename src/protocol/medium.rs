@@ -293,3 +293,9 @@ pub fn differs_in_sequence_alone(old: &Image, new: &Image) -> bool {
 pub fn stamp_ahead(block: &MmpBlock, wall: Wall, tolerance_s: u64) -> bool {
     block.time_s > wall.0.saturating_add(tolerance_s)
 }
+
+/// True if the writer's clock is behind ours by more than `tolerance_s`.
+#[must_use]
+pub fn stamp_behind(block: &MmpBlock, wall: Wall, tolerance_s: u64) -> bool {
+    block.time_s.saturating_add(tolerance_s) < wall.0
+}

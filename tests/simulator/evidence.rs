@@ -25,7 +25,8 @@ pub(crate) struct Evidence {
     old_stamp: bool,
     /// The next clean mark of its guard takes a claim back.
     takes_back: bool,
-    took_back: Option<Image>,
+    /// The mark that did, and the one that the claim had begun on.
+    took_back: Option<(Image, Option<Rc<Image>>)>,
 }
 
 /// A stale block with a smaller check interval that covered the block of a user.
@@ -34,14 +35,15 @@ pub(crate) struct LateWrite {
     at: u64,
     covered: usize,
     /// A clean mark stops whoever it covers; anything else he beats over, unless he has a fault, too.
-    clean: bool,
+    clean: Option<Image>,
 }
 
 impl World {
     /// A guard begins, and with it a claim.
     pub(crate) fn forget_claim(&mut self, host: usize) {
         let evidence = &mut self.hosts[host].evidence;
-        (evidence.found, evidence.old_stamp, evidence.takes_back) = (None, false, false);
+        (evidence.found, evidence.guards_clean) = (None, None);
+        (evidence.old_stamp, evidence.takes_back) = (false, false);
         let using = self.hosts[host].using;
         if !using {
             self.hosts[host].evidence.marks.clear();
@@ -74,7 +76,7 @@ impl World {
         if is_clean(image) {
             evidence.guards_clean = Some(*image);
             if std::mem::take(&mut evidence.takes_back) {
-                evidence.took_back = Some(*image);
+                evidence.took_back = Some((*image, evidence.found.clone()));
             }
         }
     }
@@ -120,16 +122,29 @@ impl World {
         marked_at.is_some_and(|at| self.hosts[there].fault_until >= at)
     }
 
+    /// The claim of a host began on a clean mark.
+    pub(crate) fn began_on_clean(&self, host: usize) -> bool {
+        self.hosts[host].evidence.found.is_some()
+    }
+
+    /// The claim or the mount of `comer` began on this clean mark.
+    fn began_on(&self, comer: usize, mark: &Image) -> bool {
+        let host = &self.hosts[comer];
+        host.evidence.found.as_deref() == Some(mark) || host.kernel.found_clean.as_ref() == Some(mark)
+    }
+
     pub(crate) fn came_on_old_stamp(&self, comer: usize) -> bool {
         self.hosts[comer].evidence.old_stamp
     }
 
-    /// What `victim` saw last is the mark with which somebody took a claim back.
+    /// What `victim` saw last is the mark with which somebody took a claim back, that had begun on a mark of the victim's kernel.
     pub(crate) fn is_taken_back(&self, victim: usize) -> bool {
         let seen = self.hosts[victim].last_read.as_deref();
-        seen.is_some()
-            && (0..self.hosts.len())
-                .any(|host| host != victim && self.hosts[host].evidence.took_back.as_ref() == seen)
+        (0..self.hosts.len()).filter(|&host| host != victim).any(|host| {
+            self.hosts[host].evidence.took_back.as_ref().is_some_and(|(mark, found)| {
+                seen == Some(mark) && self.marked_at(victim, found.as_deref()).is_some()
+            })
+        })
     }
 
     /// A write that its host began after its time covers the block of somebody who uses the device.
@@ -141,7 +156,7 @@ impl World {
         self.late_writes.extend(covered.map(|covered| LateWrite {
             at: self.now,
             covered,
-            clean: is_clean(image),
+            clean: is_clean(image).then_some(*image),
         }));
     }
 
@@ -152,7 +167,9 @@ impl World {
             self.late_writes.iter().any(|late| {
                 late.covered == there
                     && self.hosts[there].using_since <= late.at
-                    && (late.clean || self.hosts[there].fault_until >= late.at)
+                    && late
+                        .clean
+                        .map_or(self.hosts[there].fault_until >= late.at, |mark| self.began_on(comer, &mark))
                     && (late.at..late.at + 2 * self.longest_wait_ns())
                         .contains(&self.hosts[comer].using_since)
             })

@@ -50,7 +50,9 @@
 //! since their wall clocks differ by more than two check intervals, or whose mount was killed while it read the group
 //! descriptors; a fault of a host's own while such a mark stands; a fault between the hand-over and the first beat seen,
 //! when no cell is armed yet. Of pauses: that two meet (`double_uses`), and that the one that slept takes whom he meets
-//! for a claimer, and goes on (`sleeper_went_on`). Hosts that share a name may take each other's mounts for lost before they are made.
+//! for a claimer, and goes on (`sleeper_went_on`); that both stop, where a kernel that re-reads goes on under the names of one who took over,
+//! left and came again (`taken_names`), or where two kernels beat so closely after one another that the sleeper's guard finds the other
+//! one late (`stopped_together`). Hosts that share a name may take each other's mounts for lost before they are made.
 //! Of e2fsck and forced clears: two peers of which none is ours, or of which one is a kernel that waits by itself for a
 //! mount of ours; a write of ours that lands after its time, over the mark
 //! of an e2fsck at work, which looks once a minute at most; a mark that nobody clears, and keeps everybody out; a mount that
@@ -61,7 +63,7 @@
 //! *Not injected*: a stall of more than 5 s between the check of the clock and a **clean mark** (it lands on a successor,
 //! who stops; `Profile::LateClean` injects it among hosts of ours); beside others a kernel-only holder that freezes, or
 //! sleeps longer than 3 s (K3, K4: only among its like); a vouch for a living node that is slow; writes that land later than
-//! a wait; a clock that stands still (`Profile::Pauses` and `Breakage` only), and the shutdown ioctl as a fence of ext4
+//! a wait; a clock that stands still (`Profile::Pauses`, `Profile::MountPauses` and `Breakage` only), and the shutdown ioctl as a fence of ext4
 //! (`Breakage` only); a remount or an error before the guard has seen the first beat.
 //!
 //! # Use

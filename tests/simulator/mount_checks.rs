@@ -164,7 +164,9 @@ impl World {
     /// After the unmount nothing is written over a successor.
     pub(crate) fn check_write(&mut self, host: usize, write: &Write) {
         let state = &self.hosts[host];
+        // Where two have met (Pauses) one of them may leave over the other.
         if self.plan.hosts[host].kind != Kind::Mounted
+            || self.plan.profile.pauses()
             || state.using
             || self.mode(host) == Some(Mode::Claiming)
         {

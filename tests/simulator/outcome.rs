@@ -98,6 +98,12 @@ counters! {
         double_uses,
         /// One that slept saw a foreign block, took it for a claimer's, and went on.
         sleeper_went_on,
+        /// Two that met both stopped: a kernel before Linux 5.10 slept, and went on under the names of one who had taken over, left and
+        /// come again since.
+        taken_names,
+        /// Two that met both stopped: the guard of the one that slept saw the other one, between the beats of its kernel, when that one's
+        /// patience was at its end.
+        stopped_together,
         /// Of two hosts with one name, one took the other's beats for its own kernel's before that mounted, and then for lost.
         twins,
     }

@@ -2,11 +2,12 @@
 //! Exclusion is not promised then; what is promised, and checked here, is how it ends.
 //!
 //! One host sleeps, again and again; its clocks stand still for all of a pause or for most of it, and its wall clock may
-//! be set right at once, or only later. The others are as patient as they can be. There is at most one kernel.
+//! be set right at once, or only later. The others are as patient as they can be. There is at most one kernel that
+//! no guard watches, and none in `Profile::MountPauses`.
 
 use std::time::Duration;
 
-use crate::protocol::{Loss, timing};
+use crate::protocol::{LoserRule, Loss, timing};
 use fastrand::Rng;
 
 use super::disk::Before;
@@ -130,13 +131,15 @@ impl World {
     /// one has to, and which one it is is counted.
     pub(crate) fn pause_ends(&mut self, host: usize) {
         self.pauses.beaten_over_by = None;
+        let kernel = self.plan.hosts[host].kind == Kind::Kernel;
         if self.pauses.came_over.take_if(|sleeper| *sleeper == host).is_some()
-            && self.plan.hosts[host].kind == Kind::Ours
             && !self.plan.pauses.set_right
+            && !kernel
         {
             self.pauses.due = Some((host, self.now + self.double_use_ends_ns()));
-            // Nor does it know how old an answer is that was under way.
-            if self.other_user(host).is_some() || self.hosts[host].io.is_some() {
+            // Nor does it know how old an answer is that was under way; and a kernel may beat over what tells it, before its guard looks.
+            let mounted = self.plan.hosts[host].kind == Kind::Mounted;
+            if mounted || self.other_user(host).is_some() || self.hosts[host].io.is_some() {
                 self.pauses.beaten_over_by = Some(host);
             }
         }
@@ -186,10 +189,24 @@ impl World {
 
     /// Where two of ours meet one goes on.
     pub(crate) fn check_pause_loss(&mut self, host: usize, loss: &Loss) {
-        if !matches!(loss, Loss::Stolen { .. }) {
-            return;
-        }
+        let Loss::Stolen { because, .. } = loss else { return };
         match self.pauses.stopped {
+            // He took over, left, and came again, over his own clean mark: so he does not know that count.
+            Some((other, _))
+                if *because == LoserRule::EqualNames
+                    && self.plan.hosts[other].mount.rereads
+                    && self.began_on_clean(host) =>
+            {
+                self.stats.apart.taken_names += 1;
+            }
+            // His kernel's beats leave the other's little time to stand, and the other one's guard found them when our time was up.
+            Some((other, at))
+                if *because == LoserRule::OtherDidNotStop
+                    && self.plan.hosts[other].kind == Kind::Mounted
+                    && self.now < at + 5 * SECOND =>
+            {
+                self.stats.apart.stopped_together += 1;
+            }
             Some((other, at)) if other != host && self.now < at + 2 * self.double_use_ends_ns() => {
                 self.violate(host, format!("hosts {other} and {host} both stop for each other"));
             }

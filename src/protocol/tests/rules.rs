@@ -1,7 +1,7 @@
 //! Small rules of what a block means.
 
 use super::*;
-use crate::protocol::medium::{differs_in_sequence_alone, is_path, stamp_ahead};
+use crate::protocol::medium::{differs_in_sequence_alone, is_path, stamp_ahead, stamp_behind};
 
 #[test]
 fn a_path_begins_like_one() {
@@ -32,6 +32,7 @@ fn only_sequence_and_checksum_may_differ() {
 fn a_stamp_is_ahead_beyond_the_tolerance() {
     let block = |time_s| MmpBlock { time_s, ..MmpBlock::fields(&[0; 1024]) };
     assert!(!stamp_ahead(&block(105), Wall(100), 5) && stamp_ahead(&block(106), Wall(100), 5));
+    assert!(!stamp_behind(&block(95), Wall(100), 5) && stamp_behind(&block(94), Wall(100), 5));
 }
 
 /// A kernel that slept may re-read the block into the buffer that it goes on with: our names, and its own count.
@@ -49,11 +50,15 @@ fn a_predecessor_that_counts_on_under_our_names_is_no_twin() {
     bench.run_until(start + 40.0);
     assert!(!bench.guard.is_over(), "he slept, and stops: {:?}", bench.events);
     // Nor for ever: as against every other holder, in the end we stop.
-    for beat in 4..100 {
+    for beat in 4..16 {
         bench.put("mike", 0x20 + beat, 12);
-        bench.run_until(start + 40.0 + f64::from(beat));
+        bench.run_until(start + 40.0 + 3.0 * f64::from(beat));
     }
-    assert!(matches!(bench.loss(), Loss::Stolen { .. }));
+    assert!(
+        matches!(bench.loss(), Loss::Stolen { because: LoserRule::OtherDidNotStop, .. }),
+        "{:?}",
+        bench.loss()
+    );
 }
 
 /// `kmmpd` goes on with the very buffer that a direct write lands in: whatever else changed in it would be written on.
@@ -123,4 +128,21 @@ fn the_table_has_a_row_of_the_same_figures_for_each_check_interval() {
     let rows: Vec<&str> = table.lines().skip(2).collect();
     assert_eq!(rows[0], "| 5 | 11 | 11 | 11 | 22 | 23.5 | 68 |");
     assert_eq!((rows.len(), rows[7]), (8, "| 300 | 320 | 360 | 360 | 720 | 721.5 | 1092 |"));
+}
+
+/// By his stamp his clock stood still: he sees ours run ahead, and stops. Ours is the lower name.
+#[test]
+fn one_whose_stamp_is_behind_has_his_time_to_stop_whatever_the_names() {
+    for (node, behind_s, stays) in [("zulu", 100, true), ("mike", 100, true), ("zulu", 0, false)] {
+        let mut bench = Bench::held();
+        let start = bench.seconds;
+        for beat in 0..3_u32 {
+            bench.put(node, 0x7000_0000 + beat, 5);
+            MmpBlock { time_s: bench.block().time_s - behind_s, ..bench.block() }
+                .encode_into(&mut bench.image, None);
+            bench.run_until(start + f64::from(beat + 1));
+        }
+        bench.run_until(start + 30.0);
+        assert_eq!(!bench.guard.is_over(), stays, "{node} {behind_s}: {:?}", bench.events);
+    }
 }

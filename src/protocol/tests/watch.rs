@@ -34,7 +34,11 @@ impl Bench {
 
     /// Mounted by the kernel and watched; its first beat at about 23 s, `count` in all.
     pub(super) fn watched(count: u32) -> Self {
-        let mut bench = Self::for_kernel(77, false);
+        Self::watched_over(77, count)
+    }
+
+    pub(super) fn watched_over(seq: u32, count: u32) -> Self {
+        let mut bench = Self::for_kernel(seq, false);
         bench.run_until(1.0);
         bench.kernel_claims(11.2);
         bench.kernel_beats("mike", 22.5, 1, count);

@@ -201,3 +201,27 @@ fn under_a_remount_that_went_on_unseen_the_watch_is_as_young_as_the_holders_look
     bench.run_until(105.0);
     assert!(!bench.guard.is_over(), "{:?}", bench.events);
 }
+
+/// Whoever we took over from stood at a count as small as that of a remount of ours, which is seen late.
+#[test]
+fn a_remount_that_begins_anew_near_the_predecessors_count_is_the_kernels() {
+    let mut bench = Bench::watched_over(1, 120);
+    bench.run_until(140.0);
+    bench.timetable.clear();
+    bench.kernel_beats("mike", 141.5, 2, 60);
+    bench.run_until(180.0);
+    assert!(!bench.guard.is_over() && bench.events.is_empty(), "{:?}", bench.events);
+}
+
+/// He slept, and his kernel goes on where he stood, under our names.
+#[test]
+fn a_predecessor_that_seemed_to_be_a_new_count_is_looked_at_as_himself() {
+    let mut bench = Bench::watched_over(1, 200);
+    for beat in 0..8_u32 {
+        bench.comes(60.4 + f64::from(beat), named("mike", 2 + beat, WALL_S + 60 + u64::from(beat)));
+    }
+    bench.run_until(64.0);
+    assert!(!bench.guard.is_over(), "no twin: {:?}", bench.events);
+    bench.run_until(120.0);
+    assert!(!bench.guard.is_over(), "he has stopped: {:?}", bench.events);
+}

@@ -118,3 +118,13 @@ fn an_older_beat_under_a_silent_kernel_is_bridged() {
     assert!(!bench.guard.is_over(), "{:?}", bench.events);
     assert!(bench.has(|event| matches!(event, Event::Bridging { .. })), "{:?}", bench.events);
 }
+
+/// Behind the kernel's count under its names, but not of its time: another host that goes on, and is not beaten over.
+#[test]
+fn a_count_behind_a_frozen_kernels_that_goes_on_is_not_bridged() {
+    let mut bench = Bench::watched(60);
+    bench.run_until(84.0);
+    bench.kernel_beats("mike", 84.0, 20, 40);
+    bench.run_until(130.0);
+    assert!(bench.guard.is_over() && bench.writes.is_empty(), "{:?} {:?}", bench.events, bench.writes);
+}

@@ -7,8 +7,8 @@ use super::super::foreign::{Ruling, Sighted, beaten_over, expected};
 use super::super::guard::{Activity, Context, Failure, Write};
 use super::super::hold::{Hold, Standing};
 use super::super::lease::Lease;
-use super::super::medium::{Knowledge, OWN_BEATS_REMEMBERED, Owner, Verdict, is_path};
-use super::super::sequence::{self, COUNTING_REACH, Sequence, steps};
+use super::super::medium::{Knowledge, Owner, Verdict, is_path};
+use super::super::sequence::{self, Sequence};
 use super::super::timing;
 use super::{
     Bridge, ENDING_PAUSE, Flow, Look, Stage, Step, Watch, Watched, interval, kernel_check,
@@ -27,7 +27,7 @@ impl Watch {
             if self.mount_ended {
                 return self.ask(look, image, context);
             }
-            if look.started.since(self.kernel_at) <= silence(context) && !self.doubted {
+            if !self.is_silent(look.started, context) && !self.doubted {
                 return self.rest(now, context);
             }
             return self.ask(look, image, context);
@@ -153,7 +153,14 @@ impl Watch {
                 self.look_soon(now, context)
             }
             // The kernel's own older beat: a path failed over. It beats on, or we do in its stead.
-            Verdict::OursOlder if activity == Activity::ReadWrite && self.is_silent(now.mono, context) => {
+            Verdict::OursOlder if self.is_predecessors(&MmpBlock::fields(image)) => {
+                self.look_longer(now, look, image, context)
+            }
+            Verdict::OursOlder
+                if activity == Activity::ReadWrite
+                    && self.is_silent(now.mono, context)
+                    && self.is_kernels_older(&MmpBlock::fields(image)) =>
+            {
                 self.bridge(now, look, context)
             }
             Verdict::OursOlder => self.look_soon(now, context),
@@ -187,7 +194,14 @@ impl Watch {
     /// Somebody's live block: is he a claimer, or does he count?
     fn look_longer(&mut self, now: Now, look: Look, image: &Image, context: &mut Context) -> Flow {
         let block = MmpBlock::fields(image);
-        if self.is_old_count(now.mono, &block, context) {
+        let old_count = self.is_old_count(now.mono, &block, context);
+        if old_count && self.is_predecessors(&MmpBlock::fields(&self.kernel)) {
+            // It was he who seemed to be our kernel, begun anew.
+            (self.predecessor_stirs, self.restarted_from) = (true, None);
+            self.kernel_beat(now, look, image, context);
+            return self.rest(now, context);
+        }
+        if old_count {
             let loss = Loss::Stolen { by: Peer::from(&block), because: LoserRule::EqualNames };
             return lose(now, loss, context);
         }
@@ -214,70 +228,6 @@ impl Watch {
                 self.write(now, look, context)
             }
         }
-    }
-
-    /// The block is as the kernel, or we in its stead, left it.
-    fn stands(&self, image: &Image) -> bool {
-        *image == self.kernel
-            || match &self.stage {
-                Stage::Bridging(bridge) => {
-                    bridge.acknowledged.as_ref() == Some(image)
-                        || bridge.unacknowledged.as_ref() == Some(image)
-                }
-                _ => false,
-            }
-    }
-
-    /// Its names, and a few beats on from its last; or from where it stood before it seemed to begin anew.
-    fn is_kernels_next(&self, now: Mono, image: &Image, context: &Context) -> bool {
-        let Ok(block) = context.medium.decode(image) else { return false };
-        let last = MmpBlock::fields(&self.kernel);
-        let counted = steps(last.seq, block.seq, self.reach(now, context));
-        Owner::of(&block) == Owner::of(&last) && matches!(counted, Some(1..))
-    }
-
-    /// The kernel's next beat, with a device's name that only e2fsprogs writes: a clear was forced on this very host, and
-    /// `kmmpd` never writes its names again. A bridge puts them right.
-    fn is_renamed_kernel(&self, now: Mono, image: &Image, context: &Context) -> bool {
-        let Ok(block) = context.medium.decode(image) else { return false };
-        let last = MmpBlock::fields(&self.kernel);
-        let counted = steps(last.seq, block.seq, self.reach(now, context));
-        is_path(&block.device) && !is_path(&last.device) && matches!(counted, Some(1..))
-    }
-
-    /// A beat of our own bridge's, come back late or by a path that failed over.
-    fn is_own_older(&self, image: &Image, context: &Context) -> bool {
-        let Stage::Bridging(bridge) = &self.stage else { return false };
-        let Ok(block) = context.medium.decode(image) else { return false };
-        Owner::of(&block) == context.medium.owner()
-            && steps(block.seq, bridge.seq, bridge.beats.min(OWN_BEATS_REMEMBERED)).is_some()
-    }
-
-    /// How far the kernel may have counted since it was seen.
-    fn reach(&self, now: Mono, context: &Context) -> u32 {
-        let interval_s = timing::update_interval_s(context.medium.update_interval_s());
-        let beats = now.since(self.kernel_at).as_secs() / u64::from(interval_s);
-        COUNTING_REACH.saturating_add(u32::try_from(beats).unwrap_or(u32::MAX))
-    }
-
-    /// A small count under the kernel's names, and no older than its last beat: a remount began it anew between two looks.
-    fn restarts(&self, now: Mono, image: &Image, context: &Context) -> bool {
-        let Ok(block) = context.medium.decode(image) else { return false };
-        let last = MmpBlock::fields(&self.kernel);
-        let remembered = self.restarted_from.is_some_and(|(_, until)| now < until);
-        let predecessors = self.predecessor.is_some_and(|predecessor| predecessor.goes_on(&block));
-        !remembered
-            && !predecessors
-            && Owner::of(&block) == Owner::of(&last)
-            && block.time_s >= last.time_s
-            && (1..=COUNTING_REACH).contains(&block.seq)
-    }
-
-    /// The count that seemed to have begun anew goes on as well: the names are another host's, too.
-    fn is_old_count(&self, now: Mono, block: &MmpBlock, context: &Context) -> bool {
-        let old = self.restarted_from.filter(|&(_, until)| now < until);
-        Owner::of(block) == context.medium.owner()
-            && old.is_some_and(|(seq, _)| matches!(steps(seq, block.seq, COUNTING_REACH), Some(1..)))
     }
 
     /// The kernel is silent, and its filesystem is there.

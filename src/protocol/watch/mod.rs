@@ -19,6 +19,7 @@ mod adopt;
 mod beats;
 mod expect;
 mod times;
+mod whose;
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -62,6 +63,8 @@ pub(super) struct Watch {
     last_gap: Option<Mono>,
     foreign: Foreign,
     predecessor: Option<Predecessor>,
+    /// He was seen to count on, under our kernel's names.
+    predecessor_stirs: bool,
     /// Until then looks are taken at a watcher's pace.
     watchful_until: Mono,
     /// Looks in a row at something that is no MMP block.
@@ -153,6 +156,7 @@ impl Watch {
             last_gap: None,
             foreign: Foreign::default(),
             predecessor,
+            predecessor_stirs: false,
             watchful_until: now.mono,
             unreadable: 0,
             mount_ended: false,
@@ -294,9 +298,11 @@ impl Watch {
         self.unreadable = 0;
     }
 
-    /// The kernel has not beaten for longer than it takes.
-    fn is_silent(&self, now: Mono, context: &Context) -> bool {
-        now.since(self.kernel_at) > silence(context)
+    /// The kernel has not beaten for longer than it takes; or than the lease leaves, which may be what a dead guard has left of it.
+    fn is_silent(&self, at: Mono, context: &Context) -> bool {
+        let reserve = timing::write_reserve(kernel_check_interval_s(context));
+        let ends = self.lease_end().is_some_and(|end| end <= at + reserve);
+        ends || at.since(self.kernel_at) > silence(context)
     }
 
     /// The first own beat: from here on the device is protected.
