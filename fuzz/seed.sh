@@ -1,8 +1,8 @@
 #!/bin/sh
-# Fills fuzz/corpus/ from the golden images: a fuzzer that begins with zeroes does not find its way past the magics.
+# Fills fuzz/corpus/ from the golden images and a made area: a fuzzer that begins with zeroes does not find its way past the magics.
 set -eu
 cd "$(dirname "$0")"
-mkdir -p corpus/superblock corpus/mmp_block corpus/image
+mkdir -p corpus/superblock corpus/mmp_block corpus/image corpus/area_header corpus/area_slot corpus/area_entry
 for packed in ../testimages/*.img.gz; do
     name=$(basename "$packed" .img.gz)
     gzip -dc "$packed" >corpus/whole
@@ -17,4 +17,10 @@ for packed in ../testimages/*.img.gz; do
     # Longer ones only slow the fuzzer down.
     [ "$end" -gt 65536 ] || head -c "$end" corpus/whole >"corpus/image/$name"
 done
+# 3 slots: header, 3 slot blocks, 3 entry blocks, copy. The seed in front of a slot block may be any.
+python3 ../tests/area_reader.py make corpus/whole --slots 3 --interval-ms 1000 --label seed --name data
+block() { dd if=corpus/whole bs=4096 skip="$1" count=1 status=none | head -c 1024; }
+for number in 0 7; do block "$number" >"corpus/area_header/$number"; done
+for number in 1 2 3; do { printf '\001\002\003\004'; block "$number"; } >"corpus/area_slot/$number"; done
+for number in 4 5 6; do block "$number" >"corpus/area_entry/$number"; done
 rm corpus/whole

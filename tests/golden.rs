@@ -3,14 +3,14 @@
 //! `debugfs` printed of them, and the table below, which was written by hand.
 
 mod images;
-
-use std::collections::BTreeMap;
+mod vectors;
 
 use Seed::{FromUuid, NoChecksums, Stored};
 use mmpguard::format::superblock::{
     COMPAT_HAS_JOURNAL, INCOMPAT_RECOVER, STATE_VALID, SUPERBLOCK_BYTES, SuperblockError,
 };
 use mmpguard::format::{BlockDamage, ChecksumSeed, Image, MMP_STRUCT_BYTES, MmpBlock, Superblock};
+use vectors::{parse, uuid, vectors};
 
 const CLEAN: u32 = 0xFF4D_4D50;
 const FSCK: u32 = 0xE24D_4D50;
@@ -139,11 +139,6 @@ fn hex(text: &str) -> u64 {
     u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap_or_else(|_| panic!("{text} is not hex"))
 }
 
-fn parse<T: std::str::FromStr>(printed: &BTreeMap<String, String>, key: &str) -> T {
-    let text = printed.get(key).unwrap_or_else(|| panic!("{key} is not printed"));
-    text.parse().unwrap_or_else(|_| panic!("{key}: {text}"))
-}
-
 /// The three feature words, from the names dumpe2fs prints.
 fn features(names: &str) -> [u32; 3] {
     let mut words = [0; 3];
@@ -174,10 +169,6 @@ fn features(names: &str) -> [u32; 3] {
         words[word] |= bit;
     }
     words
-}
-
-fn uuid(text: &str) -> [u8; 16] {
-    u128::from_str_radix(&text.replace('-', ""), 16).unwrap().to_be_bytes()
 }
 
 #[test]
@@ -288,59 +279,6 @@ fn the_demo_image_is_small_and_ready_to_be_held() {
     assert_eq!((superblock.block_bytes, superblock.mmp_update_interval_s), (1024, 1));
     assert_eq!((block.seq, superblock.in_use_or_unclean()), (CLEAN, false));
     assert!(superblock.checksum_seed.is_some() && superblock.feature_compat & COMPAT_HAS_JOURNAL == 0);
-}
-
-/// One fenced block of `mmp-format.md`: its kind and image, its "key value" lines, its bytes.
-struct Vector {
-    title: String,
-    values: BTreeMap<String, String>,
-    bytes: Vec<u8>,
-}
-
-impl Vector {
-    /// Reads what stands between "```vector TITLE" and "```".
-    fn parse(title: &str, body: &str, len: Option<usize>) -> Self {
-        let mut vector =
-            Vector { title: title.into(), values: BTreeMap::new(), bytes: vec![0; len.unwrap_or(0)] };
-        for line in body.lines() {
-            let (key, value) = line.split_once(' ').unwrap_or_else(|| panic!("{title}: {line}"));
-            if key.len() != 3 {
-                vector.values.insert(key.into(), value.into());
-                continue;
-            }
-            let row: Vec<u8> =
-                value.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-            let at = usize::from_str_radix(key, 16).unwrap();
-            if len.is_none() {
-                vector.bytes.resize(at + row.len(), 0);
-            }
-            vector.bytes[at..at + row.len()].copy_from_slice(&row);
-        }
-        vector
-    }
-
-    fn image(&self) -> &str {
-        self.title.split(' ').nth(1).unwrap()
-    }
-
-    fn hex(&self, key: &str) -> u32 {
-        u32::from_str_radix(&self.values[key], 16).unwrap()
-    }
-
-    fn seed(&self) -> Option<ChecksumSeed> {
-        (self.values["seed"] != "none").then(|| ChecksumSeed(self.hex("seed")))
-    }
-}
-
-/// All vectors of one kind.
-fn vectors(kind: &str, len: Option<usize>) -> Vec<Vector> {
-    let document = include_str!("../mmp-format.md");
-    let fenced = document.split("```vector ").skip(1).map(|rest| rest.split_once("```").unwrap().0);
-    fenced
-        .map(|fenced| fenced.split_once('\n').unwrap())
-        .filter(|(title, _)| title.split(' ').next() == Some(kind))
-        .map(|(title, body)| Vector::parse(title, body, len))
-        .collect()
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! The fuzz targets' bodies over the golden images and over changed copies of them, for a few seconds: what a
+//! The fuzz targets' bodies over the golden images, the areas of `mmp-format.md`, and changed copies of them, for a few seconds: what a
 //! machine without a fuzzer can do. The changes are drawn from a fixed seed, so a failure comes back.
 
 mod bodies;
 mod images;
+mod vectors;
 
 use mmpguard::format::superblock::SUPERBLOCK_BYTES;
 use mmpguard::format::{MMP_STRUCT_BYTES, Superblock};
@@ -74,6 +75,39 @@ fn the_bodies_hold_on_golden_images_and_changed_copies_of_them() {
     }
 }
 
+/// Changes one to eight places among the fields of an area's block, to values at an edge where it is a number.
+fn change_area(bytes: &mut [u8], random: &mut fastrand::Rng) {
+    for _ in 0..random.usize(1..=8) {
+        let at = random.usize(..0x100);
+        match random.u8(..4) {
+            0 => bytes[at] ^= 1 << random.u8(..8),
+            1 => bytes[at] = random.u8(..),
+            2 => bytes[at & !3..][..4].fill(random.choice([0, 0xFF]).unwrap()),
+            _ => bytes[at & !7..][..8].copy_from_slice(&(1u64 << random.u8(..64)).to_le_bytes()),
+        }
+    }
+}
+
+#[test]
+fn the_bodies_hold_on_the_areas_of_the_document_and_changed_copies_of_them() {
+    let mut random = fastrand::Rng::with_seed(0x3144_5247);
+    for kind in ["area_header", "area_slot", "area_entry"] {
+        let body = |image: &[u8], seed: [u8; 4]| match kind {
+            "area_header" => bodies::area_header(image),
+            "area_slot" => bodies::area_slot(&[&seed, image].concat()),
+            _ => bodies::area_entry(image),
+        };
+        for vector in vectors::vectors(kind, Some(MMP_STRUCT_BYTES)) {
+            body(&vector.bytes, random.u32(..).to_le_bytes());
+            for _ in 0..CHANGED_COPIES {
+                let mut changed = vector.bytes.clone();
+                change_area(&mut changed, &mut random);
+                body(&changed, random.u32(..).to_le_bytes());
+            }
+        }
+    }
+}
+
 #[test]
 fn the_bodies_hold_on_random_and_on_short_bytes() {
     let mut random = fastrand::Rng::with_seed(0xEF53);
@@ -84,6 +118,9 @@ fn the_bodies_hold_on_random_and_on_short_bytes() {
             bodies::superblock(&bytes);
             bodies::mmp_block(&bytes);
             bodies::image(&bytes);
+            bodies::area_header(&bytes);
+            bodies::area_slot(&bytes);
+            bodies::area_entry(&bytes);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! Source of the layouts: Linux `fs/ext4/ext4.h` (`struct ext4_super_block`, `struct mmp_struct`), e2fsprogs
 //! `lib/ext2fs/ext2_fs.h`, and `mmp-format.md` beside this crate.
 
+pub mod area;
 pub mod block;
 pub mod checksum;
 pub mod name;

@@ -3,9 +3,14 @@
 
 #![allow(dead_code)] // each fuzz target calls one of them
 
+use mmpguard::format::area::{
+    AreaDamage, AreaError, AreaHeader, HeaderRole, SlotBlock, SlotEntry, choose, counterpart,
+};
 use mmpguard::format::name::escape;
 use mmpguard::format::superblock::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};
-use mmpguard::format::{ChecksumSeed, Image, MMP_STRUCT_BYTES, MmpBlock, Superblock, SuperblockError};
+use mmpguard::format::{
+    BlockDamage, ChecksumSeed, Image, MMP_STRUCT_BYTES, MmpBlock, Superblock, SuperblockError,
+};
 
 /// A superblock: the first 1024 bytes, zeroes where there are fewer.
 pub(crate) fn superblock(bytes: &[u8]) {
@@ -87,6 +92,115 @@ fn check_block(image: &Image, seed: Option<ChecksumSeed>) {
     }
     block.encode_into(&mut again, seed);
     assert_eq!(&again, image);
+}
+
+/// The first 1024 bytes, zeroes where there are fewer.
+fn padded(bytes: &[u8]) -> Image {
+    let mut image = [0; MMP_STRUCT_BYTES];
+    let len = bytes.len().min(MMP_STRUCT_BYTES);
+    image[..len].copy_from_slice(&bytes[..len]);
+    image
+}
+
+/// Decodes a block of an area, and once more with the right checksum if that is all that is wrong.
+fn area_block<T: std::fmt::Debug>(
+    image: &mut Image,
+    decode: impl Fn(&Image) -> Result<T, AreaError>,
+) -> Option<T> {
+    let mut decoded = decode(image);
+    if let Err(AreaError::Damaged {
+        damage:
+            AreaDamage::Checksum { computed, .. }
+            | AreaDamage::Struct { wrong: BlockDamage::Checksum { computed, .. } },
+    }) = decoded
+    {
+        image[0x3FC..].copy_from_slice(&computed.to_le_bytes());
+        decoded = decode(image);
+    }
+    let error = match decoded {
+        Ok(decoded) => return Some(decoded),
+        Err(error) => error,
+    };
+    assert!(safe(&error.to_string()), "{error}");
+    assert!(error.is_damage() || matches!(error, AreaError::Unsupported { .. }), "{error}");
+    assert!(error.is_damage() || !error.is_absent());
+    None
+}
+
+/// A header of an area: the first 1024 bytes, as block 0 and as the copy.
+pub(crate) fn area_header(bytes: &[u8]) {
+    for role in [HeaderRole::Header, HeaderRole::Copy] {
+        let mut image = padded(bytes);
+        if let Some(header) = area_block(&mut image, |image| AreaHeader::decode(image, role)) {
+            check_header(&header, &image);
+        }
+    }
+}
+
+fn check_header(header: &AreaHeader, image: &Image) {
+    let layout = header.check().unwrap();
+    assert!(i64::try_from(layout.end_bytes()).is_ok() && layout.end_bytes() <= header.target_bytes);
+    assert_eq!(layout.end_bytes(), layout.copy_offset_bytes() + 4096);
+    let last = layout.slots() - 1;
+    assert!(layout.slot_offset_bytes(last).unwrap() < layout.entry_offset_bytes(0).unwrap());
+    assert_eq!(layout.entry_offset_bytes(last).unwrap() + 4096, layout.copy_offset_bytes());
+    let at = match header.role {
+        HeaderRole::Header => layout.header_offset_bytes(),
+        HeaderRole::Copy => layout.copy_offset_bytes(),
+    };
+    assert_eq!(header.check_position(at, header.target_bytes), Ok(()));
+    assert!(header.check_position(at ^ 4096, header.target_bytes).is_err());
+    assert!(safe(&header.label.to_string()) && safe(&header.content.to_string()));
+    let pair = [HeaderRole::Header, HeaderRole::Copy].map(|role| counterpart(image, role));
+    assert_eq!(choose(&pair[0], &pair[1]).unwrap().repair, None);
+    let mut again = *image;
+    again[..0x5C].fill(0xA5);
+    again[0x60..0xB8].fill(0xA5);
+    again[0x3FC..].fill(0xA5);
+    header.encode_into(&mut again);
+    assert_eq!(&again, image);
+}
+
+/// A slot block of an area: four bytes for the seed, then the block; read as the slot that it says, and as slot 0.
+pub(crate) fn area_slot(bytes: &[u8]) {
+    let Some((head, rest)) = bytes.split_first_chunk::<4>() else { return };
+    let seed = ChecksumSeed(u32::from_le_bytes(*head));
+    let image = padded(rest);
+    let number = u32::from_le_bytes(*image[0x90..].first_chunk().unwrap());
+    for number in [number, 0] {
+        let mut image = image;
+        let Some(slot) = area_block(&mut image, |image| SlotBlock::decode(image, seed, number)) else {
+            continue;
+        };
+        assert_eq!(MmpBlock::decode(&image, Some(seed)), Ok(slot.block));
+        assert!(slot.record.slot == number && slot.record.state.goes_with(slot.block.seq));
+        assert!(safe(&slot.record.name.to_string()));
+        let mut again = image;
+        again[..0x72].fill(0xA5);
+        again[0x80..0xB8].fill(0xA5);
+        again[0xC0..0x100].fill(0xA5);
+        again[0x3FC..].fill(0xA5);
+        slot.encode_into(&mut again, seed);
+        assert_eq!(again, image);
+    }
+}
+
+/// An entry block of an area: read as the slot that it says, of the area that it says.
+pub(crate) fn area_entry(bytes: &[u8]) {
+    let mut image = padded(bytes);
+    let number = u32::from_le_bytes(*image[0x08..].first_chunk().unwrap());
+    let area: [u8; 16] = *image[0x70..].first_chunk().unwrap();
+    let decode = |image: &Image| SlotEntry::decode(image, &area, number);
+    let Some(entry) = area_block(&mut image, decode) else { return };
+    assert_eq!((entry.slot, entry.area), (number, area));
+    assert!(safe(&entry.name.to_string()));
+    assert!(SlotEntry::decode(&image, &area, number ^ 1).is_err());
+    let mut again = image;
+    again[..0x0E].fill(0xA5);
+    again[0x10..0x80].fill(0xA5);
+    again[0x3FC..].fill(0xA5);
+    entry.encode_into(&mut again);
+    assert_eq!(again, image);
 }
 
 /// True if a terminal, a log or a JSON string shows `text` as it is: no control, no bidirectional override, nothing
