@@ -61,8 +61,8 @@ impl Watch {
         let Ok(block) = context.medium.decode(image) else { return false };
         let last = MmpBlock::fields(&self.kernel);
         let remembered = self.restarted_from.is_some_and(|(_, until)| now < until);
-        !remembered
-            && !(self.predecessor_stirs && self.is_predecessors(&block))
+        let known = remembered || (self.predecessor_stirs && self.is_predecessors(&block));
+        !known
             && Owner::of(&block) == Owner::of(&last)
             && block.time_s >= last.time_s
             && (1..=COUNTING_REACH).contains(&block.seq)
