@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::format::{BlockDamage, SuperblockError};
+use crate::format::{Damage, SuperblockError};
 use crate::protocol::{Change, FailureKind, Loss, Refusal};
 
 /// Everything that can go wrong, with what, where and why.
@@ -34,7 +34,7 @@ pub enum Error {
         /// Of which device.
         path: PathBuf,
         /// What is wrong.
-        damage: BlockDamage,
+        damage: Damage,
     },
     /// The device is shorter than its filesystem says.
     #[error("{}: the device is too short: {what}", path.display())]

@@ -194,7 +194,7 @@ fn age_s(at: Wall) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::BlockDamage;
+    use crate::format::{BlockDamage, Damage};
     use crate::protocol::FailureKind;
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
         let (message, advice) = told(Refusal::UnknownSequence { seq: 0xE24D_4D51 });
         assert!(message.starts_with("/dev/sdx1: ") && message.contains("0xe24d4d51"), "{message}");
         assert!(advice.contains("`tune2fs -f -E clear_mmp /dev/sdx1`"), "{advice}");
-        let (_, advice) = told(Refusal::Damaged { damage: BlockDamage::Magic { found: 0 } });
+        let (_, advice) = told(Refusal::Damaged { damage: Damage::Block(BlockDamage::Magic { found: 0 }) });
         assert!(advice.contains("`e2fsck -f /dev/sdx1`") && !advice.contains("written"), "{advice}");
         let (message, advice) =
             told(Refusal::Changed { what: "its MMP interval was changed".into(), change: Change::Settings });

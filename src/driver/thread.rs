@@ -167,6 +167,7 @@ impl<S: BlockStore> Driver<S> {
                 Err(error) => self.failed(&error, |failure| Input::Superblock(Err(failure))),
             },
             Output::Write(write) => self.write(&write),
+            Output::Entry | Output::WriteEntry(_) => unreachable!("what this driver guards is native"),
             Output::Activity => {
                 let activity = (self.ask_kernel)();
                 self.step(Input::Activity(activity));

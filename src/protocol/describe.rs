@@ -64,6 +64,7 @@ fn rule(rule: LoserRule) -> &'static str {
         LoserRule::ClockStoodStill => "this host's clock stood still",
         LoserRule::LowerName => "both were awake, and the lower name stops",
         LoserRule::OtherDidNotStop => "both were awake, and the other did not stop",
+        LoserRule::Generation => "it took over, by its generation",
         LoserRule::EqualNames => "both carry the same names, so both stop",
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock::{Mono, Wall};
-use crate::format::{BlockDamage, DeviceName, MmpBlock, NodeName};
+use crate::format::{Damage, DeviceName, MmpBlock, NodeName};
 
 /// What the block says of the one who wrote it last. A kernel claimer writes its names only when `kmmpd` starts:
 /// until then they are the *previous* holder's (Linux `fs/ext4/mmp.c`), so texts say "last named".
@@ -54,7 +54,7 @@ pub enum Refusal {
     /// The block does not decode, also when read again.
     Damaged {
         /// What is wrong with it.
-        damage: BlockDamage,
+        damage: Damage,
     },
     /// A sequence that has no meaning (between the marks, or above *clean*).
     UnknownSequence {
@@ -171,6 +171,8 @@ pub enum LoserRule {
     OtherDidNotStop,
     /// Both carry the same names: both stop.
     EqualNames,
+    /// His generation is not lower than ours: he took over.
+    Generation,
 }
 
 /// What happens on the way.

@@ -108,6 +108,10 @@ pub enum Input<'a> {
     Read(Result<&'a Image, Failure<'a>>),
     /// The answer to [`Output::Superblock`].
     Superblock(Result<&'a [u8; 1024], Failure<'a>>),
+    /// The answer to [`Output::Entry`].
+    Entry(Result<&'a Image, Failure<'a>>),
+    /// The answer to [`Output::WriteEntry`].
+    EntryWritten(Result<(), Failure<'a>>),
     /// The answer to [`Output::Write`].
     Written(Result<(), Failure<'a>>),
     /// [`Output::Write`] was not carried out, because its time had passed.
@@ -152,8 +156,12 @@ pub struct Write {
 pub enum Output {
     /// Read the struct.
     Read,
-    /// Read the superblock, from the disk.
+    /// Read the superblock, from the disk; of an area its header.
     Superblock,
+    /// Read the slot's entry. In areas alone.
+    Entry,
+    /// Write the slot's entry, durably.
+    WriteEntry(Write),
     /// Write the struct.
     Write(Write),
     /// Find out what the kernel does with the device.
@@ -185,6 +193,8 @@ pub(super) struct Context {
 enum Queued {
     Read,
     Superblock,
+    Entry,
+    WriteEntry,
     Write,
     Activity,
     Event(Event),
@@ -200,7 +210,7 @@ enum Phase {
 }
 
 impl Guard {
-    /// Begins a claim. `seed` must differ between hosts and between claims: it picks the sequences and the back-off.
+    /// Begins a claim. In an area its own interval counts, not that of the options. `seed` must differ between hosts and between claims: it picks the sequences and the back-off.
     ///
     /// # Panics
     /// If the interval is out of its range.
@@ -211,6 +221,7 @@ impl Guard {
             "the caller checks the interval"
         );
         let rng = fastrand::Rng::with_seed(seed);
+        let options = GuardOptions { interval: medium.interval().unwrap_or(options.interval), ..options };
         let mut context = Context { medium, options, rng, outputs: VecDeque::with_capacity(8), write: None };
         let claim = Claim::new(now, &mut context);
         Guard { context, phase: Phase::Claim(claim) }
@@ -260,6 +271,8 @@ impl Guard {
         Some(match self.context.outputs.pop_front()? {
             Queued::Read => Output::Read,
             Queued::Superblock => Output::Superblock,
+            Queued::Entry => Output::Entry,
+            Queued::WriteEntry => Output::WriteEntry(self.context.write.take()?),
             Queued::Write => Output::Write(self.context.write.take()?),
             Queued::Activity => Output::Activity,
             Queued::Event(event) => Output::Event(event),
@@ -298,6 +311,12 @@ impl Guard {
         }
     }
 
+    /// The number of this acquisition, which grows with each; only in areas, and once it was drawn.
+    #[must_use]
+    pub fn generation(&self) -> Option<u64> {
+        self.context.medium.generation()
+    }
+
     /// How far the kernel has counted, and when that was seen; none unless its beats are watched.
     #[must_use]
     pub fn kernel_counted(&self) -> Option<(Mono, u32)> {
@@ -321,6 +340,16 @@ impl Context {
 
     pub(super) fn superblock(&mut self) {
         self.outputs.push_back(Queued::Superblock);
+    }
+
+    pub(super) fn entry(&mut self) {
+        self.outputs.push_back(Queued::Entry);
+    }
+
+    pub(super) fn write_entry(&mut self, write: Write) {
+        assert!(!self.options.watch_only, "a watcher never writes");
+        self.write = Some(write);
+        self.outputs.push_back(Queued::WriteEntry);
     }
 
     pub(super) fn write(&mut self, write: Write) {

@@ -21,6 +21,6 @@ mod watch;
 
 pub use event::{Change, Event, FailureKind, LoserRule, Loss, Peer, Quiet, Refusal, Resumption, Standing};
 pub use guard::{Activity, Failure, Guard, GuardOptions, Input, Mode, Output, Write};
-pub use medium::{Medium, Native, Owner};
+pub use medium::{Area, Medium, Native, Owner};
 pub use sequence::Sequence;
 pub use watch::{Adoption, Left};

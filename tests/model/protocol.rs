@@ -17,7 +17,7 @@ pub mod guard;
 mod hold;
 #[path = "../../src/protocol/lease.rs"]
 mod lease;
-#[path = "../../src/protocol/medium.rs"]
+#[path = "../../src/protocol/medium/mod.rs"]
 pub mod medium;
 #[path = "../../src/protocol/sequence.rs"]
 mod numbers;

@@ -17,7 +17,7 @@ use super::sequence::Sequence;
 use super::timing::{self, CheckInterval};
 use super::watch::Watch as KernelWatch;
 use crate::clock::{Mono, Now};
-use crate::format::{BlockDamage, Image, MmpBlock};
+use crate::format::{Damage, Image, MmpBlock};
 
 /// A claim under way.
 #[derive(Clone, Debug)]
@@ -70,6 +70,10 @@ enum Step {
     Watch(Watch),
     /// Between the last look and the claim: is the superblock still the one we know?
     Probe { base: Image, watched: Option<Duration> },
+    /// In an area: the slot's entry is read, and written with the generation that this claim drew.
+    Draw { base: Image },
+    /// It is drawn: does what is claimed over still stand?
+    Drawn { base: Image },
     /// (3) The claim is on its way.
     Writing { image: Image, stage: Stage },
     /// (4) Our write stands and is watched for half a wait.
@@ -153,6 +157,8 @@ impl Claim {
             }
             (Input::Read(answer), Wait::Answer) => return self.read(now, answer, context),
             (Input::Superblock(answer), Wait::Answer) => return self.probed(now, answer, context),
+            (Input::Entry(answer), Wait::Answer) => return self.draw(now, answer, context),
+            (Input::EntryWritten(answer), Wait::Answer) => return self.drawn(now, answer, context),
             (Input::Written(answer), Wait::Answer) => return self.wrote(now, Some(answer), context),
             (Input::NotWritten, Wait::Answer) => return self.wrote(now, None, context),
             (Input::Activity(_), _) => unreachable!("a claimer does not ask for that"),
@@ -180,11 +186,18 @@ impl Claim {
             Ok(image) => *image,
             Err(failure) => return refuse(self.failed(failure), context),
         };
+        if matches!(&self.step, Step::Drawn { base } if *base == image) {
+            return self.write(now, &image, Stage::Claim, context);
+        }
         let block = match context.medium.decode(&image) {
             Ok(block) => block,
-            Err(damage) => return self.reread(now, damage, context),
+            Err(_) if self.stands(&image) => return self.still(now, context),
+            Err(damage) => return self.reread(now, image, damage, context),
         };
         self.undecoded = 0;
+        if let Err(refusal) = context.medium.is_ours_to_claim(&image) {
+            return refuse(refusal, context);
+        }
         match &self.step {
             Step::Look => self.looked(now, image, block, context),
             Step::Watch(watch) if image == watch.base => self.still(now, context),
@@ -200,19 +213,39 @@ impl Claim {
                 self.silent(now, context)
             }
             Step::Silent { .. } => self.lost_race(now, block, context),
-            Step::Probe { .. } | Step::Writing { .. } | Step::BackOff => {
+            Step::Drawn { .. } => self.changed(now, image, block, Duration::ZERO, context),
+            Step::Probe { .. } | Step::Draw { .. } | Step::Writing { .. } | Step::BackOff => {
                 unreachable!("no read was asked for")
             }
         }
     }
 
-    fn reread(&mut self, now: Now, damage: BlockDamage, context: &mut Context) -> Progress {
+    fn reread(&mut self, now: Now, image: Image, damage: Damage, context: &mut Context) -> Progress {
         self.undecoded += 1;
+        if self.undecoded > timing::TORN_REREADS && context.medium.claims_damaged(&damage) {
+            return self.watch_damaged(now, image, context);
+        }
         if self.undecoded > timing::TORN_REREADS {
             return refuse(Refusal::Damaged { damage }, context);
         }
         self.look_at(now.mono + timing::TORN_PAUSE);
         Progress::Going
+    }
+
+    /// A damaged block of an area: nothing in it says by which interval it was written but the header.
+    fn watch_damaged(&mut self, now: Now, base: Image, context: &mut Context) -> Progress {
+        self.undecoded = 0;
+        self.written = false;
+        let check = self.check(&base, context);
+        let need = self.watch_of(check.wait() * 2, context);
+        let of = Peer::from(&MmpBlock::fields(&base));
+        context.event(Event::Watching { of, until: now.mono + need, total: need });
+        self.watch_from(now, Watch { base, since: now.mono, need, began: now.mono }, context)
+    }
+
+    /// What is watched, or was, still stands: also if it is damaged.
+    fn stands(&self, image: &Image) -> bool {
+        matches!(&self.step, Step::Watch(watch) if watch.base == *image)
     }
 
     /// (1) What the first look shows.
@@ -250,7 +283,8 @@ impl Claim {
         let Step::Watch(watch) = &self.step else { unreachable!("asked for while watching") };
         let unchanged = self.look_started.since(watch.since);
         let block = MmpBlock::fields(&watch.base);
-        if Sequence::from(block.seq) == Sequence::Fsck && self.vouched != Some(watch.base) {
+        let fsck = Sequence::from(block.seq) == Sequence::Fsck && context.medium.decode(&watch.base).is_ok();
+        if fsck && self.vouched != Some(watch.base) {
             // Only patience brought us here; no watching proves an e2fsck dead.
             let (base, after) = (watch.base, now.mono.since(watch.began));
             return self.refuse_or_wait(now, base, &block, after, context);

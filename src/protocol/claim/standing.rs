@@ -10,7 +10,7 @@ use super::super::foreign::{Foreign, Predecessor};
 use super::super::guard::{Context, Failure, Write};
 use super::super::hold::{Hold, Standing, Taken};
 use super::super::lease::Lease;
-use super::super::medium::Owner;
+use super::super::medium::{Medium, Owner};
 use super::super::sequence::{self, Sequence};
 use super::super::timing::{self, CheckInterval};
 use super::super::watch::{Handed, Watch};
@@ -46,7 +46,8 @@ impl Claim {
             },
         };
         let block = MmpBlock::fields(&base);
-        let clean = Sequence::from(block.seq) == Sequence::Clean;
+        // Of a damaged block no field can be believed.
+        let clean = Sequence::from(block.seq) == Sequence::Clean && context.medium.decode(&base).is_ok();
         if clean && watched.is_none() && !believable && !broken!(BelievesDoubtfulClean) {
             return self.watch(now, base, &block, true, context);
         }
@@ -64,6 +65,11 @@ impl Claim {
             self.predecessor = (!clean || !believable).then(|| Predecessor::of(&block));
         }
         self.was_clean = clean;
+        if matches!(context.medium, Medium::Area(_)) {
+            self.step = Step::Draw { base };
+            context.entry();
+            return Progress::Going;
+        }
         match context.options.kernel_waits {
             false => self.write(now, &base, Stage::Claim, context),
             true if clean => self.write(now, &base, Stage::HandOver, context),
@@ -72,13 +78,51 @@ impl Claim {
         }
     }
 
+    /// In an area: the generation of this claim, which has to stand in the entry before anything says that we have it.
+    pub(super) fn draw(
+        &mut self,
+        now: Now,
+        answer: Result<&Image, Failure<'_>>,
+        context: &mut Context,
+    ) -> Progress {
+        let Step::Draw { base } = self.step else { unreachable!("no entry was asked for") };
+        let entry = match answer {
+            Ok(entry) => entry,
+            Err(failure) => return refuse(self.failed(failure), context),
+        };
+        let Medium::Area(area) = &mut context.medium else { unreachable!("only areas have entries") };
+        match area.draw(&base, entry, now.wall) {
+            Err(refusal) => refuse(refusal, context),
+            Ok(image) => {
+                context.write_entry(Write { image, durable: true, not_after: Mono::FAR });
+                Progress::Going
+            }
+        }
+    }
+
+    /// It stands there. However long that took: the claim is written within the limit of the look that follows.
+    pub(super) fn drawn(
+        &mut self,
+        now: Now,
+        answer: Result<(), Failure<'_>>,
+        context: &mut Context,
+    ) -> Progress {
+        let Step::Draw { base } = self.step else { unreachable!("no entry was written") };
+        if let Err(failure) = answer {
+            return refuse(self.failed(failure), context);
+        }
+        self.step = Step::Drawn { base };
+        self.look(now, context);
+        Progress::Going
+    }
+
     /// (3), (4), (5): each write is a jump, so that nobody takes a claimer for a holder who counts.
-    fn write(&mut self, now: Now, base: &Image, stage: Stage, context: &mut Context) -> Progress {
+    pub(super) fn write(&mut self, now: Now, base: &Image, stage: Stage, context: &mut Context) -> Progress {
         let before = MmpBlock::fields(base).seq;
         let jump = sequence::jump(&mut context.rng, before);
         let counts = broken!(ClaimCounts) && stage != Stage::Claim;
         let seq = if counts { sequence::next(before) } else { jump };
-        let image = context.medium.compose(base, seq, now.wall, self.own_check);
+        let image = context.medium.compose(base, seq, now.wall, self.own_check, false);
         let not_after = if is_limited(stage) { self.look_started + self.limit() } else { Mono::FAR };
         self.step = Step::Writing { image, stage };
         self.wait = Wait::Answer;
@@ -230,7 +274,7 @@ impl Claim {
         }
         if let (true, Step::Silent { image, .. }) = (broken!(WithdrawsByClean), &self.step) {
             let c = context.medium.check_of(image);
-            let clean = context.medium.compose(image, sequence::SEQ_CLEAN, now.wall, c);
+            let clean = context.medium.compose(image, sequence::SEQ_CLEAN, now.wall, c, false);
             self.step = Step::Writing { image: clean, stage: Stage::Claim };
             context.write(Write { image: clean, durable: true, not_after: Mono::FAR });
             return Progress::Going;

@@ -1,6 +1,6 @@
 //! Another block than ours while we hold: what it means, and what follows from it.
 
-use super::super::event::{Event, Loss, Peer};
+use super::super::event::{Event, LoserRule, Loss, Peer};
 use super::super::foreign::{Ruling, Sighted, beaten_over, expected};
 use super::super::guard::Context;
 use super::super::medium::{Knowledge, Verdict};
@@ -23,7 +23,13 @@ impl Hold {
         };
         match context.medium.judge(image, now, known) {
             // Our mark landed and somebody came, or he came over our last beat and will get in: either is a release.
-            Verdict::Unclear(_) | Verdict::Fsck(_) | Verdict::ClearedOurs(_) | Verdict::ForeignClean(_)
+            Verdict::Unclear(_)
+            | Verdict::Claimer(_)
+            | Verdict::Late(_)
+            | Verdict::Successor(_)
+            | Verdict::Fsck(_)
+            | Verdict::ClearedOurs(_)
+            | Verdict::ForeignClean(_)
                 if self.clean_submitted() =>
             {
                 return self.released(now, context);
@@ -49,9 +55,18 @@ impl Hold {
                 self.beat_over(now, look, image, context);
             }
             // Nothing is used any more, and whoever it is goes on.
-            Verdict::Unclear(block) if self.leaves() => {
+            Verdict::Unclear(block) | Verdict::Claimer(block) if self.leaves() => {
                 context.event(Event::LeftToOthers { by: Peer::from(&block) });
                 return self.released(now, context);
+            }
+            // His check must fail, or his write came late.
+            Verdict::Claimer(block) | Verdict::Late(block) => {
+                context.event(beaten_over(Some(Peer::from(&block))));
+                self.beat_over(now, look, image, context);
+            }
+            Verdict::Successor(block) => {
+                let loss = Loss::Stolen { by: Peer::from(&block), because: LoserRule::Generation };
+                return lose(now, loss, context);
             }
             Verdict::Unclear(_) | Verdict::Torn => {
                 return self.look_longer(now, look, image, context);

@@ -248,7 +248,9 @@ impl Hold {
                 (self.releasing, self.handing_over) = (false, None);
             }
             Input::Withdraw | Input::MountEnded { .. } => {}
-            Input::Superblock(_) | Input::Activity(_) => unreachable!("a holder does not ask for that"),
+            Input::Superblock(_) | Input::Entry(_) | Input::EntryWritten(_) | Input::Activity(_) => {
+                unreachable!("a holder does not ask for that")
+            }
         }
         Flow::Continue(())
     }
@@ -318,7 +320,7 @@ impl Hold {
             let floor = context.options.check_interval_floor_s.max(kernels);
             (sequence::next(self.seq), context.medium.holder_check(interval, cycle, floor))
         };
-        let image = context.medium.compose(base, seq, now.wall, check);
+        let image = context.medium.compose(base, seq, now.wall, check, true);
         let end = self.lease.submit(started, check);
         if !clean {
             self.seq = seq;

@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod adoption;
+mod area;
 mod claim;
 mod claim_rules;
 mod hold;
@@ -49,6 +50,8 @@ struct Bench {
     seconds: f64,
     image: Image,
     superblock: [u8; 1024],
+    /// Of a slot of an area.
+    entry: Image,
     /// How long the next reads take; 1 ms after that.
     reads: VecDeque<f64>,
     read_errors: u32,
@@ -86,6 +89,7 @@ impl Bench {
             seconds: 0.0,
             image: [0; 1024],
             superblock,
+            entry: [0; 1024],
             reads: VecDeque::new(),
             read_errors: 0,
             fates: VecDeque::new(),
@@ -191,6 +195,17 @@ impl Bench {
                     Ok(&image)
                 };
                 self.guard.handle(self.now(), Input::Read(answer));
+            }
+            Output::Entry => {
+                let entry = self.entry;
+                self.seconds += 0.001;
+                self.guard.handle(self.now(), Input::Entry(Ok(&entry)));
+            }
+            Output::WriteEntry(write) => {
+                assert!(write.durable);
+                self.entry = write.image;
+                self.seconds += 0.001;
+                self.guard.handle(self.now(), Input::EntryWritten(Ok(())));
             }
             Output::Superblock => {
                 let bytes = self.superblock;

@@ -12,7 +12,7 @@ use super::super::sequence::{COUNTING_REACH, Sequence, steps};
 use super::super::timing;
 use super::{Bridge, Flow, Look, Stage, Watch, Watched, kernel_check_interval_s, lose, u_star};
 use crate::clock::{Mono, Now};
-use crate::format::{BlockDamage, Image, MmpBlock};
+use crate::format::{BlockDamage, Damage, Image, MmpBlock};
 
 /// For an adoption: so much longer than it takes to know of a foreign block is the kernel's next beat waited for.
 const ADOPTION_RESERVE: Duration = Duration::from_secs(2);
@@ -127,7 +127,7 @@ impl Watch {
             context.event(Event::Held { lease_end: left.lease_end, as_peer });
             // A foreign block is judged by the holder: what it is to find is then what it would have written.
             let seq = left.submitted_seq.unwrap_or(block.seq);
-            let expected = context.medium.compose(image, seq, now.wall, context.medium.check_of(image));
+            let expected = context.medium.compose(image, seq, now.wall, context.medium.check_of(image), true);
             let found = if submitted { *image } else { expected };
             let standing = HoldStanding {
                 image: found,
@@ -143,7 +143,9 @@ impl Watch {
         // All but sequence and time is the kernel's own, whoever wrote it last.
         self.kernel = match ours {
             true => context.medium.renew(image, kernel_seq, now.wall),
-            false => context.medium.compose(image, kernel_seq, now.wall, context.medium.check_of(image)),
+            false => {
+                context.medium.compose(image, kernel_seq, now.wall, context.medium.check_of(image), true)
+            }
         };
         self.kernel_at = look.before;
         self.stage = Stage::Watching;
@@ -194,7 +196,7 @@ impl Adoption {
 fn silent(block: Option<&MmpBlock>, context: &mut Context) -> Flow {
     let refusal = match block {
         Some(block) => Refusal::NoBeat { by: Peer::from(block) },
-        None => Refusal::Damaged { damage: BlockDamage::Magic { found: 0 } },
+        None => Refusal::Damaged { damage: Damage::Block(BlockDamage::Magic { found: 0 }) },
     };
     context.event(Event::Refused { refusal });
     Flow::Break(Watched::Over)

@@ -176,6 +176,9 @@ impl Watch {
             }
             Verdict::ForeignClean(block) => lose(now, Loss::ForeignClean { by: Peer::from(&block) }, context),
             Verdict::Fsck(block) => lose(now, Loss::Fsck { by: Peer::from(&block) }, context),
+            Verdict::Claimer(_) | Verdict::Late(_) | Verdict::Successor(_) => {
+                unreachable!("no kernel beats in an area")
+            }
             Verdict::Unclear(_) | Verdict::Torn => self.look_longer(now, look, image, context),
         }
     }

@@ -232,7 +232,9 @@ impl Watch {
             Input::NotWritten => return lose(now, Loss::LeaseExpired, context),
             Input::CellLost => return lose(now, Loss::CellLost, context),
             Input::Withdraw | Input::Release | Input::HandOver { .. } => {}
-            Input::Superblock(_) => unreachable!("a watcher asks for no superblock"),
+            Input::Superblock(_) | Input::Entry(_) | Input::EntryWritten(_) => {
+                unreachable!("a watcher asks for the block alone")
+            }
         }
         Flow::Continue(())
     }

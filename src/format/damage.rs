@@ -1,0 +1,31 @@
+//! Why bytes are no MMP block, on either medium.
+
+use super::area::{AreaDamage, AreaError};
+use super::block::BlockDamage;
+
+/// Why a block cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize)]
+#[serde(untagged)]
+pub enum Damage {
+    /// No `mmp_struct`.
+    #[error(transparent)]
+    Block(#[from] BlockDamage),
+    /// No slot block of an area.
+    #[error(transparent)]
+    Area(#[from] AreaError),
+}
+
+impl Damage {
+    /// True if the bytes look like a block of which a part is another's: torn, or damaged. False if it is no such block any more, or
+    /// one of a later format.
+    #[must_use]
+    pub fn may_be_torn(&self) -> bool {
+        match self {
+            Damage::Block(damage) => matches!(damage, BlockDamage::Checksum { .. }),
+            Damage::Area(AreaError::Damaged { damage: AreaDamage::Struct { wrong } }) => {
+                matches!(wrong, BlockDamage::Checksum { .. })
+            }
+            Damage::Area(_) => false,
+        }
+    }
+}

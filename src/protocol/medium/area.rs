@@ -1,0 +1,198 @@
+//! A slot of an area (`mmp-format.md`, *MMP areas*): the guard record in the block says whether its writer claims or holds, on which
+//! boot, and with which generation. So one look tells whose a block is, and nobody has to be watched to be judged.
+//!
+//! Protects: a block of another slot, name or target is never claimed nor beaten over, and a generation is never given to two
+//! holders as long as slot block and entry block do not both go back. Does not protect against two hosts with one boot id.
+
+use std::time::Duration;
+
+use super::super::event::{Change, Refusal};
+use super::super::sequence::Sequence;
+use super::super::timing::CheckInterval;
+use super::{Owner, Verdict};
+use crate::clock::Wall;
+use crate::format::area::{
+    AreaError, AreaHeader, EntryState, GuardRecord, HeaderRole, SlotBlock, SlotEntry, SlotName, SlotState,
+    next_generation,
+};
+use crate::format::superblock::SUPERBLOCK_BYTES;
+use crate::format::{Image, MmpBlock};
+
+/// A slot of an area, and our identity there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Area {
+    header: AreaHeader,
+    slot: u32,
+    name: SlotName,
+    target: [u8; 16],
+    pub(super) owner: Owner,
+    boot_id: [u8; 16],
+    /// Ours, once a claim has drawn it.
+    generation: Option<u64>,
+}
+
+impl Area {
+    /// The slot with that number, as the header and the slot's own block were found. `owner` and `boot_id` are what we write.
+    #[must_use]
+    pub fn new(header: AreaHeader, found: &GuardRecord, owner: Owner, boot_id: [u8; 16]) -> Self {
+        let (slot, name, target) = (found.slot, found.name, found.target);
+        Area { header, slot, name, target, owner, boot_id, generation: None }
+    }
+
+    /// The number of our acquisition; none before it was drawn.
+    #[must_use]
+    pub fn generation(&self) -> Option<u64> {
+        self.generation
+    }
+
+    /// U.
+    pub(super) fn interval(&self) -> Duration {
+        Duration::from_millis(self.header.interval_ms.into())
+    }
+
+    pub(super) fn check(&self) -> CheckInterval {
+        CheckInterval::Area(self.header.interval_ms)
+    }
+
+    /// By the larger of the header's U and that of whoever wrote the block: it may have been changed since.
+    pub(super) fn taker_check(&self, found: &Image) -> CheckInterval {
+        let written_ms = self.decode(found).map_or(0, |found| found.record.interval_ms);
+        CheckInterval::Area(self.header.interval_ms.max(written_ms))
+    }
+
+    pub(super) fn decode(&self, image: &Image) -> Result<SlotBlock, AreaError> {
+        SlotBlock::decode(image, self.header.seed(), self.slot)
+    }
+
+    /// Of what stood there only what has no field is kept; of a damaged block nothing.
+    pub(super) fn compose(&self, base: &Image, block: MmpBlock, holds: bool) -> Image {
+        let mut image = *base;
+        if self.decode(base).is_err() {
+            image.fill(0);
+        }
+        let state = match (Sequence::from(block.seq), holds) {
+            (Sequence::Clean, _) => SlotState::Released,
+            (_, true) => SlotState::Holding,
+            (_, false) => SlotState::Claiming,
+        };
+        let record = GuardRecord {
+            state,
+            generation: self.generation.expect("nothing is written before a generation was drawn"),
+            slot: self.slot,
+            interval_ms: self.header.interval_ms,
+            boot_id: self.boot_id,
+            target: self.target,
+            name: self.name,
+        };
+        SlotBlock { block, record }.encode_into(&mut image, self.header.seed());
+        image
+    }
+
+    /// Whether a claim may go on over this block, which decodes: it is still the slot that was asked for.
+    ///
+    /// # Errors
+    /// [`Refusal::Changed`].
+    pub(super) fn is_the_slot(&self, image: &Image) -> Result<(), Refusal> {
+        let Ok(found) = self.decode(image) else { return Ok(()) };
+        let record = found.record;
+        self.is_named(record.state == SlotState::Free, record.name, record.target)
+    }
+
+    fn is_named(&self, free: bool, name: SlotName, target: [u8; 16]) -> Result<(), Refusal> {
+        let what = if free {
+            "the slot was removed"
+        } else if name != self.name {
+            "the slot was given another name"
+        } else if target != self.target {
+            "the slot was given to another target"
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::Changed { what: what.to_owned(), change: Change::Gone })
+    }
+
+    /// The header, or its copy, read afresh, is the one that the claim began with.
+    pub(super) fn is_the_same(&self, bytes: &[u8; SUPERBLOCK_BYTES]) -> Result<(), Refusal> {
+        let unusable = |error: AreaError| {
+            let change = if error.is_damage() && !error.is_absent() { Change::Damaged } else { Change::Gone };
+            Refusal::Changed { what: error.to_string(), change }
+        };
+        let copy = AreaHeader::decode(bytes, HeaderRole::Copy);
+        let fresh = copy.or_else(|_| AreaHeader::decode(bytes, HeaderRole::Header)).map_err(unusable)?;
+        fresh.check_writable().map_err(unusable)?;
+        let known = &self.header;
+        let changed = |what: &str, change| Err(Refusal::Changed { what: what.to_owned(), change });
+        if fresh.uuid != known.uuid {
+            return changed("another area was made there (its UUID is new)", Change::Gone);
+        }
+        if (fresh.offset_bytes, fresh.slots) != (known.offset_bytes, known.slots) {
+            return changed("the area was moved", Change::Settings);
+        }
+        if fresh.interval_ms != known.interval_ms {
+            return changed("the area's interval was changed", Change::Settings);
+        }
+        Ok(())
+    }
+
+    /// Draws the generation of a claim over `base`: one more than slot block and entry have ever shown. The entry that has to stand
+    /// on the disk before the claim is written.
+    ///
+    /// # Errors
+    /// [`Refusal::Changed`] if the entry is another slot's, or neither says which generations were given away.
+    pub(in crate::protocol) fn draw(
+        &mut self,
+        base: &Image,
+        entry: &Image,
+        wall: Wall,
+    ) -> Result<Image, Refusal> {
+        let damaged = |what: String| Refusal::Changed { what, change: Change::Damaged };
+        let found = match SlotEntry::decode(entry, &self.header.uuid, self.slot) {
+            Ok(found) => Some(found),
+            Err(error) if error.is_damage() => None,
+            Err(error) => return Err(damaged(error.to_string())),
+        };
+        if let Some(found) = &found {
+            self.is_named(found.state == EntryState::Free, found.name, found.target)?;
+        }
+        let standing = self.decode(base).ok().map(|found| found.record.generation);
+        // A late write may have set the entry back, and then nothing but the time tells.
+        let floor_s = if standing.is_some() { self.header.created_s } else { wall.0 };
+        let generation = next_generation(standing, found.map(|found| found.high_water), floor_s)
+            .map_err(|error| damaged(error.to_string()))?;
+        self.generation = Some(generation);
+        let mut image = *entry;
+        if found.is_none() {
+            image.fill(0);
+        }
+        SlotEntry {
+            slot: self.slot,
+            state: EntryState::Used,
+            high_water: generation,
+            target: self.target,
+            name: self.name,
+            changed_s: wall.0,
+            area: self.header.uuid,
+        }
+        .encode_into(&mut image);
+        Ok(image)
+    }
+
+    /// What a block that is not what we wrote last means to a holder.
+    ///
+    /// A successor has a greater generation than ours, a claimer says that he is one, and who came before us has a smaller one:
+    /// whatever of his lands now is late. Nobody else writes ours, on our boot. An equal generation of another boot is a rival's of
+    /// our own claim: claiming he has lost it, holding or releasing he passed his whole wait, and then we stop.
+    pub(super) fn judge(&self, image: &Image, block: MmpBlock) -> Verdict {
+        let Ok(SlotBlock { record, .. }) = self.decode(image) else { return Verdict::Unreadable };
+        let ours = Some(record.generation) == self.generation && record.boot_id == self.boot_id;
+        let earlier = Some(record.generation) < self.generation;
+        match record.state {
+            SlotState::Claiming | SlotState::Holding if ours => Verdict::OursOlder,
+            SlotState::Released if ours || earlier => Verdict::ClearedOurs(block),
+            SlotState::Free | SlotState::Released => Verdict::ForeignClean(block),
+            SlotState::Claiming => Verdict::Claimer(block),
+            SlotState::Holding if earlier => Verdict::Late(block),
+            SlotState::Holding => Verdict::Successor(block),
+        }
+    }
+}
