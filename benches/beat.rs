@@ -125,6 +125,7 @@ impl Holder {
         }
         while let Some(output) = self.guard.poll() {
             match output {
+                Output::Entry | Output::WriteEntry(_) => unreachable!("what is measured is native"),
                 Output::Read => {
                     let image = *self.store.read().expect("reads");
                     self.step(start, ahead, Input::Read(Ok(&image)));

@@ -77,6 +77,16 @@ fn who_meets_with_a_mount_because_a_clock_stood_still_parts_soon() {
     assert!(report.total.apart.double_uses > 100, "{}", report.figures());
 }
 
+/// And no generation is given away twice.
+#[test]
+fn never_two_users_of_a_slot_under_faults() {
+    let report = checked(Profile::Areas, 1500);
+    let total = &report.total;
+    for count in [total.held, total.lost, total.released, total.lost_races, total.intruders] {
+        assert!(count > 50, "{}", report.figures());
+    }
+}
+
 /// Also beside kernels alone, and hosts of ours that do not mount.
 #[test]
 fn mounts_exclude_each_other_in_the_stated_times() {

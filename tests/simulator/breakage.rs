@@ -76,6 +76,10 @@ pub(crate) enum Breakage {
     NeverStops,
     /// A kernel that slept and goes on under our names is taken for a host that shares them.
     TakenNamesAreATwins,
+    /// In an area a clean mark is believed although a later generation was given away.
+    BelievesOldMarks,
+    /// The next generation is one more than the block's, whatever the entry says.
+    GenerationFromTheBlock,
     /// Every clean mark over a running lease is beaten over.
     CleanIsBeatenOver,
     /// The kernel is called at once, also upon a block that was just beaten.
@@ -99,7 +103,7 @@ thread_local! {
 
 impl Breakage {
     /// Those that are in the machines. The survey goes through them.
-    pub(crate) const MACHINES: [Breakage; 29] = [
+    pub(crate) const MACHINES: [Breakage; 31] = [
         Breakage::ReleasesOverOthers,
         Breakage::NoWaitOnClean,
         Breakage::HalfAWatch,
@@ -122,6 +126,8 @@ impl Breakage {
         Breakage::SecondJumpWaits,
         Breakage::NeverStops,
         Breakage::TakenNamesAreATwins,
+        Breakage::BelievesOldMarks,
+        Breakage::GenerationFromTheBlock,
         Breakage::CleanIsBeatenOver,
         Breakage::NoBeatBeforeTheCall,
         Breakage::BridgesBeforeTheBeat,

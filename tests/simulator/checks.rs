@@ -34,13 +34,16 @@ impl World {
 
     /// Nobody marks the block clean when he has just seen another there who uses the device.
     pub(crate) fn check_clean(&mut self, host: usize, write: &Write) {
-        let Some(seen) = self.hosts[host].last_read.clone().filter(|_| is_clean(&write.image)) else {
+        let Some(read) = self.hosts[host].last_read.clone().filter(|_| is_clean(&write.image)) else {
             return;
         };
-        let seen = mmpguard::format::MmpBlock::fields(&seen);
+        let seen = mmpguard::format::MmpBlock::fields(&read);
         let user = (0..self.hosts.len()).find(|&other| {
             let node = mmpguard::format::NodeName::new(&self.plan.hosts[other].node);
-            other != host && self.hosts[other].using && node == seen.node
+            other != host
+                && self.hosts[other].using
+                && node == seen.node
+                && self.may_have_written(other, &read)
         });
         if let (Some(user), Sequence::Live(_)) = (user.filter(|_| !self.has_a_twin(host)), seen.seq.into()) {
             self.violate(host, format!("marks the block clean over host {user}, whom it saw"));

@@ -11,6 +11,8 @@ use mmpguard::format::superblock::{
 };
 use mmpguard::format::{DeviceName, Image, MmpBlock, NodeName, Superblock};
 
+use super::areas::{AreaDisk, AreaPlan};
+
 /// What a disk atomically writes.
 const SECTOR_BYTES: usize = 512;
 
@@ -49,17 +51,25 @@ pub(crate) struct Disk {
     filesystem: Filesystem,
     pub(crate) superblock_bytes: [u8; 1024],
     pub(crate) superblock: Superblock,
+    pub(crate) area: Option<AreaDisk>,
 }
 
 impl Disk {
-    pub(crate) fn new(filesystem: Filesystem, before: Before) -> Self {
+    pub(crate) fn new(filesystem: Filesystem, before: Before, area: Option<AreaPlan>) -> Self {
         let superblock_bytes = superblock_bytes(filesystem);
         let superblock = Superblock::decode(&superblock_bytes).expect("the simulated superblock decodes");
         let (seq, check_interval_s) = match before {
             Before::Clean => (crate::protocol::sequence::SEQ_CLEAN, 5),
             Before::Dead(check_interval_s) => (77, check_interval_s),
         };
-        let mut disk = Disk { versions: VecDeque::new(), filesystem, superblock_bytes, superblock };
+        let mut disk =
+            Disk { versions: VecDeque::new(), filesystem, superblock_bytes, superblock, area: None };
+        if let Some(area) = area {
+            let (first, header, area) = AreaDisk::new(area, before);
+            disk.versions.push_back((0, Rc::new(first)));
+            (disk.superblock_bytes, disk.area) = (header, Some(area));
+            return disk;
+        }
         let names = (NodeName::new("long-gone"), DeviceName::new("sdz"));
         let mut image = [0; 1024];
         disk.encode(&mut image, seq, 1_700_000_000, Some(names), Some(check_interval_s));
@@ -122,7 +132,10 @@ impl Disk {
 
     /// False while the block stands torn.
     pub(crate) fn decodes(&self) -> bool {
-        MmpBlock::decode(self.image(), self.superblock.checksum_seed).is_ok()
+        match &self.area {
+            Some(area) => area.decodes(self.image()),
+            None => MmpBlock::decode(self.image(), self.superblock.checksum_seed).is_ok(),
+        }
     }
 
     /// What stands there, checked or not.

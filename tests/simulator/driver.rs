@@ -27,6 +27,9 @@ impl World {
     }
 
     pub(crate) fn guard_medium(&self, host: usize) -> Medium {
+        if let Some(area) = self.area_medium(host) {
+            return area;
+        }
         let owner =
             Owner { node: NodeName::new(&self.plan.hosts[host].node), device: DeviceName::new("sda") };
         Medium::Native(Native::new(self.disk.superblock.clone(), owner))

@@ -77,6 +77,8 @@ pub(crate) struct Io {
 pub(crate) enum Job {
     Read,
     Superblock,
+    Entry,
+    WriteEntry,
     Write(Box<Write>),
 }
 
@@ -245,6 +247,8 @@ impl World {
                 Output::Event(event) => self.event(host, &event),
                 Output::Read => self.begin_read(host, Job::Read),
                 Output::Superblock => self.begin_read(host, Job::Superblock),
+                Output::Entry => self.begin_read(host, Job::Entry),
+                Output::WriteEntry(write) => self.write_entry(host, write),
                 Output::Write(write) => self.plan_write(host, write),
                 Output::Activity => self.ask(host),
             }
@@ -292,6 +296,13 @@ impl World {
             }
             (Job::Superblock, true) => self.feed(host, Feed::Plain(Input::Superblock(Err(failure)))),
             (Job::Superblock, false) => self.feed(host, Feed::Plain(Input::Superblock(Ok(&superblock)))),
+            (Job::Entry, true) => self.feed(host, Feed::Plain(Input::Entry(Err(failure)))),
+            (Job::Entry, false) => {
+                let entry = self.entry_sampled(io.sampled_at);
+                self.feed(host, Feed::Plain(Input::Entry(Ok(&entry))));
+            }
+            (Job::WriteEntry, true) => self.feed(host, Feed::Plain(Input::EntryWritten(Err(failure)))),
+            (Job::WriteEntry, false) => self.feed(host, Feed::Plain(Input::EntryWritten(Ok(())))),
             (Job::Write(_), true) => self.feed(host, Feed::Plain(Input::Written(Err(failure)))),
             (Job::Write(_), false) => self.feed(host, Feed::Plain(Input::Written(Ok(())))),
         }
@@ -306,6 +317,7 @@ impl World {
         match event {
             Event::Held { .. } => {
                 self.stats.held += 1;
+                self.check_generation(host);
                 self.start_using(host);
                 self.check_claim_time(host);
                 self.check_doubtful(host);

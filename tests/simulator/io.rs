@@ -14,7 +14,7 @@ use super::world::{What, World, shown};
 
 /// A write lands at most so long after it went out: the wait of the smallest check interval. DESIGN, *What cannot be
 /// promised*: "a device, fabric or target that makes a write visible later than a wait".
-const LANDING_BOUND_NS: u64 = 11 * SECOND;
+pub(crate) const LANDING_BOUND_NS: u64 = 11 * SECOND;
 const LONGEST_LATENCY_NS: u64 = 15 * SECOND;
 /// A path hangs, and answers in the end.
 const LONGEST_HANG_NS: u64 = 150 * SECOND;
@@ -68,7 +68,7 @@ impl World {
 
     pub(crate) fn plan_answer(&mut self, host: usize, number: u64, latency: u64) {
         if self.strikes(host, self.plan.rates.late_handling) {
-            let late = log_uniform(&mut self.rng, MILLISECOND, 15 * SECOND);
+            let late = self.late_handling_ns();
             self.fault_until(host, self.now + latency + late);
             self.after(latency + late, host, What::Answer(number));
         } else {
@@ -112,7 +112,7 @@ impl World {
         // A clean mark that a host writes long after its last look lands on whoever came: see `Apart::late_clean`.
         let clean = is_clean(&write.image);
         let late_cleans = self.plan.profile == Profile::LateClean;
-        let most = if clean && !late_cleans { 5 * SECOND } else { 60 * SECOND };
+        let most = if clean && !late_cleans { self.longest_stall_before_clean_ns() } else { 60 * SECOND };
         if (clean || !late_cleans) && self.strikes(host, self.plan.rates.stall_after_check) {
             if let Some(span) = self.stall_span(host, most) {
                 self.stall(host, span);
@@ -157,11 +157,12 @@ impl World {
             format!("writes {}{fate}", shown(&write.image))
         });
         if fails {
-            self.fault_until(host, self.now + LANDING_BOUND_NS);
+            let bound = self.landing_bound_ns();
+            self.fault_until(host, self.now + bound);
             self.hosts[host].io.as_mut().expect("under way").failed = true;
         }
         if lands {
-            let most = if fails { LANDING_BOUND_NS } else { latency.min(LANDING_BOUND_NS) };
+            let most = if fails { self.landing_bound_ns() } else { latency.min(self.landing_bound_ns()) };
             let landing = self.now + self.rng.u64(0..=most);
             if landing > self.when(host, write.not_after) {
                 self.late_landings.push(landing);

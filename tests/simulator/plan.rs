@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::protocol::timing;
 use fastrand::Rng;
 
+use super::areas;
 use super::disk::{Before, Filesystem};
 pub(crate) use super::mount_plan::{HandOver, MountPlan, MountRates};
 use super::pauses::{self, PausePlan};
@@ -55,6 +56,8 @@ pub(crate) enum Profile {
     /// A mount whose path and host hang again and again, its fence as slow as it may be, freezes, and patient rivals
     /// without a fault: takeovers at the very edge of a lease.
     MountHangs,
+    /// Hosts of ours on a slot of an area, and every fault.
+    Areas,
     /// Beyond what is promised: a host sleeps with its clocks stopped, and two may meet. How that ends is checked.
     Pauses,
     /// The same among hosts of which some mount through their kernels.
@@ -62,7 +65,7 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
-    pub(crate) const ALL: [Profile; 19] = [
+    pub(crate) const ALL: [Profile; 20] = [
         Profile::Faults,
         Profile::Calm,
         Profile::Hangs,
@@ -82,6 +85,7 @@ impl Profile {
         Profile::MountFaults,
         Profile::MountHangs,
         Profile::MountPauses,
+        Profile::Areas,
     ];
 
     /// Shows nothing as long as the rules hold; the others are there to be found out.
@@ -111,7 +115,7 @@ impl Profile {
     }
 
     pub(crate) fn has_every_fault(self) -> bool {
-        matches!(self, Profile::Faults | Profile::MountFaults | Profile::Fscks)
+        matches!(self, Profile::Faults | Profile::MountFaults | Profile::Fscks | Profile::Areas)
     }
 }
 
@@ -185,6 +189,7 @@ pub(crate) struct Plan {
     pub(crate) mounts: MountRates,
     pub(crate) peers: PeerRates,
     pub(crate) pauses: PausePlan,
+    pub(crate) area: Option<areas::AreaPlan>,
 }
 
 impl Plan {
@@ -226,11 +231,13 @@ impl Plan {
             mounts: MountRates::default(),
             peers: PeerRates::default(),
             pauses: PausePlan::default(),
+            area: None,
         };
         match profile {
             Profile::SecondLife => plan.mounts.outages_per_s = pick(rng, &[0.01, 0.03]),
             Profile::Pauses | Profile::MountPauses => pauses::apply(&mut plan, rng),
             Profile::Edges => edges::apply(&mut plan, rng),
+            Profile::Areas => areas::apply(&mut plan, rng),
             _ => {}
         }
         if profile.mounts() {
@@ -272,7 +279,9 @@ fn suit(profile: Profile, hosts: &mut [HostPlan], rng: &mut Rng) {
 /// No new fault begins after that.
 fn calm_ns(profile: Profile, rng: &mut Rng) -> u64 {
     match profile {
-        Profile::Faults | Profile::MountFaults | Profile::Fscks => rng.u64(60..=600) * SECOND,
+        Profile::Faults | Profile::MountFaults | Profile::Fscks | Profile::Areas => {
+            rng.u64(60..=600) * SECOND
+        }
         Profile::ShortStalls
         | Profile::Hangs
         | Profile::LateClean

@@ -59,6 +59,7 @@ pub(crate) enum What {
     SecondWritten(u64),
     SecondLifeEnds(u64),
     Land(Rc<Image>, Part),
+    LandEntry(Rc<Image>),
 }
 
 pub(crate) struct Entry {

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
+use std::rc::Rc;
 
 use crate::protocol::timing;
 use fastrand::Rng;
@@ -48,6 +49,8 @@ pub(crate) struct World {
     /// The clears that were forced over whatever stood there.
     pub(crate) forced: Vec<Forced>,
     pub(crate) pauses: pauses::State,
+    /// Of those that held an area's slot, the last.
+    pub(crate) last_generation: Option<u64>,
     queue: BinaryHeap<Reverse<Entry>>,
     timeline: Option<Vec<String>>,
 }
@@ -61,7 +64,7 @@ impl World {
         if edits.salt != 0 {
             rng = Rng::with_seed(seed ^ edits.salt.rotate_left(32));
         }
-        let disk = Disk::new(plan.filesystem, plan.before);
+        let disk = Disk::new(plan.filesystem, plan.before, plan.area);
         let hosts = plan.hosts.iter().map(|_| Host::default()).collect();
         let largest_c = disk.block().check_interval_s.max(plan.filesystem.update_interval_s).max(5);
         let mut world = World {
@@ -81,6 +84,7 @@ impl World {
             mark_covered: false,
             forced: Vec::new(),
             pauses: pauses::State::default(),
+            last_generation: None,
             queue: BinaryHeap::new(),
             timeline: trace.then(Vec::new),
             plan,
@@ -149,7 +153,9 @@ impl World {
     pub(crate) fn end(&self) -> u64 {
         match self.plan.profile {
             // Several claims, each with the longest watch there is.
-            Profile::Faults | Profile::MountFaults | Profile::Fscks => self.plan.calm_ns + 6 * 1200 * SECOND,
+            Profile::Faults | Profile::MountFaults | Profile::Fscks | Profile::Areas => {
+                self.plan.calm_ns + 6 * 1200 * SECOND
+            }
             Profile::ShortStalls | Profile::Pauses | Profile::MountPauses => 2000 * SECOND,
             Profile::Calm => 900 * SECOND,
             Profile::Clears
@@ -178,6 +184,9 @@ impl World {
             self.disk.land(self.now, image, *part);
             self.note(host, || format!("  lands: {part:?}, {}", shown(image)));
             return;
+        }
+        if let What::LandEntry(image) = &what {
+            return self.land_entry(Rc::clone(image));
         }
         if epoch != self.hosts[host].epoch {
             return;
@@ -350,7 +359,7 @@ impl World {
 
     /// One wait of the largest check interval about.
     pub(crate) fn longest_wait_ns(&self) -> u64 {
-        timing::wait_s(self.largest_c) * SECOND
+        self.area_wait_ns().unwrap_or(timing::wait_s(self.largest_c) * SECOND)
     }
 
     pub(crate) fn note(&mut self, host: usize, what: impl FnOnce() -> String) {

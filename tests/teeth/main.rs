@@ -14,6 +14,7 @@ macro_rules! broken {
 
 mod driver;
 mod machine;
+mod machine_area;
 mod machine_hold;
 mod machine_mount;
 #[allow(dead_code, unused_imports, unreachable_pub, missing_docs)] // as a library they are whole

@@ -71,7 +71,7 @@ enum Step {
     /// Between the last look and the claim: is the superblock still the one we know?
     Probe { base: Image, watched: Option<Duration> },
     /// In an area: the slot's entry is read, and written with the generation that this claim drew.
-    Draw { base: Image },
+    Draw { base: Image, watched: Option<Duration> },
     /// It is drawn: does what is claimed over still stand?
     Drawn { base: Image },
     /// (3) The claim is on its way.

@@ -66,7 +66,7 @@ impl Claim {
         }
         self.was_clean = clean;
         if matches!(context.medium, Medium::Area(_)) {
-            self.step = Step::Draw { base };
+            self.step = Step::Draw { base, watched };
             context.entry();
             return Progress::Going;
         }
@@ -85,12 +85,17 @@ impl Claim {
         answer: Result<&Image, Failure<'_>>,
         context: &mut Context,
     ) -> Progress {
-        let Step::Draw { base } = self.step else { unreachable!("no entry was asked for") };
+        let Step::Draw { base, watched } = self.step else { unreachable!("no entry was asked for") };
         let entry = match answer {
             Ok(entry) => entry,
             Err(failure) => return refuse(self.failed(failure), context),
         };
         let Medium::Area(area) = &mut context.medium else { unreachable!("only areas have entries") };
+        let is_doubtful = self.was_clean && area.doubts_clean(&base, entry);
+        if is_doubtful && watched.is_none() {
+            self.was_clean = false;
+            return self.watch(now, base, &MmpBlock::fields(&base), false, context);
+        }
         match area.draw(&base, entry, now.wall) {
             Err(refusal) => refuse(refusal, context),
             Ok(image) => {
@@ -107,7 +112,7 @@ impl Claim {
         answer: Result<(), Failure<'_>>,
         context: &mut Context,
     ) -> Progress {
-        let Step::Draw { base } = self.step else { unreachable!("no entry was written") };
+        let Step::Draw { base, .. } = self.step else { unreachable!("no entry was written") };
         if let Err(failure) = answer {
             return refuse(self.failed(failure), context);
         }

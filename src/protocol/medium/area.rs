@@ -94,8 +94,8 @@ impl Area {
     /// [`Refusal::Changed`].
     pub(super) fn is_the_slot(&self, image: &Image) -> Result<(), Refusal> {
         let Ok(found) = self.decode(image) else { return Ok(()) };
-        let record = found.record;
-        self.is_named(record.state == SlotState::Free, record.name, record.target)
+        // A slot that was added and never used is free, and named.
+        self.is_named(found.record.name.is_empty(), found.record.name, found.record.target)
     }
 
     fn is_named(&self, free: bool, name: SlotName, target: [u8; 16]) -> Result<(), Refusal> {
@@ -134,6 +134,14 @@ impl Area {
         Ok(())
     }
 
+    /// A clean mark whose generation is not the last that was given away: whoever has a later one may hold the slot, and a late mark of
+    /// somebody before him has covered his beat. So it is watched like a live block.
+    pub(in crate::protocol) fn doubts_clean(&self, base: &Image, entry: &Image) -> bool {
+        let standing = self.decode(base).map_or(0, |found| found.record.generation);
+        let high_water = SlotEntry::decode(entry, &self.header.uuid, self.slot).map(|found| found.high_water);
+        high_water.map_or(true, |high_water| standing < high_water) && !broken!(BelievesOldMarks)
+    }
+
     /// Draws the generation of a claim over `base`: one more than slot block and entry have ever shown. The entry that has to stand
     /// on the disk before the claim is written.
     ///
@@ -157,8 +165,9 @@ impl Area {
         let standing = self.decode(base).ok().map(|found| found.record.generation);
         // A late write may have set the entry back, and then nothing but the time tells.
         let floor_s = if standing.is_some() { self.header.created_s } else { wall.0 };
-        let generation = next_generation(standing, found.map(|found| found.high_water), floor_s)
-            .map_err(|error| damaged(error.to_string()))?;
+        let high_water = found.map(|found| found.high_water).filter(|_| !broken!(GenerationFromTheBlock));
+        let generation =
+            next_generation(standing, high_water, floor_s).map_err(|error| damaged(error.to_string()))?;
         self.generation = Some(generation);
         let mut image = *entry;
         if found.is_none() {

@@ -152,10 +152,12 @@ fn a_live_one_is_refused_at_his_first_beat() {
 
 #[test]
 fn a_generation_is_one_more_than_was_ever_seen() {
-    // The block went back: a late write of an old holder.
+    // The block went back: a late mark of an old holder, and whoever came after him may hold it still.
     let mut bench = Bench::on_slot(SEQ_CLEAN, SlotState::Released, 1000);
     bench.set_entry(LAST + 40, "db");
-    bench.run_until(12.0);
+    bench.run_until(40.0);
+    let held = bench.events.iter().find(|(_, event)| matches!(event, Event::Held { .. })).unwrap().0;
+    assert!((22.0..22.5).contains(&held), "it is watched like a live one: {held}");
     assert_eq!(bench.guard.generation(), Some(LAST + 41));
     // The entry did.
     let mut bench = Bench::on_slot(SEQ_CLEAN, SlotState::Released, 1000);
@@ -165,7 +167,7 @@ fn a_generation_is_one_more_than_was_ever_seen() {
     // Or it is damaged, and is written anew.
     let mut bench = Bench::on_slot(SEQ_CLEAN, SlotState::Released, 1000);
     bench.entry[0x20] ^= 1;
-    bench.run_until(12.0);
+    bench.run_until(23.0);
     assert_eq!((bench.guard.generation(), bench.high_water()), (Some(LAST + 1), LAST + 1));
 }
 
@@ -199,15 +201,14 @@ fn a_damaged_block_that_stands_still_for_two_waits_is_claimed_by_what_the_entry_
 
 #[test]
 fn a_slot_that_is_another_ones_by_now_is_left_alone() {
-    let changes: [(&str, fn(&mut GuardRecord)); 3] = [
-        ("removed", |record| record.state = SlotState::Free),
-        ("another name", |record| record.name = SlotName::new("other")),
-        ("another target", |record| record.target = [1; 16]),
+    let now = record(SlotState::Released, LAST, THEIRS, 1000);
+    let changes = [
+        ("removed", GuardRecord { state: SlotState::Free, name: SlotName::new(""), ..now }),
+        ("another name", GuardRecord { name: SlotName::new("other"), ..now }),
+        ("another target", GuardRecord { target: [1; 16], ..now }),
     ];
-    for (what, change) in changes {
+    for (what, changed) in changes {
         let mut bench = Bench::on_slot(SEQ_CLEAN, SlotState::Released, 1000);
-        let mut changed = record(SlotState::Released, LAST, THEIRS, 1000);
-        change(&mut changed);
         bench.put_slot("zulu", SEQ_CLEAN, changed);
         bench.run_until(12.0);
         let Refusal::Changed { what: said, .. } = bench.refusal() else { panic!("{:?}", bench.events) };
@@ -311,4 +312,14 @@ fn a_watcher_draws_no_generation() {
     bench.run_until(5.0);
     assert!(bench.has(|event| matches!(event, Event::Watched { verdict: Quiet::Clean { .. } })));
     assert_eq!((bench.guard.generation(), bench.high_water()), (None, LAST));
+}
+
+/// It was added, and nobody has had it yet: its first generation is seeded from the area's time.
+#[test]
+fn a_free_slot_with_a_name_is_claimed() {
+    let mut bench = Bench::on_slot(SEQ_CLEAN, SlotState::Free, 1000);
+    bench.put_slot("", SEQ_CLEAN, record(SlotState::Free, 0, [0; 16], 1000));
+    bench.set_entry(0, "db");
+    bench.run_until(12.0);
+    assert_eq!(bench.guard.generation(), Some(CREATED_S << 16), "{:?}", bench.events);
 }

@@ -223,6 +223,7 @@ impl Guards {
         };
         while let Some(output) = guard.poll() {
             match output {
+                Output::Entry | Output::WriteEntry(_) => unreachable!("the model's medium is native"),
                 Output::Read => step.asks = Asks::Read,
                 Output::Superblock => guard.handle(wall(now), Input::Superblock(Ok(&SUPERBLOCK))),
                 Output::Write(write) => {
