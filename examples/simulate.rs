@@ -80,5 +80,6 @@ fn profiles(text: &str) -> Result<Profiles, String> {
 fn range(text: &str) -> Result<Range<u64>, String> {
     let (from, to) = text.split_once("..").ok_or("a range looks like 0..1000")?;
     let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text}: {error}"));
-    Ok(number(from)?..number(to)?)
+    let range = number(from)?..number(to)?;
+    if range.is_empty() { Err(format!("{text} has no seed in it")) } else { Ok(range) }
 }
