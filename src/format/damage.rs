@@ -25,7 +25,7 @@ impl Damage {
             Damage::Area(AreaError::Damaged { damage: AreaDamage::Struct { wrong } }) => {
                 matches!(wrong, BlockDamage::Checksum { .. })
             }
-            Damage::Area(_) => false,
+            Damage::Area(error) => error.is_damage(),
         }
     }
 }

@@ -221,7 +221,10 @@ impl Guard {
             "the caller checks the interval"
         );
         let rng = fastrand::Rng::with_seed(seed);
-        let options = GuardOptions { interval: medium.interval().unwrap_or(options.interval), ..options };
+        // No kernel beats in an area: nothing is handed over to one there.
+        let kernel_waits = options.kernel_waits && medium.interval().is_none();
+        let interval = medium.interval().unwrap_or(options.interval);
+        let options = GuardOptions { interval, kernel_waits, ..options };
         let mut context = Context { medium, options, rng, outputs: VecDeque::with_capacity(8), write: None };
         let claim = Claim::new(now, &mut context);
         Guard { context, phase: Phase::Claim(claim) }
@@ -230,9 +233,10 @@ impl Guard {
     /// Begins to watch a filesystem that the kernel has mounted here, and beats already.
     ///
     /// # Panics
-    /// As [`Guard::new`].
+    /// As [`Guard::new`]; and in an area, where no kernel beats.
     #[must_use]
     pub fn adopt(medium: Medium, options: GuardOptions, adoption: Adoption, seed: u64, now: Now) -> Self {
+        assert!(medium.interval().is_none(), "no kernel beats in an area");
         let mut guard = Guard::new(medium, options, seed, now);
         guard.context.outputs.clear();
         guard.phase = Phase::Watch(Watch::adopting(now, adoption, &mut guard.context));

@@ -14,9 +14,6 @@ use super::host::Feed;
 use super::plan::{Kind, MILLISECOND, Profile, SECOND, log_uniform};
 use super::world::{What, World};
 
-/// Until what a dead host wrote has landed, and he is cut off for certain.
-const CUT_OFF_NS: u64 = 12 * SECOND;
-
 /// The keeper starts another guard only if the lease lasts for so long still.
 pub(crate) const SUCCESSION: Duration = Duration::from_millis(500);
 
@@ -62,7 +59,7 @@ impl World {
         let calm = self.plan.profile == Profile::Calm;
         let named = (0..self.hosts.len()).filter(|&other| other != host).find(|&other| {
             let state = &self.hosts[other];
-            let dead = state.died_at.is_some_and(|at| at + CUT_OFF_NS <= self.now);
+            let dead = state.died_at.is_some_and(|at| at + self.landing_bound_ns() + SECOND <= self.now);
             dead || (calm && state.using && self.plan.hosts[other].kind == Kind::Ours)
         })?;
         let node = &self.plan.hosts[named].node;

@@ -148,7 +148,9 @@ impl Claim {
             (Input::Tick, Wait::Until(at)) if now.mono >= at => self.look(now, context),
             (Input::Tick | Input::HandOver { .. } | Input::MountEnded { .. }, _) => {}
             (Input::Withdraw, Wait::Until(_))
-                if self.was_clean && matches!(self.step, Step::Silent { .. }) =>
+                if self.was_clean
+                    && context.medium.takes_back()
+                    && matches!(self.step, Step::Silent { .. }) =>
             {
                 return self.retract(now, context);
             }
@@ -232,18 +234,17 @@ impl Claim {
         Progress::Going
     }
 
-    /// A damaged block of an area: nothing in it says by which interval it was written but the header.
+    /// Of an area.
     fn watch_damaged(&mut self, now: Now, base: Image, context: &mut Context) -> Progress {
         self.undecoded = 0;
         self.written = false;
-        let check = self.check(&base, context);
-        let need = self.watch_of(check.wait() * 2, context);
+        let need = self.watch_of(self.check(&base, context).wait() * 2, context);
         let of = Peer::from(&MmpBlock::fields(&base));
         context.event(Event::Watching { of, until: now.mono + need, total: need });
         self.watch_from(now, Watch { base, since: now.mono, need, began: now.mono }, context)
     }
 
-    /// What is watched, or was, still stands: also if it is damaged.
+    /// What is watched still stands: also if it is damaged.
     fn stands(&self, image: &Image) -> bool {
         matches!(&self.step, Step::Watch(watch) if watch.base == *image)
     }

@@ -51,7 +51,7 @@ impl Claim {
         if clean && watched.is_none() && !believable && !broken!(BelievesDoubtfulClean) {
             return self.watch(now, base, &block, true, context);
         }
-        if context.options.watch_only {
+        if context.options.watch_only && !matches!(context.medium, Medium::Area(_)) {
             let by = Peer::from(&block);
             let verdict = match watched {
                 Some(unchanged) if !clean => Quiet::Dead { was: by, unchanged },
@@ -91,15 +91,27 @@ impl Claim {
             Err(failure) => return refuse(self.failed(failure), context),
         };
         let Medium::Area(area) = &mut context.medium else { unreachable!("only areas have entries") };
-        let is_doubtful = self.was_clean && area.doubts_clean(&base, entry);
+        let is_believed = self.was_clean && !area.doubts_clean(&base, entry);
+        let is_doubtful = std::mem::replace(&mut self.was_clean, is_believed) && !is_believed;
         if is_doubtful && watched.is_none() {
-            self.was_clean = false;
+            // A vouch is for whoever it names, and another one's beat may be under this mark.
+            self.vouched = None;
             return self.watch(now, base, &MmpBlock::fields(&base), false, context);
         }
-        match area.draw(&base, entry, now.wall) {
+        if context.options.watch_only {
+            let by = Peer::from(&MmpBlock::fields(&base));
+            let verdict = match watched {
+                Some(unchanged) => Quiet::Dead { was: by, unchanged },
+                None => Quiet::Clean { by },
+            };
+            context.event(Event::Watched { verdict });
+            return Progress::Over;
+        }
+        match area.draw(&base, entry, is_believed, now.wall) {
             Err(refusal) => refuse(refusal, context),
             Ok(image) => {
-                context.write_entry(Write { image, durable: true, not_after: Mono::FAR });
+                let not_after = self.look_started + self.limit();
+                context.write_entry(Write { image, durable: true, not_after });
                 Progress::Going
             }
         }
@@ -161,6 +173,12 @@ impl Claim {
         answer: Option<Result<(), Failure<'_>>>,
         context: &mut Context,
     ) -> Progress {
+        if let (None, Step::Draw { .. }) = (&answer, &self.step) {
+            // The entry may be another slot's by now, or a later generation may stand there.
+            self.step = Step::Look;
+            self.look(now, context);
+            return Progress::Going;
+        }
         let Step::Writing { image, stage } = self.step else { unreachable!("no write was asked for") };
         let took = now.mono.since(self.look_started);
         if let Some(Err(failure)) = answer {

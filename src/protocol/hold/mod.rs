@@ -233,6 +233,7 @@ impl Hold {
                     self.look(now, context);
                 }
             }
+            Input::HandOver { .. } if context.medium.interval().is_some() => {}
             Input::HandOver { mounted } => {
                 (self.releasing, self.handing_over) = (true, Some(mounted));
                 if matches!(self.step, Step::Idle { .. }) {

@@ -143,7 +143,7 @@ impl Area {
     }
 
     /// Draws the generation of a claim over `base`: one more than slot block and entry have ever shown. The entry that has to stand
-    /// on the disk before the claim is written.
+    /// on the disk before the claim is written. `is_believed`: `base` is a clean mark that is not doubted.
     ///
     /// # Errors
     /// [`Refusal::Changed`] if the entry is another slot's, or neither says which generations were given away.
@@ -151,6 +151,7 @@ impl Area {
         &mut self,
         base: &Image,
         entry: &Image,
+        is_believed: bool,
         wall: Wall,
     ) -> Result<Image, Refusal> {
         let damaged = |what: String| Refusal::Changed { what, change: Change::Damaged };
@@ -163,8 +164,8 @@ impl Area {
             self.is_named(found.state == EntryState::Free, found.name, found.target)?;
         }
         let standing = self.decode(base).ok().map(|found| found.record.generation);
-        // A late write may have set the entry back, and then nothing but the time tells.
-        let floor_s = if standing.is_some() { self.header.created_s } else { wall.0 };
+        // Late writes may have set both back, and then nothing but the time tells: unless the mark is the last one's own.
+        let floor_s = if is_believed { self.header.created_s } else { wall.0 };
         let high_water = found.map(|found| found.high_water).filter(|_| !broken!(GenerationFromTheBlock));
         let generation =
             next_generation(standing, high_water, floor_s).map_err(|error| damaged(error.to_string()))?;
@@ -195,9 +196,13 @@ impl Area {
         let Ok(SlotBlock { record, .. }) = self.decode(image) else { return Verdict::Unreadable };
         let ours = Some(record.generation) == self.generation && record.boot_id == self.boot_id;
         let earlier = Some(record.generation) < self.generation;
+        if !ours && (record.name, record.target) != (self.name, self.target) {
+            // It was given to another: nobody could do that without having passed his wait.
+            return Verdict::Successor(block);
+        }
         match record.state {
             SlotState::Claiming | SlotState::Holding if ours => Verdict::OursOlder,
-            SlotState::Released if ours || earlier => Verdict::ClearedOurs(block),
+            SlotState::Free | SlotState::Released if ours || earlier => Verdict::ClearedOurs(block),
             SlotState::Free | SlotState::Released => Verdict::ForeignClean(block),
             SlotState::Claiming => Verdict::Claimer(block),
             SlotState::Holding if earlier => Verdict::Late(block),

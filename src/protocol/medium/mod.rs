@@ -272,6 +272,13 @@ impl Medium {
         }
     }
 
+    /// Whether a claim that is given up is marked clean again. Not in an area: the mark would have our generation, and could land late
+    /// on a rival who drew before us.
+    #[must_use]
+    pub(super) fn takes_back(&self) -> bool {
+        matches!(self, Medium::Native(_))
+    }
+
     /// The number of our acquisition, that grows with each; none natively, and before it was drawn.
     #[must_use]
     pub fn generation(&self) -> Option<u64> {

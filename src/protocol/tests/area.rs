@@ -99,7 +99,7 @@ impl Bench {
 
     /// Somebody's block over ours, and a second later.
     fn meets(&mut self, node: &str, state: SlotState, generation: u64, boot_id: [u8; 16]) {
-        let seq = if state == SlotState::Released { SEQ_CLEAN } else { SEQ };
+        let seq = if matches!(state, SlotState::Released | SlotState::Free) { SEQ_CLEAN } else { SEQ };
         self.put_slot(node, seq, record(state, generation, boot_id, 1000));
         self.run_until(self.seconds + 1.5);
     }
@@ -158,7 +158,8 @@ fn a_generation_is_one_more_than_was_ever_seen() {
     bench.run_until(40.0);
     let held = bench.events.iter().find(|(_, event)| matches!(event, Event::Held { .. })).unwrap().0;
     assert!((22.0..22.5).contains(&held), "it is watched like a live one: {held}");
-    assert_eq!(bench.guard.generation(), Some(LAST + 41));
+    // Both may have gone back, and then the time tells.
+    assert!(bench.guard.generation().unwrap() >= WALL_S << 16);
     // The entry did.
     let mut bench = Bench::on_slot(SEQ_CLEAN, SlotState::Released, 1000);
     bench.set_entry(LAST - 40, "db");
@@ -168,7 +169,8 @@ fn a_generation_is_one_more_than_was_ever_seen() {
     let mut bench = Bench::on_slot(SEQ_CLEAN, SlotState::Released, 1000);
     bench.entry[0x20] ^= 1;
     bench.run_until(23.0);
-    assert_eq!((bench.guard.generation(), bench.high_water()), (Some(LAST + 1), LAST + 1));
+    let drawn = bench.guard.generation().unwrap();
+    assert!(drawn >= WALL_S << 16 && drawn == bench.high_water());
 }
 
 #[test]
@@ -233,6 +235,7 @@ fn a_claimer_and_a_late_write_are_beaten_over_at_once() {
         (SlotState::Claiming, LAST + 2),
         (SlotState::Holding, LAST),
         (SlotState::Released, LAST),
+        (SlotState::Free, LAST),
     ] {
         let mut bench = Bench::held_slot(1000);
         bench.meets("zulu", state, generation, THEIRS);
@@ -322,4 +325,70 @@ fn a_free_slot_with_a_name_is_claimed() {
     bench.set_entry(0, "db");
     bench.run_until(12.0);
     assert_eq!(bench.guard.generation(), Some(CREATED_S << 16), "{:?}", bench.events);
+}
+
+/// The mark would have its generation, and may land late on a rival who drew before.
+#[test]
+fn a_claim_that_is_given_up_is_left_standing() {
+    let mut bench = Bench::on_slot(SEQ_CLEAN, SlotState::Released, 1000);
+    bench.run_until(3.0);
+    bench.give(Input::Withdraw);
+    assert_eq!(*bench.refusal(), Refusal::Withdrawn { claim_left_standing: true });
+    assert_eq!(bench.slot().state, SlotState::Claiming);
+}
+
+/// Whoever read the entry long ago may find another slot's there, or a later generation.
+#[test]
+fn an_entry_that_could_not_be_written_in_time_is_read_anew() {
+    let mut bench = Bench::on_slot(SEQ_CLEAN, SlotState::Released, 1000);
+    bench.late_entries = 1;
+    bench.run_until(0.5);
+    assert_eq!(bench.guard.generation(), Some(LAST + 1), "drawn again");
+    assert_eq!(bench.slot().state, SlotState::Claiming);
+    assert!(bench.looks.len() >= 3, "{:?}", bench.looks);
+}
+
+#[test]
+fn what_was_given_to_another_is_lost_and_what_is_damaged_is_not() {
+    let mut bench = Bench::held_slot(1000);
+    let other =
+        GuardRecord { name: SlotName::new("other"), ..record(SlotState::Holding, LAST, THEIRS, 1000) };
+    bench.put_slot("zulu", SEQ, other);
+    bench.run_until(bench.seconds + 1.5);
+    assert!(matches!(bench.loss(), Loss::Stolen { .. }));
+
+    // A block of another slot, written here by mistake.
+    let mut bench = Bench::held_slot(1000);
+    bench.put_slot("zulu", SEQ, GuardRecord { slot: 4, ..record(SlotState::Holding, LAST, THEIRS, 1000) });
+    bench.run_until(bench.seconds + 5.0);
+    assert!(!bench.guard.is_over() && bench.slot().boot_id == OURS, "{:?}", bench.events);
+
+    // There is no area any more: somebody made a filesystem over it.
+    let mut bench = Bench::held_slot(1000);
+    bench.image = [0; 1024];
+    let writes = bench.writes.len();
+    bench.run_until(bench.seconds + 8.0);
+    assert!(matches!(bench.loss(), Loss::Unreadable) && bench.writes.len() <= writes + 1);
+}
+
+#[test]
+fn a_watcher_does_not_believe_an_old_mark() {
+    let mut bench = Bench::on_slot(SEQ_CLEAN, SlotState::Released, 1000);
+    bench.set_entry(LAST + 1, "db");
+    let found = record(SlotState::Released, LAST, THEIRS, 1000);
+    let owner = Owner { node: NodeName::new("mike"), device: DeviceName::new("sda") };
+    let medium = Medium::Area(Area::new(header(1000), &found, owner, OURS));
+    let options = GuardOptions {
+        watch_only: true,
+        // A vouch for whoever wrote the mark, and no kernel: neither makes it shorter.
+        fenced: Some(NodeName::new("zulu")),
+        kernel_waits: true,
+        ..GuardOptions::default()
+    };
+    bench.guard = Guard::new(medium, options, 7, bench.now());
+    bench.run_until(10.9);
+    assert!(!bench.has(|event| matches!(event, Event::Watched { .. })), "{:?}", bench.events);
+    bench.run_until(12.0);
+    assert!(bench.has(|event| matches!(event, Event::Watched { verdict: Quiet::Dead { .. } })));
+    assert_eq!(bench.high_water(), LAST + 1);
 }

@@ -52,6 +52,8 @@ struct Bench {
     superblock: [u8; 1024],
     /// Of a slot of an area.
     entry: Image,
+    /// So many times it is too late to write it.
+    late_entries: u32,
     /// How long the next reads take; 1 ms after that.
     reads: VecDeque<f64>,
     read_errors: u32,
@@ -90,6 +92,7 @@ impl Bench {
             image: [0; 1024],
             superblock,
             entry: [0; 1024],
+            late_entries: 0,
             reads: VecDeque::new(),
             read_errors: 0,
             fates: VecDeque::new(),
@@ -203,6 +206,10 @@ impl Bench {
             }
             Output::WriteEntry(write) => {
                 assert!(write.durable);
+                if self.late_entries > 0 {
+                    self.late_entries -= 1;
+                    return self.guard.handle(self.now(), Input::NotWritten);
+                }
                 self.entry = write.image;
                 self.seconds += 0.001;
                 self.guard.handle(self.now(), Input::EntryWritten(Ok(())));
