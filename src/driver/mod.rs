@@ -197,8 +197,8 @@ impl Held {
         self.over && self.put_back.is_none()
     }
 
-    /// Flushes the node, verifies the block, writes the clean mark, unless somebody else's block stands there. This process must have closed its own
-    /// descriptors of the device before. Those that its ancestors only read from do not count: they wait for it (flock(1)).
+    /// Flushes the node, verifies the block, writes the clean mark, unless somebody else's block stands there. This process
+    /// must have closed its own descriptors of the device before. Those that its ancestors only read from do not count: they wait for it (flock(1)).
     ///
     /// # Errors
     /// [`Error::UsedHere`] if another process, a mount or a loop device still uses it: it stays held, ask again.

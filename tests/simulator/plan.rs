@@ -5,12 +5,11 @@ use std::time::Duration;
 use crate::protocol::timing;
 use fastrand::Rng;
 
-use super::areas;
 use super::disk::{Before, Filesystem};
 pub(crate) use super::mount_plan::{HandOver, MountPlan, MountRates};
 use super::pauses::{self, PausePlan};
 use super::peers::{self, Flavour, PeerRates};
-use super::{edges, mount_plan, second_life};
+use super::{areas, edges, mount_plan, second_life};
 
 pub(crate) const MILLISECOND: u64 = 1_000_000;
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -279,9 +278,7 @@ fn suit(profile: Profile, hosts: &mut [HostPlan], rng: &mut Rng) {
 /// No new fault begins after that.
 fn calm_ns(profile: Profile, rng: &mut Rng) -> u64 {
     match profile {
-        Profile::Faults | Profile::MountFaults | Profile::Fscks | Profile::Areas => {
-            rng.u64(60..=600) * SECOND
-        }
+        every if every.has_every_fault() => rng.u64(60..=600) * SECOND,
         Profile::ShortStalls
         | Profile::Hangs
         | Profile::LateClean

@@ -52,13 +52,7 @@ impl Claim {
             return self.watch(now, base, &block, true, context);
         }
         if context.options.watch_only && !matches!(context.medium, Medium::Area(_)) {
-            let by = Peer::from(&block);
-            let verdict = match watched {
-                Some(unchanged) if !clean => Quiet::Dead { was: by, unchanged },
-                _ => Quiet::Clean { by },
-            };
-            context.event(Event::Watched { verdict });
-            return Progress::Over;
+            return watched_out(&block, watched.filter(|_| !clean), context);
         }
         // After a write that did not count it is our own claim that stands there: remember who was before it.
         if Owner::of(&block) != context.medium.owner() {
@@ -99,13 +93,7 @@ impl Claim {
             return self.watch(now, base, &MmpBlock::fields(&base), false, context);
         }
         if context.options.watch_only {
-            let by = Peer::from(&MmpBlock::fields(&base));
-            let verdict = match watched {
-                Some(unchanged) => Quiet::Dead { was: by, unchanged },
-                None => Quiet::Clean { by },
-            };
-            context.event(Event::Watched { verdict });
-            return Progress::Over;
+            return watched_out(&MmpBlock::fields(&base), watched, context);
         }
         match area.draw(&base, entry, is_believed, now.wall) {
             Err(refusal) => refuse(refusal, context),
@@ -320,6 +308,17 @@ impl Claim {
 /// Every write of a claim has to be begun, and acknowledged, within the limit.
 fn is_limited(stage: Stage) -> bool {
     !broken!(NoLimit) || stage == Stage::Last
+}
+
+/// A watcher's verdict: whoever stood there for so long is dead, and without that it is clean.
+fn watched_out(block: &MmpBlock, unchanged: Option<Duration>, context: &mut Context) -> Progress {
+    let by = Peer::from(block);
+    let verdict = match unchanged {
+        Some(unchanged) => Quiet::Dead { was: by, unchanged },
+        None => Quiet::Clean { by },
+    };
+    context.event(Event::Watched { verdict });
+    Progress::Over
 }
 
 fn nanos(span: Duration) -> u64 {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::{MAX_CHECK_INTERVAL_S, lease, wait};
+use crate::format::area::record::check_interval_s;
 
 /// C is so many intervals of an area's.
 const INTERVALS: u32 = 5;
@@ -82,10 +83,7 @@ impl CheckInterval {
     pub fn field_s(self) -> u16 {
         match self {
             CheckInterval::Native(seconds) => seconds,
-            CheckInterval::Area(interval_ms) => {
-                let seconds = (u64::from(interval_ms) * u64::from(INTERVALS)).div_ceil(1000);
-                u16::try_from(seconds.max(1)).unwrap_or(u16::MAX)
-            }
+            CheckInterval::Area(interval_ms) => check_interval_s(interval_ms),
         }
     }
 }
