@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::format::{Damage, SuperblockError};
+use crate::format::{ContentError, Damage, SuperblockError};
 use crate::protocol::{Change, FailureKind, Loss, Refusal};
 
 /// Everything that can go wrong, with what, where and why.
@@ -35,6 +35,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         damage: Damage,
+    },
+    /// A filesystem's superblock does not say where the filesystem ends.
+    #[error("{}: {source}", path.display())]
+    Content {
+        /// Of which device.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        source: ContentError,
     },
     /// The device is shorter than its filesystem says.
     #[error("{}: the device is too short: {what}", path.display())]
@@ -132,6 +140,7 @@ impl Error {
             Error::Io { path, .. }
             | Error::Superblock { path, .. }
             | Error::Damaged { path, .. }
+            | Error::Content { path, .. }
             | Error::Short { path, .. }
             | Error::WrongKind { path, .. }
             | Error::Unsupported { path, .. }
@@ -167,7 +176,8 @@ impl Error {
         match self {
             Error::Io { .. } | Error::ReadOnly { .. } => Kind::Io,
             Error::Superblock { source, .. } if source.is_damage() => Kind::Damaged,
-            Error::Superblock { .. } | Error::Unsupported { .. } => Kind::Unsupported,
+            Error::Content { source, .. } if source.is_damage() => Kind::Damaged,
+            Error::Superblock { .. } | Error::Content { .. } | Error::Unsupported { .. } => Kind::Unsupported,
             Error::Damaged { .. } | Error::Short { .. } => Kind::Damaged,
             Error::WrongKind { .. } | Error::Argument(_) => Kind::Usage,
             Error::UsedHere { .. } => Kind::InUse,

@@ -9,12 +9,14 @@
 pub mod area;
 pub mod block;
 pub mod checksum;
+pub mod content;
 pub mod damage;
 pub mod name;
 pub mod superblock;
 
 pub use block::{BlockDamage, MmpBlock};
 pub use checksum::ChecksumSeed;
+pub use content::{ContentError, Standing};
 pub use damage::Damage;
 pub use name::Name;
 pub use superblock::{Superblock, SuperblockError};

@@ -11,12 +11,10 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::format::content::ext_kind;
+
 const EXT: usize = 1024;
 const BTRFS_MAGIC_AT: u64 = (64 << 10) + 64;
-const HAS_JOURNAL: u32 = 0x4;
-/// The features that an ext3 knows: filetype, recovery, meta groups; sparse superblocks, large files, directory trees.
-const EXT3_INCOMPAT: u32 = 0x2 | 0x4 | 0x10;
-const EXT3_RO_COMPAT: u32 = 0x1 | 0x2 | 0x4;
 
 /// The filesystem's name as mount(8) has it; `None` if it is none of those known here.
 ///
@@ -44,14 +42,7 @@ fn ext(head: &[u8]) -> Option<&'static str> {
         return None;
     }
     let word = |at: usize| u32::from_le_bytes(superblock[at..at + 4].try_into().expect("is four bytes"));
-    let (compat, incompat, ro_compat) = (word(0x5C), word(0x60), word(0x64));
-    Some(if incompat & !EXT3_INCOMPAT != 0 || ro_compat & !EXT3_RO_COMPAT != 0 {
-        "ext4"
-    } else if compat & HAS_JOURNAL != 0 {
-        "ext3"
-    } else {
-        "ext2"
-    })
+    Some(ext_kind(word(0x5C), word(0x60), word(0x64)))
 }
 
 fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
