@@ -2,11 +2,13 @@
 # Fills fuzz/corpus/ from the golden images and a made area: a fuzzer that begins with zeroes does not find its way past the magics.
 set -eu
 cd "$(dirname "$0")"
-mkdir -p corpus/superblock corpus/mmp_block corpus/image corpus/area_header corpus/area_slot corpus/area_entry
+mkdir -p corpus/superblock corpus/mmp_block corpus/image corpus/area_header corpus/area_slot corpus/area_entry corpus/content
 for packed in ../testimages/*.img.gz; do
     name=$(basename "$packed" .img.gz)
     gzip -dc "$packed" >corpus/whole
     dd if=corpus/whole of="corpus/superblock/$name" bs=1024 skip=1 count=1 status=none
+    # The first byte says "ext"; the superblocks of XFS and btrfs are below.
+    { printf '\000'; cat "corpus/superblock/$name"; } >"corpus/content/$name"
     block=$(sed -n 's/^MMP block number: *//p' "../testimages/$name.dumpe2fs.txt")
     size=$(sed -n 's/^Block size: *//p' "../testimages/$name.dumpe2fs.txt")
     [ -n "$block" ] || continue
@@ -23,4 +25,16 @@ block() { dd if=corpus/whole bs=4096 skip="$1" count=1 status=none | head -c 102
 for number in 0 7; do block "$number" >"corpus/area_header/$number"; done
 for number in 1 2 3; do { printf '\001\002\003\004'; block "$number"; } >"corpus/area_slot/$number"; done
 for number in 4 5 6; do block "$number" >"corpus/area_entry/$number"; done
-rm corpus/whole
+# Where the tools are: one filesystem of each, of which the superblock is kept.
+if command -v mkfs.xfs >/dev/null; then
+    rm -f corpus/whole
+    mkfs.xfs -q -d name=corpus/whole,file,size=300m
+    { printf '\001'; head -c 512 corpus/whole; } >corpus/content/xfs
+fi
+if command -v mkfs.btrfs >/dev/null; then
+    rm -f corpus/whole
+    truncate --size 128M corpus/whole
+    mkfs.btrfs --quiet corpus/whole >/dev/null
+    { printf '\002'; dd if=corpus/whole bs=4096 skip=16 count=1 status=none; } >corpus/content/btrfs
+fi
+rm -f corpus/whole

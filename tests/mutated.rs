@@ -66,6 +66,7 @@ fn the_bodies_hold_on_golden_images_and_changed_copies_of_them() {
             change(&mut changed, &mut random);
             bodies::image(&changed);
             bodies::superblock(&changed[1024..2048]);
+            bodies::content(&[&[0x80], &changed[1024..2048]].concat());
             let mut block = vec![random.u8(..), 1, 2, 3, 4];
             block.extend_from_slice(&changed[tail..]);
             bodies::mmp_block(&block);
@@ -121,6 +122,7 @@ fn the_bodies_hold_on_random_and_on_short_bytes() {
             bodies::area_header(&bytes);
             bodies::area_slot(&bytes);
             bodies::area_entry(&bytes);
+            bodies::content(&bytes);
         }
     }
 }

@@ -7,6 +7,7 @@
 pub mod activity;
 mod bounded;
 pub mod cgroup;
+pub mod content;
 mod descriptors;
 mod device_mapper;
 pub mod exclusive;

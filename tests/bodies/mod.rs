@@ -6,10 +6,11 @@
 use mmpguard::format::area::{
     AreaDamage, AreaError, AreaHeader, HeaderRole, SlotBlock, SlotEntry, choose, counterpart,
 };
+use mmpguard::format::content::{Family, HEAD_BYTES, standing};
 use mmpguard::format::name::escape;
 use mmpguard::format::superblock::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};
 use mmpguard::format::{
-    BlockDamage, ChecksumSeed, Image, MMP_STRUCT_BYTES, MmpBlock, Superblock, SuperblockError,
+    BlockDamage, ChecksumSeed, ContentError, Image, MMP_STRUCT_BYTES, MmpBlock, Superblock, SuperblockError,
 };
 
 /// A superblock: the first 1024 bytes, zeroes where there are fewer.
@@ -211,4 +212,46 @@ pub(crate) fn safe(text: &str) -> bool {
         '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' => false,
         _ => character.is_alphanumeric(),
     })
+}
+
+/// A superblock of a filesystem: a byte that chooses which of three, then the bytes that stand in its place.
+pub(crate) fn content(bytes: &[u8]) {
+    let Some((&choice, rest)) = bytes.split_first() else { return };
+    let family = [Family::Ext, Family::Xfs, Family::Btrfs][usize::from(choice) % 3];
+    let at = usize::try_from(family.offset_bytes()).unwrap();
+    let len = rest.len().min(HEAD_BYTES - at);
+    let mut head = vec![0; if choice & 0x80 == 0 { HEAD_BYTES } else { at + len }];
+    head[at..at + len].copy_from_slice(&rest[..len]);
+    let mut found = standing(&head);
+    // One more time with the right checksum: no fuzzer guesses one.
+    let sum = match &found {
+        Err(ContentError::Checksum { family: Family::Xfs, computed, .. }) => Some((224, *computed)),
+        Err(ContentError::Checksum { computed, .. }) => Some((64 << 10, *computed)),
+        Err(ContentError::Ext { source: SuperblockError::Checksum { computed, .. } }) => {
+            Some((1024 + 0x3FC, *computed))
+        }
+        _ => None,
+    };
+    if let Some((at, computed)) = sum {
+        head[at..at + 4].copy_from_slice(&computed.to_le_bytes());
+        found = standing(&head);
+        assert!(
+            !matches!(
+                found,
+                Err(ContentError::Checksum { .. }
+                    | ContentError::Ext { source: SuperblockError::Checksum { .. } })
+            ),
+            "{found:?}"
+        );
+    }
+    match found {
+        Ok(found) => {
+            assert!(found.len() <= 3);
+            for one in found {
+                assert!(one.end_bytes > 0 && i64::try_from(one.end_bytes).is_ok() && one.devices > 0);
+                assert!(safe(&one.to_string()) && one.uuid_text().len() == 36);
+            }
+        }
+        Err(error) => assert!(safe(&error.to_string()), "{error}"),
+    }
 }
