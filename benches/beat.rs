@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use mmpguard::Place;
 use mmpguard::clock::{self, Mono, Now};
-use mmpguard::io::{Arena, BlockFile, BlockStore, Durability};
+use mmpguard::io::{Arena, BlockStore, Device, Durability};
 use mmpguard::protocol::{Event, Failure, FailureKind, Guard, GuardOptions, Input, Output};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::time::TimeSpec;
@@ -33,7 +33,7 @@ const GOAL: f64 = 1.5;
 /// A guard with its store, and a clock of its own that starts now.
 struct Holder {
     guard: Guard,
-    store: BlockFile,
+    store: Box<dyn BlockStore>,
     now: Now,
     held: bool,
     timer: TimerFd,
@@ -49,8 +49,9 @@ fn main() {
     std::fs::write(&image, DEMO).expect("writes the image");
     File::open(&image).and_then(|file| file.sync_all()).expect("syncs");
 
+    let direct = Device::inspect(&image).expect("is a file").is_direct();
     let mut holder = Holder::hold(&image);
-    let mut floor = Floor::open(&image, holder.store.is_direct());
+    let mut floor = Floor::open(&image, direct);
     let (mut ours, mut floors) = (Vec::with_capacity(beats), Vec::with_capacity(beats));
     for turn in 0..beats + WARM_UP {
         // Who comes first changes, too.
@@ -66,7 +67,7 @@ fn main() {
             floors.push(plain);
         }
     }
-    report(&mut ours, &mut floors, holder.store.is_direct());
+    report(&mut ours, &mut floors, direct);
 }
 
 fn report(ours: &mut [Duration], floors: &mut [Duration], direct: bool) {
@@ -184,7 +185,7 @@ struct Floor {
 impl Floor {
     fn open(image: &Path, direct: bool) -> Self {
         let place = Place::find(image, None).expect("has MMP");
-        let block = usize::try_from(place.superblock().block_bytes).expect("is small");
+        let block = usize::try_from(place.block_bytes()).expect("is small");
         let flags = if direct { nix::libc::O_DIRECT } else { 0 };
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(image).expect("opens");
         Floor { file, buffer: Arena::new(block).expect("has memory"), offset: place.offset_bytes() }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::format::area::AreaError;
 use crate::format::{ContentError, Damage, SuperblockError};
 use crate::protocol::{Change, FailureKind, Loss, Refusal};
 
@@ -45,6 +46,23 @@ pub enum Error {
         source: ContentError,
     },
     /// The device is shorter than its filesystem says.
+    /// An area that cannot be used, or blocks of it that cannot be right.
+    #[error("{}: {source}", path.display())]
+    Area {
+        /// What it stands on.
+        path: PathBuf,
+        /// What is wrong.
+        source: AreaError,
+    },
+    /// Nothing protects it: no MMP block, and no area.
+    #[error("{}: it is not protected: {what}", path.display())]
+    Unprotected {
+        /// The device or image file.
+        path: PathBuf,
+        /// What was found instead.
+        what: String,
+    },
+    /// The device ends before what should be on it.
     #[error("{}: the device is too short: {what}", path.display())]
     Short {
         /// Which device.
@@ -140,7 +158,9 @@ impl Error {
             Error::Io { path, .. }
             | Error::Superblock { path, .. }
             | Error::Damaged { path, .. }
+            | Error::Area { path, .. }
             | Error::Content { path, .. }
+            | Error::Unprotected { path, .. }
             | Error::Short { path, .. }
             | Error::WrongKind { path, .. }
             | Error::Unsupported { path, .. }
@@ -179,6 +199,8 @@ impl Error {
             Error::Content { source, .. } if source.is_damage() => Kind::Damaged,
             Error::Superblock { .. } | Error::Content { .. } | Error::Unsupported { .. } => Kind::Unsupported,
             Error::Damaged { .. } | Error::Short { .. } => Kind::Damaged,
+            Error::Area { source, .. } if source.is_damage() => Kind::Damaged,
+            Error::Area { .. } | Error::Unprotected { .. } => Kind::Unsupported,
             Error::WrongKind { .. } | Error::Argument(_) => Kind::Usage,
             Error::UsedHere { .. } => Kind::InUse,
             Error::Refused { refusal, .. } => match refusal {

@@ -34,6 +34,7 @@
 //! | [`io`] | the device: `O_DIRECT`, aligned locked buffers | `unsafe`, I/O |
 //! | [`sys`] | what this host knows: users of a device, identity, processes | `unsafe`, I/O |
 //! | [`driver`] | runs a `Guard` on a device: one thread a LUN | I/O, threads |
+//! | [`area`] | makes, changes and repairs MMP areas | I/O |
 //! | [`keeper`] | the process that outlives the driver and fences when a lease runs out | processes |
 //!
 //! # Invariants
@@ -47,6 +48,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub mod area;
 pub mod cli;
 pub mod clock;
 pub mod config;

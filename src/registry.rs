@@ -84,6 +84,15 @@ pub struct Record {
     pub bridged: u64,
     /// What is worth knowing, one text each ("who": why a bridge began).
     pub notes: Vec<String>,
+    /// The number of this acquisition; none where an ext4's own MMP block protects.
+    #[serde(default)]
+    pub generation: Option<u64>,
+    /// The slot of an area elsewhere that guards it.
+    #[serde(default)]
+    pub guarded_by: Option<PathBuf>,
+    /// What is used together with it, and held as well.
+    #[serde(default)]
+    pub with: Vec<PathBuf>,
     /// Why it was lost.
     pub lost: Option<Lost>,
 }
@@ -147,7 +156,7 @@ impl Record {
 /// This boot's identity.
 #[must_use]
 pub fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    crate::sys::identity::boot_id().unwrap_or_default()
 }
 
 /// All of it.

@@ -141,7 +141,7 @@ fn what_a_release_leaves_to_others_is_told() {
     let mut theirs = mmpguard::format::MmpBlock::fields(&place.read_block().expect("reads"));
     (theirs.node, theirs.seq) = (NodeName::new("zeta"), 0x0100_0000);
     let mut bytes = place.read_block().expect("reads");
-    theirs.encode_into(&mut bytes, place.superblock().checksum_seed);
+    theirs.encode_into(&mut bytes, place.superblock().expect("is native").checksum_seed);
     let file = std::fs::OpenOptions::new().write(true).open(&image.path).expect("opens");
     file.write_all_at(&bytes, place.offset_bytes()).expect("writes");
     drop(file);
@@ -186,7 +186,7 @@ fn a_thief_is_told() {
         theirs.seq += 1;
         theirs.time_s = clock::wall().0;
         let mut bytes = place.read_block().expect("reads");
-        theirs.encode_into(&mut bytes, place.superblock().checksum_seed);
+        theirs.encode_into(&mut bytes, place.superblock().expect("is native").checksum_seed);
         file.write_all_at(&bytes, place.offset_bytes()).expect("writes");
         lost = held.next_event(Duration::from_millis(200)).and_then(|event| match event {
             Event::Lost { loss, .. } => Some(loss),

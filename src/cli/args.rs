@@ -35,6 +35,16 @@ pub(super) enum Verb {
     /// A use on this host is told at once, a live holder on another one after about one of his beats. A holder who
     /// seems dead takes a whole watch, 12.5 s with the usual intervals: less does not prove it.
     Check(Check),
+    /// Make, show and change MMP areas: protection for what has no MMP of its own.
+    ///
+    /// An area is a few blocks on a device, or in a file, with a slot for each thing that one host at a time may use. It stands
+    /// behind the filesystem it guards, or on a small LUN that all hosts see and that guards many devices.
+    Area(super::area::args::Area),
+    /// Protect a device that has no MMP of its own: XFS, btrfs, anything.
+    ///
+    /// Makes an area behind what stands on the device, or, with --area, adds a slot to an area elsewhere. Whatever is refused
+    /// is refused before anything is written, with the ways out.
+    Enable(super::area::args::Enable),
     /// Hold a device while a command runs; the command dies when the protection does.
     ///
     /// Claims the device as a mount of ext4 would, waits until that is safe (11 s if it was left clean, 23.5 s after a
@@ -96,9 +106,11 @@ pub(super) enum Verb {
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// The block device or image file.
+    /// The block device or image file, or a slot of an area, as TARGET:SLOT.
     #[arg(value_name = "DEV", value_hint = ValueHint::FilePath)]
     pub(super) device: PathBuf,
+    #[command(flatten)]
+    pub(super) by: GuardedBy,
     /// Report as JSON.
     #[arg(long)]
     pub(super) json: bool,
@@ -106,9 +118,11 @@ pub(super) struct Show {
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// The block device or image file.
+    /// The block device or image file, or a slot of an area, as TARGET:SLOT.
     #[arg(value_name = "DEV", value_hint = ValueHint::FilePath)]
     pub(super) device: PathBuf,
+    #[command(flatten)]
+    pub(super) by: GuardedBy,
     /// Report as JSON.
     #[arg(long)]
     pub(super) json: bool,
@@ -119,9 +133,11 @@ pub(super) struct Check {
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// The block device or image file.
-    #[arg(value_name = "DEV", value_hint = ValueHint::FilePath)]
-    pub(super) device: PathBuf,
+    /// The block device or image file, or a slot of an area, as TARGET:SLOT. Of several all are held, or none.
+    #[arg(value_name = "DEV", required = true, value_hint = ValueHint::FilePath)]
+    pub(super) devices: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) by: GuardedBy,
     /// The command to run while the device is held, and its arguments.
     #[arg(value_name = "COMMAND", required = true, last = true, value_hint = ValueHint::CommandWithArguments)]
     pub(super) command: Vec<OsString>,
@@ -131,10 +147,11 @@ pub(super) struct Run {
     /// The node name to write into the block, instead of this host's.
     #[arg(long, value_name = "NAME", env = "MMP_NODE_NAME", value_parser = node_name)]
     pub(super) node: Option<String>,
-    /// How often to beat, 100ms to 60s.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
-    pub(super) interval: Duration,
-    /// Survive a storage outage of so long; others wait longer before they may take over.
+    /// How often to beat, 100ms to 60s [default: 1s]. Not in an area, whose header says it.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) interval: Option<Duration>,
+    /// Survive a storage outage of so long; others wait longer before they may take over. Not in an area: there it is
+    /// eleven of its intervals.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) tolerate: Option<Duration>,
     /// NODE is dead, and the cluster vouches for it (it was fenced): if the block names NODE, one beat is waited for
@@ -160,9 +177,15 @@ pub(super) struct Mount {
     /// Where to mount it.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) dir: PathBuf,
-    /// The filesystem's type, for mount(8).
-    #[arg(short = 't', long = "types", value_name = "TYPE", default_value = "ext4")]
-    pub(super) filesystem: String,
+    #[command(flatten)]
+    pub(super) by: GuardedBy,
+    /// Hold this device as well, or a slot, as TARGET:SLOT: all or nothing. For a filesystem on several devices, or with
+    /// an external log.
+    #[arg(long, value_name = "DEV", value_hint = ValueHint::FilePath)]
+    pub(super) with: Vec<PathBuf>,
+    /// The filesystem's type, for mount(8) [default: what is found on the device].
+    #[arg(short = 't', long = "types", value_name = "TYPE")]
+    pub(super) filesystem: Option<String>,
     /// Options for mount(8), separated by commas.
     #[arg(short = 'o', long = "options", value_name = "OPTS", action = clap::ArgAction::Append)]
     pub(super) options: Vec<OsString>,
@@ -187,6 +210,14 @@ pub(super) struct Mount {
     /// Say nothing but errors.
     #[arg(short, long)]
     pub(super) quiet: bool,
+}
+
+/// Where the protection of a device stands that has none of its own.
+#[derive(Debug, Args)]
+pub(super) struct GuardedBy {
+    /// The device is guarded by this slot of an area elsewhere.
+    #[arg(long, value_name = "TARGET:SLOT", value_hint = ValueHint::FilePath)]
+    pub(super) area: Option<PathBuf>,
 }
 
 /// What is done on a loss.
@@ -298,7 +329,7 @@ pub(super) enum What {
     Completions,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Result<SignedDuration, _> = match text.parse::<u32>() {
         Ok(seconds) => Ok(SignedDuration::from_secs(seconds.into())),
         Err(_) => text.parse(),
@@ -312,7 +343,7 @@ fn ladder(text: &str) -> Result<LadderSpec, String> {
     text.parse().map_err(|error: crate::sys::fence::LadderError| error.to_string())
 }
 
-fn node_name(text: &str) -> Result<String, String> {
+pub(super) fn node_name(text: &str) -> Result<String, String> {
     match text {
         "" => Err("a node name cannot be empty".to_owned()),
         _ if text.len() > 64 => Err(format!("a node name has at most 64 bytes, not {}", text.len())),

@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::render::{self, PeerReport};
 use crate::driver::{self, Place};
 use crate::error::Error;
-use crate::protocol::timing::{self, Consequences};
+use crate::protocol::timing::{self, AreaConsequences, Consequences};
 use crate::protocol::{Peer, Quiet, Refusal};
 use crate::sys::users;
 
@@ -49,12 +49,15 @@ pub(super) fn run(arguments: &Check) -> ExitCode {
 
 fn look(arguments: &Check) -> Result<Report, Error> {
     let path = &arguments.device;
-    let place = Place::find(path, None)?;
+    let place = match &arguments.by.area {
+        Some(slot) => Place::find_guarded_by(path, slot, None)?,
+        None => Place::find(path, None)?,
+    };
     // On the host that uses it there is nothing to wait for.
-    let used = match users::users_before_claim(place.target(), &[]) {
+    let used = match place.target().map(|target| users::users_before_claim(target, &[])) {
         // Without sysfs (a container) nothing can be claimed here, but the block can be watched.
-        Err(Error::Unsupported { .. }) => Vec::new(),
-        used => used?,
+        None | Some(Err(Error::Unsupported { .. })) => Vec::new(),
+        Some(used) => used?,
     };
     if !used.is_empty() {
         let users = used.iter().map(ToString::to_string).collect();
@@ -63,7 +66,7 @@ fn look(arguments: &Check) -> Result<Report, Error> {
     }
     let interrupt = Interrupt::listen()?;
     let mut progress = Progress::new(arguments.quiet || arguments.json);
-    let quiet = driver::watch(path, |event| {
+    let quiet = driver::watch_place(place.clone(), |event| {
         match event {
             Some(event) => progress.event(event),
             None => progress.tick(),
@@ -82,20 +85,36 @@ fn look(arguments: &Check) -> Result<Report, Error> {
 }
 
 fn dead(arguments: &Check, place: &Place, was: &Peer, unchanged: Duration) -> Report {
-    let superblock_s = place.superblock().mmp_update_interval_s;
-    let consequences = Consequences::of(timing::taker_check_interval_s(superblock_s, was.check_interval_s));
     let message = format!(
         "{}: not clean, and its holder seems dead: no beat for {}",
         render::shown(&arguments.device),
         render::seconds(unchanged)
     );
-    let advice = format!(
-        "a claim by mmp is safe after {:.1} s from its start, a kernel mount after {} s; both wait by themselves",
-        consequences.crash_claim_s, consequences.crash_mount_s
-    );
+    let (claim_s, advice) = match place.slot() {
+        Some((area, _)) => {
+            let claim_s = AreaConsequences::of(area.header.interval_ms).crash_claim_s;
+            (
+                claim_s,
+                format!("a claim by mmp is safe after {claim_s:.1} s from its start; it waits by itself"),
+            )
+        }
+        None => {
+            let superblock_s = place.medium().update_interval_s();
+            let consequences =
+                Consequences::of(timing::taker_check_interval_s(superblock_s, was.check_interval_s));
+            let claim_s = consequences.crash_claim_s;
+            (
+                claim_s,
+                format!(
+                    "a claim by mmp is safe after {claim_s:.1} s from its start, a kernel mount after {} s; both wait by themselves",
+                    consequences.crash_mount_s
+                ),
+            )
+        }
+    };
     let outcome = Outcome::new(&arguments.device, "holder_dead", exit::HOLDER_DEAD, message);
     let report = report(outcome.advise(advice), Some(was));
-    Report { safe_after_s: Some(consequences.crash_claim_s), ..report }
+    Report { safe_after_s: Some(claim_s), ..report }
 }
 
 fn is_finding(error: &Error) -> bool {

@@ -1,5 +1,6 @@
 //! The command line: one file a verb.
 
+mod area;
 mod args;
 mod check;
 mod demo;
@@ -35,6 +36,8 @@ pub fn main() -> ExitCode {
     match &cli.verb {
         Verb::Show(arguments) => show::run(arguments),
         Verb::Check(arguments) => check::run(arguments),
+        Verb::Area(arguments) => area::run(arguments),
+        Verb::Enable(arguments) => area::enable(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Mount(arguments) => mount::run(arguments),
         Verb::Umount(arguments) => umount::run(arguments),

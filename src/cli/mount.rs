@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::args::{Adopt, Mount, OnLoss};
 use super::{guard, output};
@@ -15,7 +16,7 @@ use crate::error::Error;
 use crate::keeper::mounts::{Handover, Purpose, Task};
 use crate::protocol::{Activity, timing};
 use crate::registry::Registry;
-use crate::sys::{KernelView, Target, TargetKind, User, process, queueing, tags, users};
+use crate::sys::{KernelView, Target, TargetKind, User, probe, process, queueing, tags, users};
 
 /// Options that make another thing of a mount than what is guarded, and what to use instead.
 const FOREIGN_OPTIONS: [(&str, &str); 15] = [
@@ -53,7 +54,7 @@ pub(super) fn adopt(arguments: &Adopt) -> ExitCode {
 fn task(arguments: &Mount) -> Result<Task, Error> {
     let config = Config::host()?;
     let (options, read_only) = options(arguments)?;
-    if arguments.filesystem.contains(',') || arguments.filesystem.starts_with("no") {
+    if arguments.filesystem.as_ref().is_some_and(|types| types.contains(',') || types.starts_with("no")) {
         let what = "-t takes one type; to mount(8) a list, or no before one, means others";
         return Err(Error::Argument(what.into()));
     }
@@ -70,7 +71,13 @@ fn task(arguments: &Mount) -> Result<Task, Error> {
         fenced: arguments.fenced.clone(),
         tolerate: arguments.tolerate,
     };
-    let begin = Begin { asked: &device, dir, filesystem: &arguments.filesystem, fence: &arguments.fence };
+    suitable(&device)?;
+    let filesystem = match &arguments.filesystem {
+        Some(filesystem) => filesystem.clone(),
+        None => found_on(&device)?,
+    };
+    let by = Together { slot: arguments.by.area.as_deref(), with: &arguments.with };
+    let begin = Begin { asked: &device, dir, filesystem: &filesystem, fence: &arguments.fence, by };
     let task = begin.task(&config, purpose)?;
     check_queueing(&task)?;
     Ok(task)
@@ -83,7 +90,14 @@ fn adoption(arguments: &Adopt) -> Result<Task, Error> {
     let place = Place::find(&asked, None)?;
     let kernel_name = place.device().kernel_name();
     let unsuitable = |what: String| Err(Error::Unsupported { path: asked.clone(), what });
-    match KernelView::new(place.target().clone(), &kernel_name).ask() {
+    let Some(target) = place.target().filter(|_| place.slot().is_none()) else {
+        return unsuitable(
+            "it is guarded by a slot of an area: what was mounted without that was not protected, and who used it meanwhile is not \
+             known; unmount it, and mount it with `mmp mount`"
+                .into(),
+        );
+    };
+    match KernelView::new(target.clone(), &kernel_name).ask() {
         Activity::ReadWrite | Activity::ReadOnly => {}
         Activity::Gone | Activity::Ending => {
             return unsuitable("nothing is mounted of it on this host; `mmp mount` mounts it guarded".into());
@@ -95,7 +109,7 @@ fn adoption(arguments: &Adopt) -> Result<Task, Error> {
             );
         }
     }
-    let Some((dir, filesystem)) = mounted_on(&place) else {
+    let Some((dir, filesystem)) = mounted_on(target) else {
         return unsuitable(
             "it is mounted where this process cannot see it; run mmp in that mount namespace".into(),
         );
@@ -103,11 +117,12 @@ fn adoption(arguments: &Adopt) -> Result<Task, Error> {
     let registry = Registry::host();
     // What an earlier guard saw tells whether this host slept since.
     let counted = registry
-        .slot(place.target().kind)
+        .slot(target.kind)
         .and_then(|slot| slot.read().ok().flatten())
         .filter(crate::registry::Record::is_of_this_boot)
         .and_then(|record| record.kernel_counted);
-    let begin = Begin { asked: &asked, dir, filesystem: &filesystem, fence: &arguments.fence };
+    let by = Together { slot: None, with: &[] };
+    let begin = Begin { asked: &asked, dir, filesystem: &filesystem, fence: &arguments.fence, by };
     let task = begin.task(&config, Purpose::Adopt { counted })?;
     // It is mounted already: whatever is found is told, and no reason to leave it unguarded.
     for finding in queueing::check(&task.target(), task.wait_after_lease) {
@@ -122,30 +137,71 @@ struct Begin<'a> {
     dir: PathBuf,
     filesystem: &'a str,
     fence: &'a OnLoss,
+    by: Together<'a>,
+}
+
+/// Where its protection stands, and what is protected with it.
+struct Together<'a> {
+    slot: Option<&'a Path>,
+    with: &'a [PathBuf],
 }
 
 impl Begin<'_> {
     fn task(self, config: &Config, purpose: Purpose) -> Result<Task, Error> {
         let number = suitable(self.asked)?;
-        let place = Place::find(self.asked, None)?;
-        let superblock = place.superblock().mmp_update_interval_s;
+        let place = match self.by.slot {
+            Some(slot) => Place::find_guarded_by(self.asked, slot, None)?,
+            None => Place::find(self.asked, None)?,
+        };
+        let (mut wait_after_lease, take_back) = waits(&place);
+        for other in self.by.with {
+            let other = Place::find(other, None)?;
+            other.check_writable()?;
+            wait_after_lease = wait_after_lease.min(waits(&other).0);
+        }
+        let device = place.guarded().unwrap_or(place.device());
         Ok(Task {
             asked: self.asked.to_owned(),
-            device: place.device().canonical().to_owned(),
+            device: device.canonical().to_owned(),
             number,
-            kernel_name: place.device().kernel_name(),
+            kernel_name: device.kernel_name(),
             dir: self.dir,
             filesystem: self.filesystem.to_owned(),
             purpose,
             on_loss: self.fence.on_loss.clone().or_else(|| config.mount.on_loss.clone()).unwrap_or_default(),
             incomplete_fence: self.fence.incomplete_fence,
-            wait_after_lease: timing::lease(timing::taker_check_interval_s(superblock, 0)),
-            take_back: timing::wait(timing::kernel_check_interval_s(superblock)) + timing::NATIVE_MARGIN,
+            wait_after_lease,
+            take_back,
+            area: place.slot().is_some(),
+            guarded_by: self.by.slot.map(Path::to_owned),
+            with: self.by.with.to_vec(),
             registry: Registry::host().directory().to_owned(),
             since_s: clock::wall().0,
             earlier: None,
         })
     }
+}
+
+/// How long the fence may take after the lease, and a claim to be taken back.
+fn waits(place: &Place) -> (Duration, Duration) {
+    match place.slot() {
+        Some((area, _)) => (timing::CheckInterval::Area(area.header.interval_ms).wait(), Duration::ZERO),
+        None => {
+            let superblock = place.medium().update_interval_s();
+            let take_back = timing::wait(timing::kernel_check_interval_s(superblock)) + timing::NATIVE_MARGIN;
+            (timing::lease(timing::taker_check_interval_s(superblock, 0)), take_back)
+        }
+    }
+}
+
+/// The type of the filesystem on it, as the kernel calls it.
+fn found_on(device: &Path) -> Result<String, Error> {
+    let found =
+        probe::filesystem(device).map_err(|source| Error::io("look what stands on", device, source))?;
+    found.map(ToOwned::to_owned).ok_or_else(|| {
+        let what = "neither XFS nor ext4 nor btrfs stands on it; say what to mount with -t TYPE".to_owned();
+        Error::Unsupported { path: device.to_owned(), what }
+    })
 }
 
 /// The number of a block device that this process may mount. Looked at before the device is opened, which an ordinary
@@ -195,8 +251,8 @@ fn directory(dir: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Where it is mounted, as far as this process sees.
-fn mounted_on(place: &Place) -> Option<(PathBuf, String)> {
-    let users = users::kernel_users(place.target());
+fn mounted_on(target: &Target) -> Option<(PathBuf, String)> {
+    let users = users::kernel_users(target);
     users.into_iter().find_map(|user| match user {
         User::Mount { dir, filesystem, .. } => Some((dir, filesystem)),
         _ => None,

@@ -132,6 +132,7 @@ pub(super) fn state(error: &Error) -> &'static str {
         (Kind::Fsck, _) => "fsck",
         (Kind::Damaged, _) => "damaged",
         (Kind::Unsupported, Error::Superblock { source: SuperblockError::NotEnabled, .. }) => "not_enabled",
+        (Kind::Unsupported, Error::Unprotected { .. }) => "not_enabled",
         (Kind::Unsupported, _) => "unsupported",
         (Kind::Interrupted, _) => "interrupted",
         (Kind::Io | Kind::Usage | Kind::Lost, _) => "error",
@@ -152,6 +153,12 @@ pub(super) fn advice(error: &Error) -> Option<String> {
             shown(path)
         ),
         Error::UsedHere { .. } => "end that use first".to_owned(),
+        Error::Unprotected { path, .. } => {
+            format!("`mmp enable {}` protects what has no MMP of its own", shown(path))
+        }
+        Error::Area { path, source } if source.is_damage() => {
+            format!("`mmp area repair {}` mends what can be mended", shown(path))
+        }
         Error::ReadOnly { .. } => "`show` and `check` work on it; to hold it make it writable".to_owned(),
         Error::Damaged { path, .. } | Error::Refused { path, refusal: Refusal::Damaged { .. } } => {
             format!("make sure that no host uses it, then `e2fsck -f {}` repairs the block", shown(path))
@@ -171,6 +178,12 @@ pub(super) fn advice(error: &Error) -> Option<String> {
         _ => return None,
     };
     Some(text)
+}
+
+/// A UUID, with its dashes.
+pub(super) fn uuid(bytes: &[u8; 16]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 /// A path, harmless to show.

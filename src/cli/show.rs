@@ -46,7 +46,15 @@ struct Timing {
 }
 
 pub(super) fn run(arguments: &Show) -> ExitCode {
-    match look(arguments) {
+    let place = match place(arguments) {
+        Ok(place) => place,
+        Err(error) if arguments.json => return output::json_failure(&arguments.device, &error),
+        Err(error) => return output::failure(&error),
+    };
+    if let Some(found) = place.slot() {
+        return super::area::show_slot(&place, found, arguments.json);
+    }
+    match look(arguments, &place) {
         Ok(report) if arguments.json => output::json(&report),
         Ok(report) => output::text(&text(&report)),
         Err(error) if arguments.json => output::json_failure(&arguments.device, &error),
@@ -54,14 +62,20 @@ pub(super) fn run(arguments: &Show) -> ExitCode {
     }
 }
 
-fn look(arguments: &Show) -> Result<Report, Error> {
-    let place = Place::find(&arguments.device, None)?;
+fn place(arguments: &Show) -> Result<Place, Error> {
+    match &arguments.by.area {
+        Some(slot) => Place::find_guarded_by(&arguments.device, slot, None),
+        None => Place::find(&arguments.device, None),
+    }
+}
+
+fn look(arguments: &Show, place: &Place) -> Result<Report, Error> {
     let image = place.read_block()?;
     let block = place
         .medium()
         .decode(&image)
         .map_err(|damage| Error::Damaged { path: arguments.device.clone(), damage })?;
-    let superblock = place.superblock();
+    let Some(superblock) = place.superblock() else { unreachable!("a slot was shown as such") };
     let doubtful = superblock.in_use_or_unclean();
     let (state, found) = match Sequence::from(block.seq) {
         Sequence::Live(_) => ("live_or_unclean", Some(Found::Still)),
@@ -79,7 +93,7 @@ fn look(arguments: &Show) -> Result<Report, Error> {
         device: render::shown(&arguments.device),
         size_bytes: place.device().size_bytes(),
         read_only: place.device().is_read_only(),
-        filesystem_uuid: uuid(&superblock.uuid),
+        filesystem_uuid: render::uuid(&superblock.uuid),
         filesystem_label: superblock.volume_name.to_string(),
         needs_recovery_or_mounted: doubtful,
         block_bytes: superblock.block_bytes,
@@ -171,9 +185,4 @@ what follows from it
         consequences.outage_survived_s,
         consequences.start_timeout_s,
     )
-}
-
-fn uuid(bytes: &[u8; 16]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }

@@ -23,8 +23,10 @@
 //! own). Dropping a [`Held`] is a crash: the beats end, the sequence stands, and others have to wait.
 
 pub mod cell;
+pub mod leases;
 mod options;
 mod place;
+pub(crate) mod set;
 mod start;
 mod thread;
 pub mod trace;
@@ -37,8 +39,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::cell::CellState;
+pub(crate) use self::options::watch_place;
 pub use self::options::{Options, watch};
-pub use self::place::Place;
+pub use self::place::{AreaView, OWN_SLOT, Place, Selector, SlotAddress, SlotView};
 use self::thread::{
     COMMAND_CRASH, COMMAND_HAND_OVER, COMMAND_HAND_OVER_MOUNTED, COMMAND_MOUNT_ENDED, COMMAND_MOUNT_KILLED,
     COMMAND_RELEASE, Shared,
@@ -46,7 +49,7 @@ use self::thread::{
 use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::protocol::{Event, Loss, Mode, Peer};
-use crate::sys::{ExclusiveHold, process, users};
+use crate::sys::{ExclusiveHold, Target, process, users};
 
 /// How often the lease is looked at while the clean mark is on its way.
 const RELEASE_PERIOD: Duration = Duration::from_millis(200);
@@ -106,6 +109,13 @@ impl Held {
     #[must_use]
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// The number of this acquisition: greater than that of every earlier holder, so it can be sent along with what is written
+    /// elsewhere, to be told from a former holder's late writes. None where an ext4's own MMP block protects.
+    #[must_use]
+    pub fn generation(&self) -> Option<u64> {
+        Some(self.shared.generation.load(SeqCst)).filter(|&generation| generation != 0)
     }
 
     /// True while a lease runs, judged by the clock at this moment.
@@ -177,7 +187,7 @@ impl Held {
         }
         match self.events.recv_timeout(patience) {
             Ok(event) => {
-                tracing::debug!(device = %self.place.device().path().display(), ?event);
+                tracing::debug!(device = %self.place.asked().display(), ?event);
                 if let Event::Lost { loss, .. } = &event {
                     self.lost = Some(loss.clone());
                 }
@@ -211,12 +221,12 @@ impl Held {
         if self.over {
             return Err(Error::Interrupted);
         }
-        if self.another_host {
+        // What is used under a slot alone is not known: the one who releases it answers for that.
+        let Some(target) = self.place.target().filter(|_| !self.another_host) else {
             self.flush()?;
             return self.write_clean_mark();
-        }
+        };
         // Cheap first: while somebody uses it nothing is flushed, which could disturb him and hang with him.
-        let target = self.place.target();
         let mut found = users::survey(target, &[])?.users;
         let waiting = waiting_ancestors(&found);
         found.retain(|user| !user.process().is_some_and(|(pid, _)| waiting.contains(&pid)));
@@ -225,10 +235,10 @@ impl Held {
         // the kernel's flush at last close: unflushed, these pages would be written half a minute later, onto the next
         // holder.
         self.flush()?;
-        let exclusive = self.claim_unused(&waiting)?;
+        let exclusive = self.claim_unused(target, &waiting)?;
         // What was written between that flush and the hold; and whoever came past the hold with a plain open.
         self.flush()?;
-        self.refuse_users(&users::users_beside(self.place.target(), &exclusive, &waiting)?)?;
+        self.refuse_users(&users::users_beside(target, &exclusive, &waiting)?)?;
         let released = self.write_clean_mark();
         drop(exclusive);
         released
@@ -236,11 +246,14 @@ impl Held {
 
     fn flush(&self) -> Result<(), Error> {
         // Without a lease nothing may be written any more: another host may use the device by now.
-        if self.is_held() { self.place.device().flush() } else { Ok(()) }
+        match self.place.guarded() {
+            Some(device) if self.is_held() => device.flush(),
+            _ => Ok(()),
+        }
     }
 
-    fn claim_unused(&self, waiting: &[i32]) -> Result<ExclusiveHold, Error> {
-        match users::claim_unused(self.place.target(), waiting)? {
+    fn claim_unused(&self, target: &Target, waiting: &[i32]) -> Result<ExclusiveHold, Error> {
+        match users::claim_unused(target, waiting)? {
             Ok(exclusive) => {
                 if !exclusive.complete() {
                     tracing::debug!("not every process of this host could be looked into");
@@ -257,7 +270,7 @@ impl Held {
 
     fn used_here(&self, used: &[users::User]) -> Error {
         let users = used.iter().map(ToString::to_string).collect();
-        Error::UsedHere { path: self.place.device().path().to_owned(), users }
+        Error::UsedHere { path: self.place.asked().to_owned(), users }
     }
 
     /// Without a flush and without a search: those come before, unless it was held and never used.
@@ -289,7 +302,7 @@ impl Held {
     }
 
     fn loss(&self, loss: Loss) -> Error {
-        Error::Lost { path: self.place.device().path().to_owned(), loss }
+        Error::Lost { path: self.place.asked().to_owned(), loss }
     }
 
     fn command(&self, command: u64) {

@@ -30,8 +30,10 @@ const WITHDRAW_PATIENCE: Duration = Duration::from_secs(2);
 #[must_use = "options do nothing until `acquire`"]
 pub struct Options {
     path: PathBuf,
+    guarded_by: Option<PathBuf>,
+    place: Option<Place>,
     node: Option<String>,
-    interval: Duration,
+    interval: Option<Duration>,
     tolerate: Option<Duration>,
     wait: Duration,
     cell: Option<LeaseCell>,
@@ -46,12 +48,15 @@ pub struct Options {
 }
 
 impl Options {
-    /// Claims `path`: a block device or an image file with an ext4 (ldiskfs) filesystem that has MMP enabled.
+    /// Claims `path`: a block device or an image file with an ext4 (ldiskfs) filesystem that has MMP enabled, or with an MMP area
+    /// behind what it holds; or, as `TARGET:SLOT`, a slot of an area.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Options {
             path: path.as_ref().to_owned(),
+            guarded_by: None,
+            place: None,
             node: None,
-            interval: timing::DEFAULT_INTERVAL,
+            interval: None,
             tolerate: None,
             wait: Duration::ZERO,
             cell: None,
@@ -71,13 +76,26 @@ impl Options {
         self
     }
 
-    /// How often to beat; by default every second.
-    pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval;
+    /// Claims what was found already.
+    pub(crate) fn of_place(place: Place) -> Self {
+        let options = Options::new(place.asked());
+        Options { place: Some(place), ..options }
+    }
+
+    /// It is guarded by this slot, `TARGET:SLOT`, of an area elsewhere.
+    pub fn guarded_by(mut self, slot: impl AsRef<Path>) -> Self {
+        self.guarded_by = Some(slot.as_ref().to_owned());
         self
     }
 
-    /// The storage outage to survive. Longer means that others wait longer before they may take over.
+    /// How often to beat; by default every second. Not in an area: its own interval stands in its header.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = Some(interval);
+        self
+    }
+
+    /// The storage outage to survive. Longer means that others wait longer before they may take over. Not in an area: it is eleven of
+    /// its intervals.
     pub fn tolerate(mut self, outage: Duration) -> Self {
         self.tolerate = Some(outage);
         self
@@ -162,8 +180,8 @@ impl Options {
         self,
         mut observe: impl FnMut(Option<&Event>) -> ControlFlow<()>,
     ) -> Result<Held, Error> {
-        let place = Place::find(&self.path, self.node.as_deref())?;
-        let options = self.guard_options()?;
+        let place = self.find()?;
+        let options = self.guard_options(&place)?;
         place.check_writable()?;
         check_privilege(&place)?;
         let patience_until = options.patience_until.unwrap_or_default();
@@ -211,8 +229,13 @@ impl Options {
     /// Watches a filesystem that the kernel has mounted here already; the first event is the kernel's first beat, or why
     /// it is not watched. Nobody is looked for, and nothing is written.
     pub(crate) fn adopt(self, adoption: Adoption) -> Result<Held, Error> {
-        let place = Place::find(&self.path, self.node.as_deref())?;
-        let options = self.guard_options()?;
+        let place = self.find()?;
+        let options = self.guard_options(&place)?;
+        if place.slot().is_some() && adoption.left.is_none() {
+            let what = "it was mounted without its protection, and who used it meanwhile is not known: unmount it, and mount it \
+                        with `mmp mount`";
+            return Err(Error::Unsupported { path: self.path, what: what.to_owned() });
+        }
         let cell = match self.cell {
             Some(cell) => cell,
             None => LeaseCell::new()
@@ -229,12 +252,12 @@ impl Options {
         patience_until: Mono,
         observe: &mut impl FnMut(Option<&Event>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
-        if self.another_host || self.mounted_here {
+        let Some(target) = place.target().filter(|_| !self.another_host && !self.mounted_here) else {
             return Ok(ControlFlow::Continue(()));
-        }
+        };
         let mut told = Vec::new();
         loop {
-            let used = users::users_before_claim(place.target(), &[])?;
+            let used = users::users_before_claim(target, &[])?;
             let users: Vec<_> = used.iter().map(ToString::to_string).collect();
             if users.is_empty() {
                 return Ok(ControlFlow::Continue(()));
@@ -251,12 +274,27 @@ impl Options {
         }
     }
 
-    fn guard_options(&self) -> Result<GuardOptions, Error> {
-        let range = timing::MIN_INTERVAL..=timing::MAX_INTERVAL;
-        if !range.contains(&self.interval) {
+    fn find(&self) -> Result<Place, Error> {
+        match (&self.place, &self.guarded_by) {
+            (Some(place), _) => Ok(place.clone()),
+            (None, Some(slot)) => Place::find_guarded_by(&self.path, slot, self.node.as_deref()),
+            (None, None) => Place::find(&self.path, self.node.as_deref()),
+        }
+    }
+
+    fn guard_options(&self, place: &Place) -> Result<GuardOptions, Error> {
+        let interval = self.interval.unwrap_or(timing::DEFAULT_INTERVAL);
+        if place.slot().is_some() && (self.interval.is_some() || self.tolerate.is_some()) {
             return Err(Error::Argument(format!(
-                "an interval of {:?} cannot be used; between {:?} and {:?} can",
-                self.interval,
+                "{}: it is guarded by a slot of an area, whose interval stands in its header, and which survives an outage of eleven of \
+                 them; an area with another one is made with `mmp area create --interval`",
+                place.asked().display()
+            )));
+        }
+        let range = timing::MIN_INTERVAL..=timing::MAX_INTERVAL;
+        if !range.contains(&interval) {
+            return Err(Error::Argument(format!(
+                "an interval of {interval:?} cannot be used; between {:?} and {:?} can",
                 range.start(),
                 range.end()
             )));
@@ -271,7 +309,7 @@ impl Options {
         };
         let patience_until = (self.wait > Duration::ZERO).then(|| clock::mono() + self.wait);
         Ok(GuardOptions {
-            interval: self.interval,
+            interval,
             check_interval_floor_s,
             patience_until,
             watch_only: false,
@@ -285,11 +323,12 @@ impl Options {
 /// Dropping a block device's page cache (`BLKFLSBUF`) takes `CAP_SYS_ADMIN`; without it a stale cache would be used.
 /// Better to know before the claim than eleven seconds later.
 fn check_privilege(place: &Place) -> Result<(), Error> {
-    let block = matches!(place.device().kind(), io::DeviceKind::Block { .. });
+    let Some(device) = place.guarded() else { return Ok(()) };
+    let block = matches!(device.kind(), io::DeviceKind::Block { .. });
     if block && process::may_administer() == Some(false) {
         let what = "holding a block device takes CAP_SYS_ADMIN, to drop its stale page cache; run as root"
             .to_owned();
-        return Err(Error::Unsupported { path: place.device().path().to_owned(), what });
+        return Err(Error::Unsupported { path: place.asked().to_owned(), what });
     }
     Ok(())
 }
@@ -298,11 +337,11 @@ fn check_privilege(place: &Place) -> Result<(), Error> {
 /// that is about to mount must not find an old MMP block there, either.
 /// Whatever goes wrong here, nothing has used the device yet, so it is left clean.
 fn begin_use(mut held: Held, withdrawn: bool) -> Result<Held, Error> {
-    let path = held.place.device().path().to_owned();
+    let path = held.place.asked().to_owned();
     let trouble = if withdrawn {
         Error::Refused { path, refusal: Refusal::Withdrawn { claim_left_standing: false } }
     } else {
-        match drop_cache(&held.place) {
+        match drop_cache(&held.place).and_then(|()| check_content(&held.place)) {
             Ok(()) => return Ok(held),
             Err(error) => error,
         }
@@ -314,10 +353,11 @@ fn begin_use(mut held: Held, withdrawn: bool) -> Result<Held, Error> {
 }
 
 fn drop_cache(place: &Place) -> Result<(), Error> {
-    let device = place.device();
+    let Some(device) = place.guarded() else { return Ok(()) };
     device.drop_cache()?;
-    let length = place.superblock().block_bytes as usize;
-    if device.cache_agrees(place.offset_bytes(), length)? {
+    if device.kind() != place.device().kind()
+        || device.cache_agrees(place.offset_bytes(), place.block_bytes() as usize)?
+    {
         return Ok(());
     }
     let what = "its page cache on this host cannot be dropped (something has it mapped) and shows an old MMP block; \
@@ -326,15 +366,32 @@ fn drop_cache(place: &Place) -> Result<(), Error> {
     Err(Error::Unsupported { path: device.path().to_owned(), what })
 }
 
+/// Whoever had it while we waited may have grown its filesystem over the area.
+fn check_content(place: &Place) -> Result<(), Error> {
+    let reaches_in = place.slot().map(|(area, _)| area.content_reaches_in()).transpose()?.flatten();
+    match reaches_in {
+        None => Ok(()),
+        Some(what) => Err(Error::Unsupported { path: place.asked().to_owned(), what }),
+    }
+}
+
 /// Watches a device without ever opening it for writing, until it is known whether somebody uses it.
 ///
 /// # Errors
 /// As [`Options::acquire`]: [`Error::Refused`] if it is in use.
-pub fn watch(
-    path: &Path,
+pub fn watch(path: &Path, observe: impl FnMut(Option<&Event>) -> ControlFlow<()>) -> Result<Quiet, Error> {
+    watch_place(Place::find(path, None)?, observe)
+}
+
+/// As [`watch`], of what was found already.
+///
+/// # Errors
+/// As [`watch`].
+pub(crate) fn watch_place(
+    place: Place,
     mut observe: impl FnMut(Option<&Event>) -> ControlFlow<()>,
 ) -> Result<Quiet, Error> {
-    let place = Place::find(path, None)?;
+    let path = &place.asked().to_owned();
     let cell = LeaseCell::new().map_err(|source| Error::io("share memory to watch", path, source))?;
     let options = GuardOptions { watch_only: true, ..GuardOptions::default() };
     let with = Start { options, adoption: None, cell, trace: None, realtime: false, wake_keeper: None };

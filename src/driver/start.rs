@@ -13,7 +13,7 @@ use super::trace::Trace;
 use super::{Held, WakeKeeper};
 use crate::clock;
 use crate::error::Error;
-use crate::protocol::{Adoption, Guard, GuardOptions, Mode};
+use crate::protocol::{Activity, Adoption, Guard, GuardOptions, Mode};
 use crate::sys::KernelView;
 
 /// Events that may wait for a listener.
@@ -34,7 +34,7 @@ pub(super) struct Start {
 /// Starts it.
 pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
     let Start { options, adoption, cell, trace, realtime, wake_keeper } = with;
-    let path = place.device().path().to_owned();
+    let path = place.asked().to_owned();
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
         .map_err(|source| Error::io("make an event descriptor for", &path, source))?;
     let timer =
@@ -48,6 +48,7 @@ pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
         beats: AtomicU64::new(0),
         worst_lateness_ns: AtomicU64::new(0),
         events_lost: AtomicU64::new(0),
+        generation: AtomicU64::new(0),
         trace,
     });
     let (sender, events) = sync_channel(EVENT_BACKLOG);
@@ -57,7 +58,7 @@ pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
         None => Guard::new(medium, options, seed, clock::now()),
         Some(adoption) => Guard::adopt(medium, options, adoption, seed, clock::now()),
     };
-    let kernel = KernelView::new(place.target().clone(), &place.device().kernel_name());
+    let kernel = place.target().map(|target| KernelView::new(target.clone(), &place.device().kernel_name()));
     let driver = Driver {
         guard,
         store,
@@ -65,7 +66,8 @@ pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
         events: sender,
         wake_keeper,
         timer,
-        ask_kernel: Box::new(move || kernel.ask()),
+        // What is used under a slot alone is not known; in an area nobody asks.
+        ask_kernel: Box::new(move || kernel.as_ref().map_or(Activity::Gone, KernelView::ask)),
         // A successor goes on with the lease that the cell carries.
         cell_end: adoption.and_then(|adoption| adoption.left).map(|left| left.lease_end),
     };

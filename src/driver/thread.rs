@@ -44,6 +44,8 @@ pub(super) struct Shared {
     pub(super) worst_lateness_ns: AtomicU64,
     /// Events that nobody fetched in time.
     pub(super) events_lost: AtomicU64,
+    /// The number of this acquisition; 0 where there is none.
+    pub(super) generation: AtomicU64,
     /// What a successor needs to know if this process dies.
     pub(super) trace: Option<Trace>,
 }
@@ -132,7 +134,7 @@ impl<S: BlockStore> Driver<S> {
     /// Told to crash, or to withdraw, while the I/O before hung: not one more write. A holder does not withdraw.
     fn given_up(&self, output: &Output) -> u64 {
         let commands = match output {
-            Output::Write(_) => self.shared.commands.load(SeqCst),
+            Output::Write(_) | Output::WriteEntry(_) => self.shared.commands.load(SeqCst),
             _ => 0,
         };
         if commands & COMMAND_CRASH != 0 {
@@ -167,7 +169,11 @@ impl<S: BlockStore> Driver<S> {
                 Err(error) => self.failed(&error, |failure| Input::Superblock(Err(failure))),
             },
             Output::Write(write) => self.write(&write),
-            Output::Entry | Output::WriteEntry(_) => unreachable!("what this driver guards is native"),
+            Output::Entry => match self.store.read_entry() {
+                Ok(image) => self.step(Input::Entry(Ok(&image))),
+                Err(error) => self.failed(&error, |failure| Input::Entry(Err(failure))),
+            },
+            Output::WriteEntry(write) => self.write_entry(&write),
             Output::Activity => {
                 let activity = (self.ask_kernel)();
                 self.step(Input::Activity(activity));
@@ -193,6 +199,19 @@ impl<S: BlockStore> Driver<S> {
         }
     }
 
+    fn write_entry(&mut self, write: &Write) {
+        if let Err(error) = self.store.open_for_writing() {
+            return self.failed(&error, |failure| Input::EntryWritten(Err(failure)));
+        }
+        if clock::mono() > write.not_after {
+            return self.step(Input::NotWritten);
+        }
+        match self.store.write_entry(&write.image) {
+            Ok(()) => self.step(Input::EntryWritten(Ok(()))),
+            Err(error) => self.failed(&error, |failure| Input::EntryWritten(Err(failure))),
+        }
+    }
+
     fn failed(&mut self, error: &Error, input: impl FnOnce(Failure<'_>) -> Input<'_>) {
         let what = error.without_path();
         self.step(input(Failure { what: &what, kind: error.failure_kind() }));
@@ -205,7 +224,10 @@ impl<S: BlockStore> Driver<S> {
         let mode = self.guard.mode();
         self.shared.mode.store(mode as u64, SeqCst);
         if let Some(trace) = &self.shared.trace {
-            trace.note(mode, self.guard.kernel_counted());
+            trace.note(mode, self.guard.kernel_counted(), self.guard.generation());
+        }
+        if let Some(generation) = self.guard.generation() {
+            self.shared.generation.store(generation, SeqCst);
         }
         if self.move_cell().is_err() {
             self.guard.handle(clock::now(), Input::CellLost);

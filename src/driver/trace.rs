@@ -12,12 +12,14 @@ use crate::protocol::{Adoption, Left, Mode};
 use crate::sys::shared::SharedWords;
 
 /// So many words, from the first one on that is given.
-pub const TRACE_WORDS: usize = 4;
+pub const TRACE_WORDS: usize = 5;
 
 const KERNEL_SEQ: usize = 0;
 const KERNEL_AT: usize = 1;
 const SUBMITTED_SEQ: usize = 2;
 const BEATING: usize = 3;
+/// 0 where there is none.
+const GENERATION: usize = 4;
 /// Marks a sequence as known: every 32-bit value is one.
 const KNOWN: u64 = 1 << 32;
 
@@ -45,7 +47,10 @@ impl Trace {
     }
 
     /// As it is now.
-    pub(super) fn note(&self, mode: Mode, kernel: Option<(Mono, u32)>) {
+    pub(super) fn note(&self, mode: Mode, kernel: Option<(Mono, u32)>, generation: Option<u64>) {
+        if let Some(generation) = generation {
+            self.put(GENERATION, generation);
+        }
         self.put(BEATING, u64::from(mode == Mode::Beating));
         if let Some((at, seq)) = kernel {
             self.put(KERNEL_SEQ, KNOWN | u64::from(seq));
@@ -67,6 +72,7 @@ impl Trace {
             kernel_seq: self.known(KERNEL_SEQ),
             submitted_seq: self.known(SUBMITTED_SEQ),
             beating: self.get(BEATING) == 1,
+            generation: Some(self.get(GENERATION)).filter(|&generation| generation != 0),
         };
         Adoption { counted: self.kernel_counted(), left: Some(left) }
     }
@@ -93,14 +99,21 @@ mod tests {
     fn what_was_noted_is_found_again_and_nothing_else() {
         let words = SharedWords::new(1 + TRACE_WORDS).unwrap();
         let (trace, other) = (Trace::in_words(words.clone(), 1), Trace::in_words(words.clone(), 1));
-        let nothing = Left { lease_end: Mono(5), kernel_seq: None, submitted_seq: None, beating: false };
+        let nothing = Left {
+            lease_end: Mono(5),
+            kernel_seq: None,
+            submitted_seq: None,
+            beating: false,
+            generation: None,
+        };
         assert_eq!(other.left(Mono(5)), Adoption { counted: None, left: Some(nothing) });
-        trace.note(Mode::Watching, Some((Mono(7), 0)));
+        trace.note(Mode::Watching, Some((Mono(7), 0)), None);
         trace.submit(u32::MAX);
         let left = Left { kernel_seq: Some(0), submitted_seq: Some(u32::MAX), ..nothing };
         assert_eq!(other.left(Mono(5)), Adoption { counted: Some((Mono(7), 0)), left: Some(left) });
-        trace.note(Mode::Beating, None);
-        assert!(other.left(Mono(5)).left.is_some_and(|left| left.beating && left.kernel_seq == Some(0)));
+        trace.note(Mode::Beating, None, Some(u64::MAX));
+        let left = Left { beating: true, generation: Some(u64::MAX), ..left };
+        assert_eq!(other.left(Mono(5)).left, Some(left), "what is not said again stays");
         assert_eq!(words.word(0).load(SeqCst), 0);
     }
 }

@@ -9,6 +9,7 @@ use std::io;
 
 use super::Device;
 use super::arena::Arena;
+use super::look::Look;
 use super::node::Access;
 use super::store::{BlockStore, Durability};
 use super::transfer::{read_span, read_whole, write_durably, write_whole};
@@ -102,29 +103,6 @@ impl BlockFile {
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.arena.is_locked()
-    }
-}
-
-/// The descriptor of one look.
-enum Look<'a> {
-    Kept(&'a File),
-    /// Closed again when the look ends.
-    Fresh(File),
-}
-
-impl<'a> Look<'a> {
-    fn open(kept: Option<&'a File>, device: &Device, direct: bool) -> Result<Look<'a>, Error> {
-        match kept {
-            Some(file) => Ok(Look::Kept(file)),
-            None => device.node().open(Access::Read, direct).map(Look::Fresh),
-        }
-    }
-
-    fn file(&self) -> &File {
-        match self {
-            Look::Kept(file) => file,
-            Look::Fresh(file) => file,
-        }
     }
 }
 

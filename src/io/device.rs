@@ -4,7 +4,7 @@
 //! learnt is of that moment; a device may become write-protected or another one may take its name (each later open
 //! checks both).
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -37,19 +37,19 @@ impl Device {
         let node = Node::find(path)?;
         let file = node.open(Access::Read, false)?;
         let fail = |source| node.fail("ask for its size and alignment", source);
-        let (size_bytes, access, read_only) = match node.kind {
+        let size_bytes = size_of(&node, &file)?;
+        let (access, read_only) = match node.kind {
             DeviceKind::Block { .. } => {
                 let sector_bytes = ioctl::sector_bytes(&file).map_err(fail)?;
                 let access = FileAccess { sector_bytes, direct: true, shared: true };
                 let read_only = ioctl::is_read_only(&file).map_err(fail)?;
-                (ioctl::size_bytes(&file).map_err(fail)?, access, read_only)
+                (access, read_only)
             }
             DeviceKind::File { .. } => {
-                let metadata = file.metadata().map_err(|source| node.fail("look at it", source))?;
                 // EPERM: the file is marked immutable.
                 let read_only =
                     matches!(eaccess(&node.real, AccessFlags::W_OK), Err(Errno::EROFS | Errno::EPERM));
-                (metadata.len(), file_access(&node, &file)?, read_only)
+                (file_access(&node, &file)?, read_only)
             }
         };
         Ok(Device { kernel_name: kernel_name(&node), node, size_bytes, access, read_only })
@@ -143,6 +143,19 @@ impl Device {
         if whole { Ok(()) } else { Err(self.short(&format!("{} bytes", into.len()), offset_bytes)) }
     }
 
+    /// Its size in bytes as it is now: it may have been grown since it was inspected.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be opened or asked, or is no longer the same node.
+    pub fn size_now_bytes(&self) -> Result<u64, Error> {
+        size_of(&self.node, &self.node.open(Access::Read, false)?)
+    }
+
+    /// The size of the node that `file` was opened from.
+    pub(super) fn size_of(&self, file: &File) -> Result<u64, Error> {
+        size_of(&self.node, file)
+    }
+
     /// How to open it again.
     pub(super) fn node(&self) -> &Node {
         &self.node
@@ -157,6 +170,17 @@ impl Device {
     pub(super) fn short(&self, what: &str, offset_bytes: u64) -> Error {
         let what = format!("{what} at byte {offset_bytes} end beyond its {} bytes", self.size_bytes);
         Error::Short { path: self.node.shown.clone(), what }
+    }
+}
+
+fn size_of(node: &Node, file: &File) -> Result<u64, Error> {
+    match node.kind {
+        DeviceKind::Block { .. } => {
+            ioctl::size_bytes(file).map_err(|source| node.fail("ask for its size and alignment", source))
+        }
+        DeviceKind::File { .. } => {
+            file.metadata().map(|metadata| metadata.len()).map_err(|source| node.fail("look at it", source))
+        }
     }
 }
 

@@ -12,6 +12,9 @@
 //! | `node` | opening it again, and being sure that it is still the same |
 //! | `direct` | where a file allows `O_DIRECT`, and where it must |
 //! | `block_file` | [`BlockFile`]: the MMP block of a native filesystem |
+//! | `slot_file` | [`SlotFile`]: a slot of an area, with its entry and the area's headers |
+//! | `writer` | [`BlockWriter`]: blocks of an area that no beat writes |
+//! | `look` | a descriptor for one look |
 //! | `transfer` | whole reads and whole writes |
 //! | `cache` | [`Device::flush`] and [`Device::drop_cache`]: the page cache of the node that is used |
 //! | `arena` | [`Arena`]: aligned, locked memory |
@@ -23,11 +26,14 @@ mod cache;
 mod device;
 mod direct;
 mod ioctl;
+mod look;
 mod mem;
 mod node;
 mod settle;
+mod slot_file;
 mod store;
 mod transfer;
+mod writer;
 
 pub use arena::Arena;
 pub use block_file::BlockFile;
@@ -37,4 +43,6 @@ pub use mem::{MemStore, SharedImage};
 pub use node::DeviceKind;
 pub(crate) use node::find;
 pub use settle::read_settled;
+pub use slot_file::SlotFile;
 pub use store::{BlockStore, Durability};
+pub use writer::BlockWriter;

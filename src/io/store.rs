@@ -35,11 +35,28 @@ pub trait BlockStore: Send {
     /// If there was no [`read`](BlockStore::read) at all before it: nothing is written that was not looked at.
     fn write(&mut self, image: &Image, durability: Durability) -> Result<(), Error>;
 
-    /// Reads the superblock afresh from the disk.
+    /// Reads the superblock afresh from the disk; of an area the header that counts, block 0 or its copy.
     ///
     /// # Errors
-    /// As [`read`](BlockStore::read).
+    /// As [`read`](BlockStore::read). In an area [`Error::Unsupported`] if its target has another size than the area was made for.
     fn read_superblock(&mut self) -> Result<[u8; SUPERBLOCK_BYTES], Error>;
+
+    /// Reads the entry of a slot afresh from the disk.
+    ///
+    /// # Errors
+    /// As [`read`](BlockStore::read); [`Error::Argument`] where there are no entries.
+    fn read_entry(&mut self) -> Result<Image, Error> {
+        Err(no_entry())
+    }
+
+    /// Writes `image` over the entry of a slot, durably.
+    ///
+    /// # Errors
+    /// As [`write`](BlockStore::write); [`Error::Argument`] where there are no entries.
+    fn write_entry(&mut self, image: &Image) -> Result<(), Error> {
+        let _ = image;
+        Err(no_entry())
+    }
 
     /// Opens for writing and keeps the descriptor until [`close`](BlockStore::close); does nothing if it is open
     /// already. Before this nothing is opened for writing.
@@ -51,4 +68,38 @@ pub trait BlockStore: Send {
 
     /// Closes the kept descriptor, if there is one.
     fn close(&mut self);
+}
+
+impl BlockStore for Box<dyn BlockStore> {
+    fn read(&mut self) -> Result<&Image, Error> {
+        (**self).read()
+    }
+
+    fn write(&mut self, image: &Image, durability: Durability) -> Result<(), Error> {
+        (**self).write(image, durability)
+    }
+
+    fn read_superblock(&mut self) -> Result<[u8; SUPERBLOCK_BYTES], Error> {
+        (**self).read_superblock()
+    }
+
+    fn read_entry(&mut self) -> Result<Image, Error> {
+        (**self).read_entry()
+    }
+
+    fn write_entry(&mut self, image: &Image) -> Result<(), Error> {
+        (**self).write_entry(image)
+    }
+
+    fn open_for_writing(&mut self) -> Result<(), Error> {
+        (**self).open_for_writing()
+    }
+
+    fn close(&mut self) {
+        (**self).close();
+    }
+}
+
+fn no_entry() -> Error {
+    Error::Argument("only a slot of an area has an entry".to_owned())
 }

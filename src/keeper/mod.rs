@@ -53,7 +53,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::{Pid, pipe2};
 
-use crate::driver::cell::LeaseCell;
+use crate::driver::leases::Leases;
 use crate::sys::process::ProcessRef;
 use crate::sys::spawn::{Descriptors, Place, fork_process};
 use message::Socket;
@@ -103,7 +103,7 @@ impl AsFd for DriverPipe {
 #[derive(Debug)]
 pub struct KeeperSpec {
     /// The cell it watches; the driver has the same.
-    pub cell: LeaseCell,
+    pub cell: Leases,
     /// The reading end of the [`DriverPipe`]. The caller has dropped its copy of the writing end by now.
     pub driver_pipe: OwnedFd,
     /// The driver: a child of the caller's, not reaped yet. It is killed after a fence.

@@ -18,7 +18,8 @@ use super::fence::{Fence, KillTree, Ladder};
 use super::message::{FromKeeper, Socket, StartRefusal, ToKeeper, Why, encode};
 use super::{EXIT_FENCED, EXIT_FINISHED, EXIT_NOT_FENCED, EXIT_SETUP, KeeperSpec, LOOK_INTERVAL, drain};
 use crate::clock::{self, Mono};
-use crate::driver::cell::{CellState, LeaseCell};
+use crate::driver::cell::CellState;
+use crate::driver::leases::Leases;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::process::{self, Change, ProcessRef, Wait};
 use crate::sys::realtime::{Lock, Protection, protect};
@@ -53,7 +54,7 @@ impl Drop for LastResort {
 }
 
 struct Keeper<'a> {
-    cell: LeaseCell,
+    cell: Leases,
     command: Vec<OsString>,
     driver: &'a ProcessRef,
     /// `None` once the driver is gone.

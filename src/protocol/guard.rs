@@ -230,13 +230,13 @@ impl Guard {
         Guard { context, phase: Phase::Claim(claim) }
     }
 
-    /// Begins to watch a filesystem that the kernel has mounted here, and beats already.
+    /// Begins to watch a filesystem that the kernel has mounted here, and beats already. In an area, where no kernel beats: goes on with
+    /// what a guard of this host's has left, who has died while he held.
     ///
     /// # Panics
-    /// As [`Guard::new`]; and in an area, where no kernel beats.
+    /// As [`Guard::new`]; and in an area if nothing was left, or a guard that did not beat.
     #[must_use]
     pub fn adopt(medium: Medium, options: GuardOptions, adoption: Adoption, seed: u64, now: Now) -> Self {
-        assert!(medium.interval().is_none(), "no kernel beats in an area");
         let mut guard = Guard::new(medium, options, seed, now);
         guard.context.outputs.clear();
         guard.phase = Phase::Watch(Watch::adopting(now, adoption, &mut guard.context));

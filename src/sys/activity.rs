@@ -36,6 +36,8 @@ pub struct KernelView {
     listed: PathBuf,
     /// The name of the kernel's thread, with the device's '/' as it is and as '!'.
     kmmpd: [String; 2],
+    /// The thread is there for as long as the filesystem writes.
+    kmmpd_tells: bool,
 }
 
 impl KernelView {
@@ -44,7 +46,19 @@ impl KernelView {
     pub fn new(target: Target, kernel_name: &str) -> Self {
         let name = kernel_name.replace('/', "!");
         let listed = Path::new(EXT4).join(&name).join("options");
-        KernelView { target, listed, kmmpd: [format!("kmmpd-{kernel_name}"), format!("kmmpd-{name}")] }
+        KernelView {
+            target,
+            listed,
+            kmmpd: [format!("kmmpd-{kernel_name}"), format!("kmmpd-{name}")],
+            kmmpd_tells: true,
+        }
+    }
+
+    /// The same, of a filesystem that has no `kmmpd`, since its protection stands elsewhere: only the kernel's exclusive claim tells
+    /// when it is gone, and whoever claims the device then is taken for it.
+    #[must_use]
+    pub fn without_kmmpd(self, without: bool) -> Self {
+        KernelView { kmmpd_tells: !without, ..self }
     }
 
     /// What it does with it at this moment. Where ext4 cannot be asked it opens the device, for reading and for no longer
@@ -59,12 +73,12 @@ impl KernelView {
         if let Some(activity) = self.by_mounts() {
             return activity;
         }
-        let listed = Path::new(EXT4).is_dir();
-        match self.kmmpd_lives() {
+        let listed = self.kmmpd_tells && Path::new(EXT4).is_dir();
+        match listed.then(|| self.kmmpd_lives()).flatten() {
             // ext4 has given its entry up, or does not have it yet.
-            Some(true) if listed => return Activity::Ending,
-            Some(false) if listed => return Activity::Gone,
-            _ => {}
+            Some(true) => return Activity::Ending,
+            Some(false) => return Activity::Gone,
+            None => {}
         }
         match ExclusiveHold::take(&self.target) {
             Ok(Some(_)) => Activity::Gone,

@@ -28,6 +28,39 @@ pub fn kernel_node_name() -> String {
     asked.join().ok().flatten().unwrap_or_else(node_name)
 }
 
+/// Which boot of this host's kernel this is (`/proc/sys/kernel/random/boot_id`), as a UUID with dashes.
+///
+/// # Errors
+/// As of reading a file.
+pub fn boot_id() -> std::io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// The same as 16 bytes, in the order it is shown.
+///
+/// # Errors
+/// As [`boot_id`]; [`std::io::ErrorKind::InvalidData`] if it is no UUID.
+pub fn boot_id_bytes() -> std::io::Result<[u8; 16]> {
+    uuid_of(&boot_id()?).ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+}
+
+/// A random UUID, from the kernel (`/proc/sys/kernel/random/uuid`).
+///
+/// # Errors
+/// As [`boot_id_bytes`].
+pub fn random_uuid() -> std::io::Result<[u8; 16]> {
+    uuid_of(&std::fs::read_to_string("/proc/sys/kernel/random/uuid")?)
+        .ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+}
+
+/// Reads a UUID, with dashes or without.
+#[must_use]
+pub fn uuid_of(text: &str) -> Option<[u8; 16]> {
+    let digits: String = text.trim().chars().filter(|&character| character != '-').collect();
+    let number = (digits.len() == 32).then(|| u128::from_str_radix(&digits, 16).ok()).flatten();
+    number.map(u128::to_be_bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +69,11 @@ mod tests {
     fn the_node_name_is_the_kernels() {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
         assert_eq!(node_name(), kernel.trim_end());
+    }
+
+    #[test]
+    fn the_boot_id_is_the_kernels() {
+        let shown: String = boot_id_bytes().unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(boot_id().unwrap().replace('-', ""), shown);
     }
 }

@@ -24,7 +24,7 @@ fn mistakes_have_the_usage_code_of_their_verb() {
         (&[], "required"),
         (&[image], "required"),
         (&[image, "--"], "required"),
-        (&[image, "true"], "unexpected argument 'true'"),
+        (&[image, "true"], "<COMMAND>"),
         (&["--wait", "soon", image, "--", "true"], "length of time"),
         (&["--wait", "-5s", image, "--", "true"], ""),
         (&["--wait=-5s", image, "--", "true"], "length of time"),

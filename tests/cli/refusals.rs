@@ -26,7 +26,7 @@ const USAGE: Codes = Codes(2, 2, 122);
 #[test]
 fn no_superblock() {
     let scratch = Scratch::with(|bytes| bytes.fill(0));
-    refused(&scratch.image, UNSUPPORTED, "no ext2/3/4 superblock");
+    refused(&scratch.image, UNSUPPORTED, "it is not protected");
 }
 
 #[test]

@@ -82,6 +82,7 @@ impl World {
         let state = &mut self.hosts[host];
         let Some(guard) = &state.guard else { return };
         state.mounted.trace.beating = guard.mode() == Mode::Beating;
+        state.mounted.trace.generation = guard.generation();
         state.mounted.trace.counted = Guard::kernel_counted(guard).or(state.mounted.trace.counted);
     }
 
@@ -106,6 +107,7 @@ impl World {
             kernel_seq: trace.counted.map(|(_, seq)| seq),
             submitted_seq: trace.submitted_seq,
             beating: trace.beating,
+            generation: trace.generation,
         };
         Adoption { counted: trace.counted, left: Some(left) }
     }

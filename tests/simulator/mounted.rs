@@ -55,6 +55,7 @@ pub(crate) struct Trace {
     pub(crate) counted: Option<(Mono, u32)>,
     pub(crate) submitted_seq: Option<u32>,
     pub(crate) beating: bool,
+    pub(crate) generation: Option<u64>,
 }
 
 /// What a host of this kind remembers.

@@ -261,7 +261,7 @@ impl ImageFile {
     }
 
     fn check_interval_s(&self) -> Result<u16, Stop> {
-        let superblock_s = Place::find(&self.path, None)?.superblock().mmp_update_interval_s;
+        let superblock_s = Place::find(&self.path, None)?.medium().update_interval_s();
         Ok(timing::taker_check_interval_s(superblock_s, self.block()?.check_interval_s))
     }
 }

@@ -66,7 +66,7 @@ fn begin(task: &Task, quiet: bool) -> Result<u8, Error> {
         }
         output::complain(&format!("note: {what}"));
     }
-    let memory = Memory::new().map_err(fail("share memory for the lease of", &task.asked))?;
+    let memory = Memory::new(task.members()).map_err(fail("share memory for the lease of", &task.asked))?;
     let task = Task { earlier: earlier.map(Box::new), ..task.clone() };
     front::run(&task, &memory, lock, quiet)
         .map_err(|source| Error::io("start the guarding processes for", &task.asked, source))
@@ -76,7 +76,7 @@ fn begin(task: &Task, quiet: bool) -> Result<u8, Error> {
 /// said, and a moment in any case if nothing is mounted any more.
 fn lock(task: &Task, quiet: bool) -> Result<io::Result<OwnedFd>, Error> {
     let slot = task.slot();
-    let view = KernelView::new(task.target(), &task.kernel_name);
+    let view = KernelView::new(task.target(), &task.kernel_name).without_kmmpd(task.area);
     let asked_until = clock::mono() + task.patience();
     let mut told = quiet || task.patience().is_zero();
     let mut begun = None;

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,7 +20,8 @@ use super::super::{exit, progress, render};
 use super::messages::{FromDriver, ToDriver};
 use crate::clock::{self, Mono};
 use crate::driver::cell::LeaseCell;
-use crate::driver::{Held, Options, Released};
+use crate::driver::set::{Member, acquire_all};
+use crate::driver::{Held, Options, Place, Released};
 use crate::error::{Error, Kind};
 use crate::keeper::DriverPipe;
 use crate::keeper::message::Socket;
@@ -40,7 +42,8 @@ const QUIET_SCANS: u32 = 20;
 
 /// What the driver process needs.
 pub(super) struct Driver {
-    pub(super) cell: LeaseCell,
+    /// One a device.
+    pub(super) cells: Vec<LeaseCell>,
     pub(super) pipe: DriverPipe,
     pub(super) front: Socket,
 }
@@ -59,24 +62,14 @@ impl Driver {
         tracing::debug!(?protection, "driver");
         let Ok(keeper) = self.pipe.as_fd().try_clone_to_owned() else { return 1 };
         let front_pid = getppid();
-        let Driver { cell, pipe, front } = self;
-        let mut options = Options::new(&arguments.device)
-            .interval(arguments.interval)
-            .wait(arguments.wait.unwrap_or_default())
-            .cell(cell)
-            .realtime(true)
-            .pretend_another_host(arguments.pretend_another_host)
-            .wake_keeper(move || pipe.wake());
-        if let Some(node) = &arguments.node {
-            options = options.node(node);
-        }
-        if let Some(node) = &arguments.fenced {
-            options = options.fenced(node);
-        }
-        if let Some(outage) = arguments.tolerate {
-            options = options.tolerate(outage);
-        }
-        let acquired = options.acquire_with(|event| {
+        let Driver { cells, pipe, front } = self;
+        let pipe = Arc::new(pipe);
+        let members = match members(arguments, &cells, &pipe) {
+            Ok(members) => members,
+            Err(error) => return fail(&front, &error),
+        };
+        drop(pipe);
+        let acquired = acquire_all(members, &|event| {
             if let Some(event) = event {
                 tell(&front, FromDriver::Told(progress::told(event)));
             }
@@ -105,8 +98,43 @@ impl Driver {
     }
 }
 
+/// What is to be claimed, and how.
+fn members(arguments: &Run, cells: &[LeaseCell], pipe: &Arc<DriverPipe>) -> Result<Vec<Member>, Error> {
+    if arguments.by.area.is_some() && arguments.devices.len() > 1 {
+        let what = "--area guards one device; a slot that guards several is named by itself, as TARGET:SLOT";
+        return Err(Error::Argument(what.to_owned()));
+    }
+    let node = arguments.node.as_deref();
+    let mut members = Vec::new();
+    for (device, cell) in arguments.devices.iter().zip(cells) {
+        let place = match &arguments.by.area {
+            Some(slot) => Place::find_guarded_by(device, slot, node)?,
+            None => Place::find(device, node)?,
+        };
+        let pipe = Arc::clone(pipe);
+        let mut options = Options::of_place(place.clone())
+            .wait(arguments.wait.unwrap_or_default())
+            .cell(cell.clone())
+            .realtime(true)
+            .pretend_another_host(arguments.pretend_another_host)
+            .wake_keeper(move || pipe.wake());
+        if let Some(interval) = arguments.interval {
+            options = options.interval(interval);
+        }
+        if let Some(node) = &arguments.fenced {
+            options = options.fenced(node);
+        }
+        if let Some(outage) = arguments.tolerate {
+            options = options.tolerate(outage);
+        }
+        members.push(Member { place, options });
+    }
+    Ok(members)
+}
+
 struct Holding {
-    held: Held,
+    /// Those that are not released yet, as they were asked for.
+    held: Vec<Held>,
     front: Socket,
     front_pid: Pid,
     /// The driver's pipe: an error on it says that the keeper is gone.
@@ -126,11 +154,17 @@ impl Holding {
         let mut pause = SCAN_PERIOD;
         let mut quiet = 0;
         loop {
-            match self.held.next_event(PERIOD) {
-                Some(Event::Lost { loss, .. }) => return self.lost(&Error::Lost { path: self.path(), loss }),
-                Some(event) => tell(&self.front, FromDriver::Told(progress::told(&event))),
-                None if self.held.is_over() => return 1,
-                None => {}
+            let patience = PERIOD / u32::try_from(self.held.len()).unwrap_or(u32::MAX);
+            for held in &mut self.held {
+                match held.next_event(patience) {
+                    Some(Event::Lost { loss, .. }) => {
+                        let path = held.place().asked().to_owned();
+                        return lost(&self.front, &Error::Lost { path, loss });
+                    }
+                    Some(event) => tell(&self.front, FromDriver::Told(progress::told(&event))),
+                    None if held.is_over() => return 1,
+                    None => {}
+                }
             }
             let keeper_is_gone = self.keeper_is_gone();
             match hear(&self.front) {
@@ -147,8 +181,10 @@ impl Holding {
                 Heard::Gone if !self.releasing && clock::mono() >= next_scan => {
                     // Without both, whatever is left of that tree is protected as long as it uses the device. The mark is
                     // not clean then: this was a crash, and others have to wait.
-                    let found = users::survey(self.held.place().target(), &[]);
-                    quiet = if found.is_ok_and(|found| found.users.is_empty()) { quiet + 1 } else { 0 };
+                    let unused =
+                        |target| users::survey(target, &[]).is_ok_and(|found| found.users.is_empty());
+                    let mut targets = self.held.iter().filter_map(|held| held.place().target());
+                    quiet = if targets.all(unused) { quiet + 1 } else { 0 };
                     if quiet >= QUIET_SCANS {
                         return 1;
                     }
@@ -166,38 +202,65 @@ impl Holding {
         }
     }
 
+    /// Gives all back, or none as long as one of them is used.
     fn release(&mut self) -> Option<i32> {
-        match self.held.release() {
-            Ok(left) => {
-                if let Released::LeftToOthers { by } = left {
-                    tell(&self.front, FromDriver::Told(progress::told(&Event::LeftToOthers { by })));
+        if self.held.len() > 1
+            && let Some(users) = self.used()
+        {
+            self.still_used(users);
+            return None;
+        }
+        while let Some(held) = self.held.last_mut() {
+            match held.release() {
+                Ok(left) => {
+                    if let Released::LeftToOthers { by } = left {
+                        tell(&self.front, FromDriver::Told(progress::told(&Event::LeftToOthers { by })));
+                    }
+                    self.held.pop();
                 }
-                tell(&self.front, FromDriver::Released { damage: self.damage.take() });
-                Some(0)
+                Err(Error::UsedHere { users, .. }) => {
+                    self.still_used(users);
+                    return None;
+                }
+                Err(error) if error.kind() == Kind::Lost => return Some(lost(&self.front, &error)),
+                // It stays held, and is tried again as long as the lease lasts.
+                Err(error) => {
+                    self.not_released(&error);
+                    return None;
+                }
             }
-            Err(Error::UsedHere { users, .. }) => {
-                let again = users == self.seen;
-                self.seen.clone_from(&users);
-                if again && self.is_news(users.join(", ")) {
-                    tell(&self.front, FromDriver::StillUsed { users });
-                }
-                None
-            }
-            Err(error) if error.kind() == Kind::Lost => Some(self.lost(&error)),
-            // It stays held, and is tried again as long as the lease lasts.
-            Err(error) => {
-                let text = render::error(&error);
-                if matches!(error, Error::Io { op, .. } if op == crate::io::FLUSH) {
-                    self.damage.get_or_insert_with(|| text.clone());
-                }
-                if self.is_news(text.clone()) {
-                    tell(
-                        &self.front,
-                        FromDriver::Told(progress::Told::line(format!("warning: {text}; trying again"))),
-                    );
-                }
-                None
-            }
+        }
+        tell(&self.front, FromDriver::Released { damage: self.damage.take() });
+        Some(0)
+    }
+
+    /// Whoever uses one of them; an error of the search is found again by the release itself.
+    fn used(&self) -> Option<Vec<String>> {
+        let targets = self.held.iter().filter_map(|held| held.place().target());
+        let users: Vec<_> = targets
+            .filter_map(|target| users::survey(target, &[]).ok())
+            .flat_map(|found| found.users)
+            .map(|user| user.to_string())
+            .collect();
+        (!users.is_empty()).then_some(users)
+    }
+
+    fn still_used(&mut self, users: Vec<String>) {
+        let again = users == self.seen;
+        self.seen.clone_from(&users);
+        if again && self.is_news(users.join(", ")) {
+            tell(&self.front, FromDriver::StillUsed { users });
+        }
+    }
+
+    fn not_released(&mut self, error: &Error) {
+        let text = render::error(error);
+        if matches!(error, Error::Io { op, .. } if *op == crate::io::FLUSH) {
+            self.damage.get_or_insert_with(|| text.clone());
+        }
+        if self.is_news(text.clone()) {
+            let line = progress::Told::line(format!("warning: {text}; trying again"));
+            tell(&self.front, FromDriver::Told(line));
         }
     }
 
@@ -207,15 +270,6 @@ impl Holding {
         news
     }
 
-    fn lost(&self, error: &Error) -> i32 {
-        tell(&self.front, FromDriver::Lost { text: render::error(error) });
-        1
-    }
-
-    fn path(&self) -> std::path::PathBuf {
-        self.held.place().device().path().to_owned()
-    }
-
     fn keeper_is_gone(&self) -> bool {
         let mut fds = [PollFd::new(self.keeper.as_fd(), PollFlags::empty())];
         let asked = poll(&mut fds, PollTimeout::ZERO);
@@ -223,13 +277,35 @@ impl Holding {
     }
 }
 
-fn environment(held: &Held) -> Vec<(OsString, OsString)> {
-    let place = held.place();
-    vec![
-        ("MMP_DEVICE".into(), place.device().canonical().into()),
-        ("MMP_NODE".into(), OsString::from_vec(place.medium().owner().node.bytes().to_vec())),
-        ("MMP_BLOCK".into(), place.superblock().mmp_block.to_string().into()),
-    ]
+fn lost(front: &Socket, error: &Error) -> i32 {
+    tell(front, FromDriver::Lost { text: render::error(error) });
+    1
+}
+
+/// Of each device; the names of all but the first end in its number.
+fn environment(held: &[Held]) -> Vec<(OsString, OsString)> {
+    let mut variables = vec![("MMP_MEMBERS".into(), held.len().to_string().into())];
+    for (number, held) in (1..).zip(held) {
+        let place = held.place();
+        let name = |name: &str| match number {
+            1 => OsString::from(name),
+            number => OsString::from(format!("{name}_{number}")),
+        };
+        let device = place.guarded().unwrap_or(place.device());
+        variables.push((name("MMP_DEVICE"), device.canonical().into()));
+        variables.push((name("MMP_NODE"), OsString::from_vec(place.medium().owner().node.bytes().to_vec())));
+        if let Some(superblock) = place.superblock() {
+            variables.push((name("MMP_BLOCK"), superblock.mmp_block.to_string().into()));
+        }
+        if let Some((area, slot)) = place.slot() {
+            variables.push((name("MMP_AREA"), render::uuid(&area.header.uuid).into()));
+            variables.push((name("MMP_SLOT"), slot.number.to_string().into()));
+        }
+        if let Some(generation) = held.generation() {
+            variables.push((name("MMP_GENERATION"), generation.to_string().into()));
+        }
+    }
+    variables
 }
 
 fn fail(front: &Socket, error: &Error) -> i32 {

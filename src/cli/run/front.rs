@@ -20,7 +20,8 @@ use super::super::{exit, output};
 use super::kill;
 use super::messages::{FromDriver, ToDriver};
 use crate::clock::{self, Mono};
-use crate::driver::cell::{CellState, LeaseCell};
+use crate::driver::cell::CellState;
+use crate::driver::leases::Leases;
 use crate::format::name::escape;
 use crate::keeper::message::Socket;
 use crate::keeper::{FromKeeper, KeeperHandle, ToKeeper, Why};
@@ -72,10 +73,10 @@ pub(super) struct Front<'a> {
 
 /// What the front may look at without touching the device.
 pub(super) struct Watched {
-    /// The lease.
-    pub(super) cell: LeaseCell,
-    /// Which node it is; none if the path leads nowhere.
-    pub(super) target: Option<Target>,
+    /// The leases.
+    pub(super) cell: Leases,
+    /// Which nodes are used; without those whose path leads nowhere.
+    pub(super) targets: Vec<Target>,
 }
 
 /// Blocks what is to be handled and gives the descriptor it is read from.

@@ -21,6 +21,7 @@ use self::front::{Front, Watched};
 use super::args::Run;
 use super::{exit, output};
 use crate::driver::cell::LeaseCell;
+use crate::driver::leases::Leases;
 use crate::keeper::message::Socket;
 use crate::keeper::{DriverPipe, KeeperHandle, KeeperSpec};
 use crate::sys::Target;
@@ -43,13 +44,14 @@ fn start(arguments: &Run) -> std::io::Result<Front<'_>> {
     // What the keeper leaves behind, should it be killed, falls to us.
     process::become_subreaper()?;
     let signals = front::signals()?;
-    let cell = LeaseCell::new()?;
-    // Whatever is wrong with the path, the driver says it.
-    let target = Target::of(&arguments.device).ok();
+    let cells = arguments.devices.iter().map(|_| LeaseCell::new()).collect::<std::io::Result<Vec<_>>>()?;
+    let cell = Leases::from(cells.clone());
+    // Whatever is wrong with a path, the driver says it.
+    let targets = arguments.devices.iter().filter_map(|device| Target::of(device).ok()).collect();
     let (pipe, driver_pipe) = DriverPipe::new()?;
     let (ours, theirs) = Socket::pair()?;
     let keep = [pipe.as_fd().as_raw_fd(), theirs.as_fd().as_raw_fd()];
-    let driver = Driver { cell: cell.clone(), pipe, front: theirs };
+    let driver = Driver { cells, pipe, front: theirs };
     // The closure owns the driver's ends: this process's copies are closed with it.
     let driver = fork_process(c"mmp-driver", Place::OwnSession, Descriptors::Only(&keep), move || {
         driver.run(arguments)
@@ -65,7 +67,12 @@ fn start(arguments: &Run) -> std::io::Result<Front<'_>> {
     if let Err(error) = spare_from_oom() {
         tracing::debug!(%error, "front");
     }
-    Ok(Front::new(arguments, signals, Watched { cell, target }, driver, ours, keeper))
+    Ok(Front::new(arguments, signals, Watched { cell, targets }, driver, ours, keeper))
+}
+
+/// All of them, as they were asked for.
+fn named(devices: &[std::path::PathBuf]) -> String {
+    devices.iter().map(|device| super::render::shown(device)).collect::<Vec<_>>().join(", ")
 }
 
 fn kill(pid: Pid) {

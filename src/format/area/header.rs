@@ -82,6 +82,15 @@ impl HeaderRole {
         }
     }
 
+    /// What it is called.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            HeaderRole::Header => "header",
+            HeaderRole::Copy => "copy of the header",
+        }
+    }
+
     pub(super) const fn block(self) -> AreaBlock {
         match self {
             HeaderRole::Header => AreaBlock::Header,

@@ -29,7 +29,7 @@ use super::{ChecksumSeed, Image, MMP_STRUCT_BYTES, Name};
 pub use choose::{Choice, Repair, RepairReason, choose, counterpart};
 pub use entry::{EntryState, SlotEntry};
 pub use error::{AreaBlock, AreaDamage, AreaError, Hex, SlotNameError, Want};
-pub use header::{AreaHeader, AreaPlace, HeaderRole};
+pub use header::{AREA_MAGIC, AreaHeader, AreaPlace, HeaderRole};
 pub use layout::{AreaLayout, LayoutError, last_block_offset_bytes, slots_that_fit};
 pub use record::{GenerationError, GuardRecord, SlotBlock, SlotState, next_generation};
 

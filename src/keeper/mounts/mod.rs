@@ -42,6 +42,7 @@ use serde::{Deserialize, Serialize};
 use super::DriverPipe;
 use super::message::Socket;
 use crate::driver::cell::LeaseCell;
+use crate::driver::leases::Leases;
 use crate::driver::trace::{TRACE_WORDS, Trace};
 use crate::registry::Slot;
 use crate::sys::fence::{ClimbReport, Summary};
@@ -58,37 +59,58 @@ pub const VERB: &str = "guard-keeper";
 pub const NAMES: (&std::ffi::CStr, &std::ffi::CStr) = (c"mmp-keeper", c"mmp-driver");
 /// A task with its paths and options is far shorter.
 const LETTER_BYTES: usize = 1 << 17;
+/// A cell and a trace.
+const MEMBER_WORDS: usize = 1 + TRACE_WORDS;
 
-/// What driver and keeper of a guard share: the lease cell, and the trace.
+/// What driver and keeper of a guard share: a lease cell and a trace for each member of what is used together.
 #[derive(Clone, Debug)]
-pub struct Memory(SharedWords);
+pub struct Memory {
+    words: SharedWords,
+    members: usize,
+}
 
 impl Memory {
-    /// New memory, with an unarmed cell.
+    /// New memory for so many members, with unarmed cells.
     ///
     /// # Errors
     /// When the kernel refuses it.
-    pub fn new() -> io::Result<Self> {
-        let words = SharedWords::new(1 + TRACE_WORDS)?;
-        let _ = LeaseCell::in_words(words.clone(), 0);
-        Ok(Memory(words))
+    pub fn new(members: usize) -> io::Result<Self> {
+        let memory = Memory { words: SharedWords::new(members * MEMBER_WORDS)?, members };
+        memory.renew();
+        Ok(memory)
     }
 
-    /// Forgets how a claim ended that protected nothing: the cell is unarmed again.
+    /// The memory that another process made.
+    ///
+    /// # Errors
+    /// As [`SharedWords::of_descriptor`].
+    pub(super) fn of_descriptor(descriptor: OwnedFd, members: usize) -> io::Result<Self> {
+        Ok(Memory { words: SharedWords::of_descriptor(descriptor, members * MEMBER_WORDS)?, members })
+    }
+
+    /// Forgets how a claim ended that protected nothing: the cells are unarmed again.
     pub fn renew(&self) {
-        let _ = LeaseCell::in_words(self.0.clone(), 0);
+        for member in 0..self.members {
+            let _ = LeaseCell::in_words(self.words.clone(), member * MEMBER_WORDS);
+        }
     }
 
-    /// The cell.
+    /// The cell of a member; that of what is mounted is the first.
     #[must_use]
-    pub fn cell(&self) -> LeaseCell {
-        LeaseCell::found_in_words(self.0.clone(), 0)
+    pub fn cell(&self, member: usize) -> LeaseCell {
+        LeaseCell::found_in_words(self.words.clone(), member * MEMBER_WORDS)
     }
 
-    /// The trace.
+    /// All of them.
     #[must_use]
-    pub fn trace(&self) -> Trace {
-        Trace::in_words(self.0.clone(), 1)
+    pub fn leases(&self) -> Leases {
+        (0..self.members).map(|member| self.cell(member)).collect::<Vec<_>>().into()
+    }
+
+    /// The trace of a member.
+    #[must_use]
+    pub fn trace(&self, member: usize) -> Trace {
+        Trace::in_words(self.words.clone(), member * MEMBER_WORDS + 1)
     }
 }
 
@@ -172,7 +194,10 @@ struct Letter {
 /// # Errors
 /// When it cannot be started.
 pub fn start(task: &Task, memory: &Memory, lock: &OwnedFd, front: &OwnedFd) -> io::Result<Link> {
-    begin(&Letter { task: task.clone(), driver: None }, &[memory.0.descriptor(), lock.as_fd(), front.as_fd()])
+    begin(
+        &Letter { task: task.clone(), driver: None },
+        &[memory.words.descriptor(), lock.as_fd(), front.as_fd()],
+    )
 }
 
 /// Starts a keeper for the calling process, a driver whose keeper is gone.
@@ -183,7 +208,7 @@ pub fn start_again(task: &Task, memory: &Memory, lock: &OwnedFd) -> io::Result<(
     let (pipe, theirs) = DriverPipe::new()?;
     let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
     let letter = Letter { task: task.clone(), driver: Some(pid) };
-    let link = begin(&letter, &[memory.0.descriptor(), lock.as_fd(), theirs.as_fd()])?;
+    let link = begin(&letter, &[memory.words.descriptor(), lock.as_fd(), theirs.as_fd()])?;
     Ok((link, pipe))
 }
 

@@ -23,18 +23,16 @@ use super::super::{
 use super::task::Purpose;
 use super::{LETTER_BYTES, Letter, Link, Memory, Task, ToFront, ToKeeper, why_no_fence};
 use crate::clock::{self, Mono};
-use crate::driver::cell::{CellState, LeaseCell};
+use crate::driver::cell::CellState;
+use crate::driver::leases::Leases;
 use crate::protocol::Adoption;
 use crate::registry::Record;
 use crate::sys::fence::{FenceTarget, Prepared, prepare};
 use crate::sys::process::ProcessRef;
 use crate::sys::realtime::{Lock, Protection, protect};
-use crate::sys::shared::SharedWords;
 use crate::sys::spawn::{alone_with, take_stdin};
-use crate::sys::{KernelView, passing};
+use crate::sys::{KernelView, Target, passing};
 
-/// What of the second wait is kept for the reboot, should the fence not be done by then.
-const REBOOT_RESERVE: Duration = Duration::from_secs(2);
 /// So many drivers may die within a minute.
 const REPLACED_AT_MOST: usize = 3;
 /// For how long a death is remembered.
@@ -78,7 +76,7 @@ struct Keeper<'a> {
     body: &'a dyn Fn(Driver) -> i32,
     task: Task,
     memory: Memory,
-    cell: LeaseCell,
+    cell: Leases,
     lock: OwnedFd,
     driver: Option<DriverLink>,
     front: Option<Link>,
@@ -87,7 +85,8 @@ struct Keeper<'a> {
     signals: SignalFd,
     timer: TimerFd,
     protection: Protection,
-    fence: Prepared,
+    /// One a device: all of them are cut off.
+    fences: Vec<Prepared>,
     view: KernelView,
     mounter: Option<Mounter>,
     /// Something may be mounted.
@@ -130,16 +129,16 @@ impl<'a> Keeper<'a> {
         let letter: Letter = serde_json::from_slice(&bytes)?;
         let [memory, lock, third]: [OwnedFd; 3] =
             descriptors.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        let memory = Memory(SharedWords::of_descriptor(memory, 1 + crate::driver::trace::TRACE_WORDS)?);
         let task = letter.task;
+        let memory = Memory::of_descriptor(memory, task.members())?;
         let _ = std::env::set_current_dir("/"); // no filesystem is kept busy
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGCHLD);
-        let fence = prepare(&task.on_loss, &fence_target(&task));
+        let fences = fence_targets(&task).iter().map(|target| prepare(&task.on_loss, target)).collect();
         let replaced = letter.driver.map(|pid| ProcessRef::open(Pid::from_raw(pid))).transpose()?;
         let mut keeper = Keeper {
             body,
-            cell: memory.cell(),
+            cell: memory.leases(),
             memory,
             lock,
             driver: None,
@@ -148,8 +147,8 @@ impl<'a> Keeper<'a> {
             signals: SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?,
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
             protection: protect(Lock::Everything),
-            fence,
-            view: KernelView::new(task.target(), &task.kernel_name),
+            fences,
+            view: KernelView::new(task.target(), &task.kernel_name).without_kmmpd(task.area),
             mounter: None,
             mount_begun: matches!(task.purpose, Purpose::Adopt { .. }) || replaced.is_some(),
             committed: replaced.is_some(),
@@ -177,13 +176,16 @@ impl<'a> Keeper<'a> {
 
     /// A real fence, or the word that none is needed.
     fn may_begin(&self) -> bool {
-        let summary = self.fence.summary();
-        let complete = summary.complete || self.task.is_read_only();
-        if !complete && !self.task.incomplete_fence {
-            self.tell_front(&ToFront::NoFence { why: why_no_fence(&summary) });
+        let summaries: Vec<_> = self.fences.iter().map(Prepared::summary).collect();
+        let incomplete = summaries.iter().find(|summary| !summary.complete && !self.task.is_read_only());
+        if let Some(summary) = incomplete
+            && !self.task.incomplete_fence
+        {
+            self.tell_front(&ToFront::NoFence { why: why_no_fence(summary) });
             return false;
         }
-        self.tell_front(&ToFront::Ready { only_reboot: summary.only_reboot, incomplete: !complete });
+        let only_reboot = summaries.iter().any(|summary| summary.only_reboot);
+        self.tell_front(&ToFront::Ready { only_reboot, incomplete: incomplete.is_some() });
         true
     }
 
@@ -215,11 +217,10 @@ impl<'a> Keeper<'a> {
     /// Sleeps until something happens, at most until the end of the lease.
     fn sleep(&mut self) -> io::Result<()> {
         let soon = clock::mono() + LOOK_INTERVAL;
-        let wake = match self.cell.state() {
-            CellState::Until(end) => end.min(soon),
-            CellState::Unarmed | CellState::Released => soon,
-            CellState::Lost => return Ok(()),
-        };
+        if self.cell.state() == CellState::Lost {
+            return Ok(());
+        }
+        let wake = self.cell.earliest().map_or(soon, |end| end.min(soon));
         let ns = i64::try_from(wake.0).unwrap_or(i64::MAX);
         let at = Expiration::OneShot(TimeSpec::nanoseconds(ns));
         self.timer.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
@@ -301,14 +302,15 @@ impl<'a> Keeper<'a> {
     fn replace_driver(&mut self) -> Option<i32> {
         // What is mounting is lost track of; whether it came to something is asked of the kernel.
         self.stop_mount();
-        if self.mounter.is_some() && self.cell.state() == CellState::Unarmed {
+        let cell = self.memory.cell(0);
+        if self.mounter.is_some() && cell.state() == CellState::Unarmed {
             return None; // it hangs in the kernel: what comes of it is asked when it has ended
         }
         let now = clock::mono();
         self.deaths.retain(|&at| now.since(at) < REMEMBERED);
         self.deaths.push_back(now);
-        let trace = self.memory.trace();
-        let adoption = match self.cell.state() {
+        let trace = self.memory.trace(0);
+        let adoption = match cell.state() {
             CellState::Lost => return None, // the loop finds that by itself
             CellState::Released => return self.ended_without_driver(None),
             CellState::Until(end) if end < now + SUCCESSION => None,
@@ -346,10 +348,13 @@ impl<'a> Keeper<'a> {
     }
 }
 
-fn fence_target(task: &Task) -> FenceTarget {
-    FenceTarget {
-        target: task.target(),
+/// What is mounted, and every device that is used with it.
+fn fence_targets(task: &Task) -> Vec<FenceTarget> {
+    let others = task.with.iter().filter_map(|device| Target::of(device).ok());
+    let of = |target| FenceTarget {
+        target,
         filesystem: task.filesystem.clone(),
         spare: vec![i32::try_from(std::process::id()).unwrap_or(0)],
-    }
+    };
+    std::iter::once(task.target()).chain(others).map(of).collect()
 }

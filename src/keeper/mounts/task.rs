@@ -10,6 +10,9 @@ use crate::registry::{Record, Registry, Slot};
 use crate::sys::fence::LadderSpec;
 use crate::sys::{Target, TargetKind};
 
+/// What of a wait is kept for the reboot, at most.
+const REBOOT_RESERVE: Duration = Duration::from_secs(2);
+
 /// How the block is handed over to a kernel that mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -72,6 +75,12 @@ pub struct Task {
     pub wait_after_lease: Duration,
     /// How long a claim of the kernel's is watched before it is taken back, at most as a rule.
     pub take_back: Duration,
+    /// No kernel beats its protection: it is a slot of an area, and we do.
+    pub area: bool,
+    /// The slot, if it stands in an area elsewhere.
+    pub guarded_by: Option<PathBuf>,
+    /// What is used together with it, and guarded as well: devices, or slots, as TARGET:SLOT.
+    pub with: Vec<PathBuf>,
     /// Where its record is.
     pub registry: PathBuf,
     /// When it was begun, in seconds since 1970.
@@ -110,5 +119,23 @@ impl Task {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         matches!(self.purpose, Purpose::Mount { read_only: true, .. })
+    }
+
+    /// We beat, not a kernel.
+    #[must_use]
+    pub fn is_ours_to_beat(&self) -> bool {
+        self.area || self.is_read_only()
+    }
+
+    /// How many leases it takes: its own comes first.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        1 + self.with.len()
+    }
+
+    /// What of a wait is kept for the reboot, should the fence not be done by then.
+    #[must_use]
+    pub fn reboot_reserve(&self) -> Duration {
+        REBOOT_RESERVE.min(self.wait_after_lease / 4)
     }
 }

@@ -45,6 +45,11 @@ impl Area {
         self.generation
     }
 
+    /// From here on that is ours: the one that a guard of this host's drew, who has died.
+    pub(super) fn resume(&mut self, generation: Option<u64>) {
+        self.generation = generation;
+    }
+
     /// U.
     pub(super) fn interval(&self) -> Duration {
         Duration::from_millis(self.header.interval_ms.into())

@@ -288,6 +288,13 @@ impl Medium {
         }
     }
 
+    /// Goes on with the acquisition of a guard of this host's that has died.
+    pub(super) fn resume(&mut self, generation: Option<u64>) {
+        if let Medium::Area(area) = self {
+            area.resume(generation);
+        }
+    }
+
     /// What a block that is not what we wrote last means, as far as one look can tell.
     #[must_use]
     pub fn judge(&self, image: &Image, now: Now, known: Knowledge) -> Verdict {

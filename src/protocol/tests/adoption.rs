@@ -79,7 +79,7 @@ pub(super) fn succeeded(block: MmpBlock, left: Left) -> Bench {
 
 pub(super) fn left(kernel_seq: Option<u32>, submitted_seq: Option<u32>, beating: bool) -> Left {
     let lease_end = Mono((BOOT_S + 45) * 1_000_000_000);
-    Left { lease_end, kernel_seq, submitted_seq, beating }
+    Left { lease_end, kernel_seq, submitted_seq, beating, generation: None }
 }
 
 #[test]

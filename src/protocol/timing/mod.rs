@@ -7,6 +7,7 @@
 //! Sources: Linux `fs/ext4/mmp.c` (`ext4_multi_mount_protect`, `kmmpd`), e2fsprogs `lib/ext2fs/mmp.c`; ldiskfs caps
 //! the wait at C + 20.
 
+mod area;
 mod check;
 
 use std::fmt::Write as _;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use self::area::AreaConsequences;
 pub use self::check::CheckInterval;
 
 /// `EXT4_MMP_MIN_CHECK_INTERVAL`, in seconds.

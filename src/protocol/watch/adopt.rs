@@ -38,6 +38,8 @@ pub struct Left {
     pub submitted_seq: Option<u32>,
     /// It held the device by its own beats, not by the kernel's.
     pub beating: bool,
+    /// The number of its acquisition; none natively.
+    pub generation: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub(super) struct Adopting {
 impl Watch {
     /// The kernel has mounted, and nobody watched.
     pub(in crate::protocol) fn adopting(now: Now, adoption: Adoption, context: &mut Context) -> Self {
+        let goes_on = adoption.left.is_some_and(|left| left.beating && left.generation.is_some());
+        assert!(context.medium.interval().is_none() || goes_on, "no kernel beats in an area");
         let until = now.mono + timing::foreign_look(u_star(context)) + ADOPTION_RESERVE;
         let adopting = Adopting { adoption, until, candidate: None, doubtful_until: None };
         let mut watch = Watch::begin(now, Stage::Adopting(adopting), None);
@@ -109,6 +113,7 @@ impl Watch {
     /// Takes the place of a guard that died: what stands there was written by it or by the kernel, or is judged as it
     /// would have judged it, under its lease.
     fn goes_on(&mut self, now: Now, look: Look, image: &Image, left: Left, context: &mut Context) -> Flow {
+        context.medium.resume(left.generation);
         let Ok(block) = context.medium.decode(image) else {
             return self.look_at(now.mono + timing::TORN_PAUSE);
         };

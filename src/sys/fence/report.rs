@@ -51,3 +51,20 @@ pub struct ClimbReport {
     /// How long it took.
     pub took_ms: u64,
 }
+
+impl ClimbReport {
+    /// Two devices that are used together, cut off one after the other: done if both are.
+    #[must_use]
+    pub fn and(mut self, other: ClimbReport) -> ClimbReport {
+        self.done &= other.done;
+        self.incomplete |= other.incomplete;
+        self.by = match (self.by, other.by) {
+            (Some(one), Some(other)) if one != other => Some(format!("{one}, {other}")),
+            (one, other) => one.or(other),
+        };
+        self.rungs.extend(other.rungs);
+        self.in_flight = self.in_flight.zip(other.in_flight).map(|(one, other)| one.saturating_add(other));
+        self.took_ms = self.took_ms.saturating_add(other.took_ms);
+        self
+    }
+}

@@ -100,7 +100,8 @@ impl Guardian {
         let wants = |wanted: &str| options.split(',').any(|option| option == wanted);
         let writable = wants("rw") || !wants("ro");
         self.settle(held);
-        let beating = held.mode() == Mode::Beating;
+        // In an area it is for us to beat, however it is mounted.
+        let beating = held.mode() == Mode::Beating && !self.task.area;
         match self.view.ask() {
             Activity::Gone | Activity::Ending => refuse("it is not mounted any more"),
             Activity::Stopped => refuse(

@@ -4,9 +4,10 @@
 //! writes the record, and releases. Its keeper is replaced when it dies. What the user is told goes to the front as
 //! long as there is one, and into the record.
 
+mod companions;
 mod control;
 mod mounting;
-mod read_only;
+mod our_beats;
 mod record;
 
 use std::os::fd::OwnedFd;
@@ -75,6 +76,8 @@ pub(super) struct Guardian {
     releasing: bool,
     /// A keeper died, and what it may have been mounting has not been seen to end.
     orphaned: bool,
+    /// What is used together with what is mounted, and held as well.
+    companions: Vec<Held>,
 }
 
 /// Why there is no guard.
@@ -94,7 +97,7 @@ impl Guardian {
         let Driver { task, memory, lock, keeper, pipe, front, adoption } = parts;
         let slot = task.slot();
         Guardian {
-            view: KernelView::new(task.target(), &task.kernel_name),
+            view: KernelView::new(task.target(), &task.kernel_name).without_kmmpd(task.area),
             listener: Listener::at(&slot.socket()).ok(),
             slot,
             task,
@@ -115,6 +118,7 @@ impl Guardian {
             withdrawn: false,
             releasing: false,
             orphaned: false,
+            companions: Vec::new(),
         }
     }
 
@@ -133,6 +137,8 @@ impl Guardian {
                 self.guard(&mut held)
             }
             Err(failure) => {
+                // Nothing is mounted, so there is nothing to be lost.
+                let _ = self.release_companions();
                 self.tell(FromDriver::Failed { text: failure.text, code: failure.code });
                 self.end(self.task.earlier.as_deref())
             }
@@ -158,6 +164,9 @@ impl Guardian {
                 None => {}
             }
             self.tend(held);
+            if let Some(loss) = self.companions_lost() {
+                return self.lost(&loss);
+            }
             if let Some((request, connection)) = self.listener.as_ref().and_then(Listener::accept) {
                 let answer = self.carry_out(held, &request);
                 control::answer(connection, &answer);
@@ -231,7 +240,7 @@ impl Guardian {
     /// Protection has ended. The keeper fences, and ends this process after that.
     fn lost(&mut self, loss: &Loss) -> i32 {
         let reason = describe::loss(loss);
-        self.memory.cell().lose();
+        self.memory.leases().lose();
         self.tell_keeper(&ToKeeper::Lost { reason: reason.clone() });
         self.phase = Phase::Lost;
         self.note(&reason);
@@ -246,8 +255,11 @@ impl Guardian {
         i32::from(exit::LOST)
     }
 
-    fn finish(&self) -> i32 {
-        self.end(None)
+    fn finish(&mut self) -> i32 {
+        match self.release_companions() {
+            Ok(()) => self.end(None),
+            Err(loss) => self.lost(&loss),
+        }
     }
 
     /// Leaves `earlier` as the device's record; the listener's socket goes with ours.
@@ -326,13 +338,25 @@ impl Guardian {
         self.withdrawn
     }
 
-    /// What every claim of this guard begins with.
+    /// What the claim of what is mounted begins with.
     fn options(&self) -> Options {
+        let options = Options::new(&self.task.device);
+        self.options_of(
+            0,
+            match &self.task.guarded_by {
+                Some(slot) => options.guarded_by(slot),
+                None => options,
+            },
+        )
+    }
+
+    /// The same, of any member.
+    fn options_of(&self, member: usize, options: Options) -> Options {
         let pipe = Arc::clone(&self.pipe);
-        Options::new(&self.task.device)
+        options
             .node(identity::kernel_node_name())
-            .cell(self.memory.cell())
-            .trace(self.memory.trace())
+            .cell(self.memory.cell(member))
+            .trace(self.memory.trace(member))
             .realtime(true)
             .wake_keeper(move || {
                 // Never waits: a keeper that is being replaced looks by itself.

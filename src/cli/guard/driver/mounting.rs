@@ -57,12 +57,13 @@ impl Guardian {
     }
 
     fn try_to_mount(&mut self, patience_until: Mono, seen_live: bool) -> Tried {
-        let Purpose::Mount { read_only, handover, ref fenced, tolerate, .. } = self.task.purpose else {
+        let Purpose::Mount { handover, ref fenced, tolerate, .. } = self.task.purpose else {
             unreachable!("the other purpose")
         };
         let mut options = self.options().wait(patience_until.since(clock::mono()));
         // A vouch shortens our own watch; the kernel would not heed it.
-        let kernel_waits = !read_only && handover == Handover::Kernel && fenced.is_none();
+        let ours = self.task.is_ours_to_beat();
+        let kernel_waits = !ours && handover == Handover::Kernel && fenced.is_none();
         if kernel_waits {
             options = options.kernel_waits(seen_live);
         }
@@ -72,18 +73,12 @@ impl Guardian {
         if let Some(outage) = tolerate {
             options = options.tolerate(outage);
         }
-        let acquired = options.acquire_with(|event| {
-            if let Some(event) = event {
-                self.tell(FromDriver::Told(progress::told(event)));
-            }
-            self.look_after_keeper();
-            if self.is_withdrawn() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        let acquired = self.acquire_with_companions(options, patience_until);
         let mut held = match acquired {
             Ok(held) => held,
             Err(error) => return Tried::Failed(Failure::from(&error)),
         };
-        if !read_only && !kernel_waits {
+        if !ours && !kernel_waits {
             held.hand_over(false);
             if let Err(failure) = self.wait_for_hand_over(&mut held) {
                 return Tried::Failed(failure);
@@ -91,7 +86,7 @@ impl Guardian {
         }
         self.mount_end = None;
         self.tell_keeper(&ToKeeper::Mount { arguments: self.mount_arguments() });
-        if read_only { self.mount_read_only(held) } else { self.mount_for_kernel(held) }
+        if ours { self.mount_under_our_beats(held) } else { self.mount_for_kernel(held) }
     }
 
     fn wait_for_hand_over(&mut self, held: &mut Held) -> Result<(), Failure> {
@@ -142,6 +137,9 @@ impl Guardian {
                 None => {}
             }
             self.tend(&held);
+            if let Some(loss) = self.companions_lost() {
+                return Tried::Failed(self.lost_while_mounting(&loss));
+            }
             if ended.is_none()
                 && let Some(end) = self.mount_end.take()
             {
@@ -226,6 +224,16 @@ impl Guardian {
             unreachable!("the other purpose")
         };
         let mut all = options.clone();
+        if self.task.filesystem == "btrfs" {
+            // Nobody may have shown them to this host's kernel yet.
+            for device in self.companion_devices() {
+                if !all.is_empty() {
+                    all.push(",");
+                }
+                all.push("device=");
+                all.push(device);
+            }
+        }
         if read_only {
             if !all.is_empty() {
                 all.push(",");
@@ -276,6 +284,7 @@ impl Guardian {
             options = options.node(node);
         }
         let mut held = options.adopt(adoption).map_err(fail)?;
+        self.adopt_companions().map_err(fail)?;
         loop {
             match held.next_event(PERIOD) {
                 Some(Event::KernelBeats { .. } | Event::Held { .. }) => return Ok(held),

@@ -13,7 +13,7 @@ impl Guardian {
     /// Writes it. A disk that is full below `/run` loses a record, and no beat.
     pub(super) fn write_record(&mut self, held: Option<&Held>) {
         self.next_record = clock::mono() + RECORD_PERIOD;
-        if self.memory.cell().state() == CellState::Lost && self.phase != Phase::Lost {
+        if self.memory.leases().state() == CellState::Lost && self.phase != Phase::Lost {
             return; // what is lost is told by `lost`, once, and then by the keeper
         }
         let record = self.record(held);
@@ -38,13 +38,13 @@ impl Guardian {
     fn record(&self, held: Option<&Held>) -> Record {
         let status = held.map(Held::status);
         let owner = held.map(|held| held.place().medium().owner());
-        let lease_end_ns = match self.memory.cell().state() {
+        let lease_end_ns = match self.memory.leases().state() {
             CellState::Until(end) => Some(end.0),
             CellState::Unarmed | CellState::Released | CellState::Lost => None,
         };
         let without = if self.phase == Phase::Lost { Mode::Over } else { Mode::Claiming };
         let mode = held.map_or(without, Held::mode);
-        let read_only = mode == Mode::Beating && self.phase == Phase::Guarding;
+        let read_only = mode == Mode::Beating && self.phase == Phase::Guarding && !self.task.area;
         Record {
             schema: SCHEMA,
             boot_id: boot_id(),
@@ -70,9 +70,12 @@ impl Guardian {
             beats: status.map_or(0, |status| status.beats),
             worst_lateness_ns: status
                 .map_or(0, |status| u64::try_from(status.worst_lateness.as_nanos()).unwrap_or(u64::MAX)),
-            kernel_counted: self.memory.trace().kernel_counted().map(|(at, seq)| (at.0, seq)),
+            kernel_counted: self.memory.trace(0).kernel_counted().map(|(at, seq)| (at.0, seq)),
             bridged: self.bridged,
             notes: self.notes.clone(),
+            generation: held.and_then(Held::generation),
+            guarded_by: self.task.guarded_by.clone(),
+            with: self.task.with.clone(),
             lost: None,
         }
     }

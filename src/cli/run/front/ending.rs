@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::{Front, Phase};
-use crate::cli::{exit, output, render};
+use crate::cli::{exit, output};
 use crate::clock;
 use crate::driver::cell::CellState;
 use crate::format::name::escape;
@@ -35,7 +35,7 @@ pub(super) fn reason(why: Why) -> &'static str {
 
 impl Front<'_> {
     pub(super) fn fenced(&self, reason: &str, killed: usize, still_there: &[Left], still_there_count: usize) {
-        let device = render::shown(&self.arguments.device);
+        let device = super::super::named(&self.arguments.devices);
         let done = match killed {
             0 => "nothing of the command was left to be killed".to_owned(),
             1 => "the command was killed".to_owned(),
@@ -58,7 +58,7 @@ impl Front<'_> {
 
     /// A command may have left what no kill ends: a mount, swap, a loop device. The device itself is not touched.
     fn tell_kernel_users(&self) {
-        let users = self.watched.target.as_ref().map(kernel_users).unwrap_or_default();
+        let users: Vec<_> = self.watched.targets.iter().flat_map(kernel_users).collect();
         if !users.is_empty() {
             let users: Vec<_> = users.iter().map(ToString::to_string).collect();
             output::complain(&format!(

@@ -128,7 +128,7 @@ impl Keeper<'_> {
             parts.lock.as_raw_fd(),
             parts.keeper.as_fd().as_raw_fd(),
             parts.pipe.as_fd().as_raw_fd(),
-            self.memory.0.descriptor().as_raw_fd(),
+            self.memory.words.descriptor().as_raw_fd(),
         ];
         keep.extend(parts.front.iter().map(|front| front.as_fd().as_raw_fd()));
         let (body, protection) = (self.body, self.protection.clone());

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::super::{ToFront, tell_fencing, tell_loss};
-use super::{EXIT_FENCED, EXIT_NOT_FENCED, Keeper, LAST_WORD, REBOOT_RESERVE, Why};
+use super::{EXIT_FENCED, EXIT_NOT_FENCED, Keeper, LAST_WORD, Why};
 use crate::clock::{self, Mono};
+use crate::sys::fence::ClimbReport;
 use crate::sys::process::Stat;
 
 impl Keeper<'_> {
@@ -18,8 +19,9 @@ impl Keeper<'_> {
         }
         let report = may_be_mounted.then(|| {
             let from = if self.last_end == Mono(0) { clock::mono() } else { self.last_end };
-            let limit = from + self.task.wait_after_lease.saturating_sub(REBOOT_RESERVE);
-            self.fence.climb(limit, &mut |_| {})
+            let limit = from + self.task.wait_after_lease.saturating_sub(self.task.reboot_reserve());
+            let climbed = self.fences.iter_mut().map(|fence| fence.climb(limit, &mut |_| {}));
+            climbed.reduce(ClimbReport::and).expect("something is mounted")
         });
         let reason = self.reason(why);
         self.kill_driver();

@@ -1,16 +1,16 @@
-//! A mount that is not to be written: we beat, mount(8) runs under our lease, and what was never mounted is given back.
+//! A mount whose protection no kernel beats, because it is read-only or stands in an area: we do, mount(8) runs under our lease, and what was never mounted is given back.
 
 use super::mounting::{Overtaken, Tried};
 use super::{Activity, CommandEnd, Error, Event, Guardian, Held, Loss, PERIOD, ToKeeper, clock, render};
 use crate::driver::Released;
 use crate::protocol::Standing;
 
-/// How long a read-only mount that ended is asked for.
+/// How long a mount that ended is asked for.
 const ENDING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Guardian {
     /// We beat: mount(8) runs under our lease.
-    pub(super) fn mount_read_only(&mut self, mut held: Held) -> Tried {
+    pub(super) fn mount_under_our_beats(&mut self, mut held: Held) -> Tried {
         let mut stopping = false;
         loop {
             match held.next_event(PERIOD) {
@@ -22,6 +22,9 @@ impl Guardian {
                 None => {}
             }
             self.tend(&held);
+            if let Some(loss) = self.companions_lost() {
+                return Tried::Failed(self.lost_while_mounting(&loss));
+            }
             if !stopping && self.is_withdrawn() {
                 stopping = true;
                 self.tell_keeper(&ToKeeper::StopMount);

@@ -1,0 +1,197 @@
+//! Moving an area whose target has another size than before, and taking one away.
+//!
+//! Protects: lock and every used slot are held where the area was, the only place where another host may still look for it; the new
+//! place must not overlap the old one; only when the new headers stand are the old ones taken away. A host that still sees the
+//! old size finds no area then, and refuses.
+
+use super::create::free_block;
+use super::lock::{AreaLock, Asking};
+use crate::clock;
+use crate::driver::{AreaView, Held, SlotView};
+use crate::error::Error;
+use crate::format::area::{
+    AREA_BLOCK_BYTES, AREA_MAGIC, AreaHeader, AreaLayout, AreaPlace, HeaderRole, LOCK_SLOT, SlotBlock,
+    SlotState, last_block_offset_bytes, whole_block,
+};
+use crate::format::{Image, MMP_STRUCT_BYTES};
+use crate::io::Device;
+use crate::sys::content;
+
+/// So far behind what stands before it the header of a tail area is looked for.
+const SEARCH_BYTES: u64 = 4 << 30;
+/// So much is read at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Looks for the area of a target that was grown: where it was with `was_bytes`, or else behind what stands there. Only for who was
+/// told to move it.
+///
+/// # Errors
+/// [`Error::Unprotected`] if there is none; [`Error::Io`].
+pub fn find_moved(device: &Device, was_bytes: Option<u64>) -> Result<AreaView, Error> {
+    if let Some(view) = AreaView::find(device)? {
+        return Ok(view);
+    }
+    let found = match was_bytes.and_then(last_block_offset_bytes) {
+        Some(at) => AreaView::at(device, HeaderRole::Copy, at)?,
+        None => search(device)?,
+    };
+    found.ok_or_else(|| {
+        let what = "there is no area on it, nor one that was made for a smaller size; if that size is known, say it with --was BYTES"
+            .to_owned();
+        Error::Unprotected { path: device.path().to_owned(), what }
+    })
+}
+
+/// Moves the area to where one of its target's present size belongs. Nothing is done if it is there.
+///
+/// # Errors
+/// [`Error::Unsupported`] if there is no room, or the new place would overlap the old one; as [`AreaLock::take`] and
+/// [`AreaLock::claim_slots`].
+pub fn relocate(view: &AreaView, asking: Asking<'_>) -> Result<bool, Error> {
+    let size_bytes = view.device.size_bytes();
+    if view.header.target_bytes == size_bytes && view.unusable.is_none() {
+        return Ok(false);
+    }
+    let header = new_header(view)?;
+    let mut lock = AreaLock::take_moved(view, asking)?;
+    let held = hold_all(&lock, asking)?;
+    let header = AreaHeader { revision: lock.view.header.revision + 1, ..header };
+    if header.offset_bytes == view.header.offset_bytes {
+        lock.write_headers(&header)?;
+        release_all(held)?;
+        lock.release()?;
+        return Ok(true);
+    }
+    copy_slots(&mut lock, &header, &held)?;
+    lock.write_headers(&header)?;
+    wipe_headers(&mut lock)?;
+    // Nobody looks there any more: what we beat there ends as it is.
+    drop((held, lock));
+    Ok(true)
+}
+
+/// Takes the area away, when nobody uses any of its slots.
+///
+/// # Errors
+/// As [`AreaLock::take`] and [`AreaLock::claim_slots`].
+pub fn destroy(view: &AreaView, asking: Asking<'_>) -> Result<(), Error> {
+    let mut lock = AreaLock::take_moved(view, asking)?;
+    let held = hold_all(&lock, asking)?;
+    wipe_headers(&mut lock)?;
+    drop((held, lock));
+    Ok(())
+}
+
+fn hold_all(lock: &AreaLock, asking: Asking<'_>) -> Result<Vec<Held>, Error> {
+    let mut used: Vec<SlotView> = Vec::new();
+    let mut damaged = None;
+    lock.view.each_slot(|slot| match slot.identity() {
+        Ok(None) => {}
+        Ok(Some(_)) if slot.number == LOCK_SLOT => {}
+        Ok(Some(_)) => used.push(slot),
+        Err(error) => damaged = Some(error),
+    })?;
+    match damaged {
+        Some(source) => Err(Error::Area { path: lock.view.device.path().to_owned(), source }),
+        None => lock.claim_slots(used, asking),
+    }
+}
+
+fn release_all(held: Vec<Held>) -> Result<(), Error> {
+    held.into_iter().try_for_each(|mut held| held.release().map(drop))
+}
+
+/// Where it belongs with the target's present size.
+fn new_header(view: &AreaView) -> Result<AreaHeader, Error> {
+    let refuse = |what: String| Err(Error::Unsupported { path: view.device.path().to_owned(), what });
+    let (header, size_bytes) = (view.header, view.device.size_bytes());
+    let layout = match header.place {
+        AreaPlace::Tail => AreaLayout::tail(size_bytes, header.slots),
+        AreaPlace::Whole | AreaPlace::File => AreaLayout::new(0, header.slots),
+    };
+    let layout = match layout {
+        Ok(layout) if layout.end_bytes() <= size_bytes => layout,
+        Ok(_) => return refuse(format!("it has {size_bytes} bytes by now, too few for the area")),
+        Err(error) => return refuse(error.to_string()),
+    };
+    let (new, old) = (layout.header_offset_bytes(), view.layout.header_offset_bytes());
+    if new != old && new < view.layout.end_bytes() && old < layout.end_bytes() {
+        let more = view.layout.end_bytes() - new;
+        return refuse(format!(
+            "the area would overlap its old place: grow the target by {more} bytes more, and try again"
+        ));
+    }
+    let mut content_end_bytes = 0;
+    if header.place == AreaPlace::Tail {
+        let standing = content::filesystems(&view.device)?;
+        let ends = standing.iter().map(|standing| standing.end_bytes);
+        content_end_bytes = ends.max().unwrap_or(header.content_end_bytes);
+        if content_end_bytes > new {
+            return refuse(format!(
+                "what stands there reaches to byte {content_end_bytes} by now, and the area would begin at byte {new}"
+            ));
+        }
+    }
+    Ok(AreaHeader { offset_bytes: new, target_bytes: size_bytes, content_end_bytes, ..header })
+}
+
+/// Every block as it stands, but those that we hold: released, with what we drew.
+fn copy_slots(lock: &mut AreaLock, header: &AreaHeader, held: &[Held]) -> Result<(), Error> {
+    let fail = |source| Error::Area { path: lock.view.device.path().to_owned(), source };
+    let layout = header.check().map_err(|damage| fail(damage.into()))?;
+    let ours: Vec<(u32, u64)> =
+        held.iter().filter_map(|held| Some((held.place().slot()?.1.number, held.generation()?))).collect();
+    for slot in 0..header.slots {
+        let mut block = lock.slot_image(slot)?;
+        let decoded = SlotBlock::decode(&block, header.seed(), slot);
+        if let Ok(found) = decoded
+            && !matches!(found.record.state, SlotState::Free | SlotState::Released)
+        {
+            let drawn = ours.iter().find(|(number, _)| *number == slot);
+            let generation = drawn.map_or(found.record.generation, |(_, generation)| *generation);
+            let (name, target) = (found.record.name, found.record.target);
+            free_block(header, slot, name, target, generation).encode_into(&mut block, header.seed());
+        }
+        let mut entry: Image = [0; MMP_STRUCT_BYTES];
+        lock.view
+            .device
+            .read_at(lock.view.layout.entry_offset_bytes(slot).unwrap_or_default(), &mut entry)?;
+        lock.write(layout.slot_offset_bytes(slot).unwrap_or_default(), &block)?;
+        lock.write(layout.entry_offset_bytes(slot).unwrap_or_default(), &entry)?;
+    }
+    Ok(())
+}
+
+/// Zeroes over the headers where the area was; the one from which it was found last.
+fn wipe_headers(lock: &mut AreaLock) -> Result<(), Error> {
+    let layout = lock.view.layout;
+    let (header, copy) = (layout.header_offset_bytes(), layout.copy_offset_bytes());
+    let order = if lock.view.header.place == AreaPlace::Tail { [header, copy] } else { [copy, header] };
+    order.into_iter().try_for_each(|at| lock.write_blocks(at, &whole_block(&[0; MMP_STRUCT_BYTES])))?;
+    // A generation is seeded from the time: an area that is made here next begins in a later second.
+    clock::sleep(std::time::Duration::from_secs(1));
+    Ok(())
+}
+
+/// A header that stands where it says, behind what stands on the device.
+fn search(device: &Device) -> Result<Option<AreaView>, Error> {
+    let block = AREA_BLOCK_BYTES as u64;
+    let begins = content::filesystems(device)?.iter().map(|standing| standing.end_bytes).max().unwrap_or(0);
+    let begins = begins.next_multiple_of(block);
+    let end = device.size_bytes().min(begins.saturating_add(SEARCH_BYTES)) / block * block;
+    let mut at = begins;
+    while at < end {
+        let length = PIECE_BYTES.min(usize::try_from(end - at).unwrap_or(PIECE_BYTES));
+        let mut bytes = vec![0; length];
+        device.read_at(at, &mut bytes)?;
+        for (found, bytes) in (at..).step_by(AREA_BLOCK_BYTES).zip(bytes.chunks_exact(AREA_BLOCK_BYTES)) {
+            if bytes.starts_with(&AREA_MAGIC)
+                && let Some(view) = AreaView::at(device, HeaderRole::Header, found)?
+            {
+                return Ok(Some(view));
+            }
+        }
+        at += length as u64;
+    }
+    Ok(None)
+}

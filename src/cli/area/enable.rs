@@ -1,0 +1,111 @@
+//! `mmp enable`: protection for a device that has none of its own.
+
+use std::process::ExitCode;
+
+use super::args::Enable;
+use super::change::{add_slot, found, uuid_on};
+use super::{exit, make, output, render, told, wanted};
+use crate::area::Plan;
+use crate::driver::{AreaView, Place, Selector, SlotAddress};
+use crate::error::Error;
+use crate::format::SuperblockError;
+use crate::format::area::{SlotName, slot_name};
+use crate::io::Device;
+use crate::sys::content;
+
+pub(in crate::cli) fn run(arguments: &Enable) -> ExitCode {
+    let result = match &arguments.area {
+        Some(area) => by_slot(arguments, area),
+        None => behind(arguments),
+    };
+    match result {
+        Ok(text) => {
+            if !arguments.locking.quiet {
+                output::complain(&format!("{}: {text}", render::shown(&arguments.device)));
+            }
+            ExitCode::from(exit::DONE)
+        }
+        Err(error) => output::failure(&error),
+    }
+}
+
+/// An area behind what stands on the device.
+fn behind(arguments: &Enable) -> Result<String, Error> {
+    let path = &arguments.device;
+    match Place::find(path, None) {
+        Ok(place) if place.slot().is_some() => {
+            return Ok("it is protected already, by the area behind what stands there".to_owned());
+        }
+        Ok(_) => return Ok("it is protected already: its own MMP is enabled".to_owned()),
+        Err(Error::Superblock { source: SuperblockError::NotEnabled, .. }) => {
+            let shown = render::shown(path);
+            let what = format!(
+                "its filesystem can have MMP of its own, which kernels know, too: `tune2fs -O mmp {shown}` while it is not mounted \
+                 anywhere; an area behind it is made with `mmp area create {shown}`"
+            );
+            return Err(Error::Unsupported { path: path.clone(), what });
+        }
+        Err(Error::Unprotected { .. } | Error::Short { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let plan = Plan::new(&Device::inspect(path)?, &wanted(&arguments.made))?;
+    let view = make(&plan, arguments.locking.quiet)?;
+    Ok(format!("protected: {}; use it with `mmp mount` or `mmp run` alone from now on", told(&view)))
+}
+
+/// A slot of an area elsewhere.
+fn by_slot(arguments: &Enable, area: &std::path::Path) -> Result<String, Error> {
+    let address = SlotAddress::parse(area)?;
+    let device = Device::inspect(&arguments.device)?;
+    let uuid = match content::filesystems(&device)?.is_empty() {
+        true => [0; 16],
+        false => uuid_on(&arguments.device)?,
+    };
+    let name = match address.slot {
+        Some(Selector::Name(name)) => name,
+        Some(Selector::Number(_)) => {
+            return Err(Error::Argument("the slot is added, and needs a name, not a number".to_owned()));
+        }
+        None if uuid == [0; 16] => {
+            return Err(Error::Argument(
+                "no filesystem stands on it to call the slot after; name it, as TARGET:SLOT".into(),
+            ));
+        }
+        None => {
+            slot_name(render::uuid(&uuid).as_bytes()).map_err(|error| Error::Argument(error.to_string()))?
+        }
+    };
+    let view = found(&address.target)?;
+    let target = render::shown(&address.target);
+    let number = match guarding(&view, name, uuid)? {
+        Some(number) => number,
+        None => add_slot(&address.target, &arguments.locking, name, uuid)?,
+    };
+    Ok(format!(
+        "guarded by slot {number} of {target}; use it with --area {target}:{name} from now on, on every host"
+    ))
+}
+
+/// The slot that guards it already, if it is called that.
+fn guarding(view: &AreaView, name: SlotName, uuid: [u8; 16]) -> Result<Option<u32>, Error> {
+    let (mut same, mut other) = (None, None);
+    view.each_slot(|slot| {
+        if let Ok(Some((called, target))) = slot.identity() {
+            if called == name && target == uuid {
+                same = Some(slot.number);
+            } else if target == uuid && uuid != [0; 16] {
+                other = Some((slot.number, called));
+            }
+        }
+    })?;
+    match (same, other) {
+        (Some(number), _) => Ok(Some(number)),
+        (None, Some((number, called))) => Err(Error::Unsupported {
+            path: view.device.path().to_owned(),
+            what: format!(
+                "slot {number} (\"{called}\") guards it already; two slots for one device would protect nothing"
+            ),
+        }),
+        (None, None) => Ok(None),
+    }
+}

@@ -1,0 +1,141 @@
+//! What is used together with what is mounted: the other devices of a btrfs, the log of an XFS, a slot that guards a volume group.
+//!
+//! Protects: nothing is mounted before all of it is held; what one of them loses, all have lost; they are given back when the mount
+//! is gone, and not before. Where a kernel beats what is mounted, the others are claimed first.
+
+use std::ffi::OsString;
+use std::ops::ControlFlow;
+use std::sync::Mutex;
+
+use super::{
+    Error, Event, FromDriver, Guardian, Held, Loss, Options, PERIOD, SCAN_PERIOD, clock, progress, render,
+};
+use crate::clock::Mono;
+use crate::driver::cell::CellState;
+use crate::driver::set::{Member, acquire_all, check_distinct};
+use crate::driver::{Place, Released};
+
+impl Guardian {
+    /// Claims all of it: what is mounted, by `options`, and what is used with it.
+    pub(super) fn acquire_with_companions(
+        &mut self,
+        options: Options,
+        patience_until: Mono,
+    ) -> Result<Held, Error> {
+        if self.task.with.is_empty() {
+            return options.acquire_with(|event| self.observe(event));
+        }
+        let place = self.place()?;
+        let mut members = Vec::new();
+        for (index, device) in self.task.with.iter().enumerate() {
+            let place = Place::find(device, None)?;
+            let options = Options::of_place(place.clone()).wait(patience_until.since(clock::mono()));
+            members.push(Member { place, options: self.options_of(1 + index, options) });
+        }
+        let mut places = vec![&place];
+        places.extend(members.iter().map(|member| &member.place));
+        check_distinct(&places)?;
+        let ours = self.task.is_ours_to_beat();
+        if ours {
+            members.insert(0, Member { place, options });
+            let mut held = self.acquire(members)?;
+            self.companions = held.split_off(1);
+            return held.pop().ok_or(Error::Interrupted);
+        }
+        self.companions = self.acquire(members)?;
+        let acquired = options.acquire_with(|event| self.observe(event));
+        if acquired.is_err() {
+            // Never used; one that was lost meanwhile stands as after a crash.
+            let _ = self.release_companions();
+        }
+        acquired
+    }
+
+    fn acquire(&mut self, members: Vec<Member>) -> Result<Vec<Held>, Error> {
+        let guardian = Mutex::new(self);
+        acquire_all(members, &|event| match guardian.lock() {
+            Ok(mut guardian) => guardian.observe(event),
+            Err(_) => ControlFlow::Break(()),
+        })
+    }
+
+    fn observe(&mut self, event: Option<&Event>) -> ControlFlow<()> {
+        if let Some(event) = event {
+            self.tell(FromDriver::Told(progress::told(event)));
+        }
+        self.look_after_keeper();
+        if self.is_withdrawn() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn place(&self) -> Result<Place, Error> {
+        match &self.task.guarded_by {
+            Some(slot) => Place::find_guarded_by(&self.task.device, slot, None),
+            None => Place::find(&self.task.device, None),
+        }
+    }
+
+    /// Goes on for a guard that died, under the leases that still run.
+    pub(super) fn adopt_companions(&mut self) -> Result<(), Error> {
+        for (index, device) in self.task.with.iter().enumerate() {
+            let CellState::Until(end) = self.memory.cell(1 + index).state() else { continue };
+            let options = self.options_of(1 + index, Options::new(device));
+            let held = options.adopt(self.memory.trace(1 + index).left(end))?;
+            self.companions.push(held);
+        }
+        Ok(())
+    }
+
+    /// Hears from them; gives what one of them lost.
+    pub(super) fn companions_lost(&mut self) -> Option<Loss> {
+        let mut heard = Vec::new();
+        let mut lost = None;
+        for held in &mut self.companions {
+            while let Some(event) = held.next_event(std::time::Duration::ZERO) {
+                match event {
+                    Event::Lost { loss, .. } => lost = Some(loss),
+                    event => heard.push(event),
+                }
+            }
+            if held.is_over() && lost.is_none() {
+                lost = Some(Loss::LeaseExpired);
+            }
+        }
+        for event in &heard {
+            self.heard(event);
+        }
+        lost
+    }
+
+    /// Gives them back, as soon as nothing uses them any more.
+    pub(super) fn release_companions(&mut self) -> Result<(), Loss> {
+        let mut told = String::new();
+        while let Some(held) = self.companions.last_mut() {
+            match held.release() {
+                Ok(left) => {
+                    self.companions.pop();
+                    if let Released::LeftToOthers { by } = left {
+                        self.heard(&Event::LeftToOthers { by });
+                    }
+                }
+                Err(Error::Lost { loss, .. }) => return Err(loss),
+                Err(Error::Interrupted) => return Err(Loss::LeaseExpired),
+                Err(error) => {
+                    let text = render::error(&error);
+                    if text != told {
+                        self.note(&text);
+                        told = text;
+                    }
+                    self.look_after_keeper();
+                    clock::sleep(SCAN_PERIOD.max(PERIOD));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The devices among them.
+    pub(super) fn companion_devices(&self) -> Vec<OsString> {
+        let places = self.companions.iter().filter_map(|held| held.place().guarded());
+        places.map(|device| device.canonical().as_os_str().to_owned()).collect()
+    }
+}
