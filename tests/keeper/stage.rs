@@ -59,7 +59,7 @@ impl Stage {
         let body = move || driver(drivers_cell, pipe);
         let driver = fork_process(c"mmp-driver", Place::OwnSession, Descriptors::Only(&kept), body).unwrap();
         let command = command.iter().map(Into::into).collect();
-        let spec = KeeperSpec { cell: cell.clone(), driver_pipe, driver, command };
+        let spec = KeeperSpec { cell: cell.clone().into(), driver_pipe, driver, command };
         let keeper = KeeperHandle::fork(spec).unwrap();
         let keeper_pid = keeper.pid();
         let protection = Protection::default();
