@@ -24,8 +24,10 @@ const UNFINISHED: &[u8] = b"!BHRfS_M";
 /// `BTRFS_CSUM_SIZE`: what the checksum covers begins behind it.
 const CHECKSUM_BYTES: usize = 32;
 const CSUM_TYPE_CRC32C: u16 = 0;
+/// `BTRFS_CSUM_TYPE_XXHASH`, the first that is not verified.
+const CSUM_TYPE_XXHASH: u16 = 1;
 /// `BTRFS_CSUM_TYPE_BLAKE2`, the last.
-const CSUM_TYPE_LAST: u16 = 3;
+const CSUM_TYPE_BLAKE2: u16 = 3;
 const DEV_ITEM: usize = 0xC9;
 
 pub(super) fn standing(head: &[u8]) -> Result<Option<Standing>, ContentError> {
@@ -77,7 +79,7 @@ fn verify_checksum(bytes: &[u8; BYTES]) -> Result<(), ContentError> {
     let family = Family::Btrfs;
     match LittleEndian::read_u16(&bytes[0xC4..]) {
         CSUM_TYPE_CRC32C => {}
-        ..=CSUM_TYPE_LAST => return Ok(()),
+        CSUM_TYPE_XXHASH..=CSUM_TYPE_BLAKE2 => return Ok(()),
         later => {
             return Err(ContentError::Unknown { family, field: "csum_type", found: u64::from(later) });
         }

@@ -13,7 +13,8 @@ use crate::format::superblock::{
 };
 use crate::format::{Superblock, SuperblockError};
 
-const OFFSET: usize = SUPERBLOCK_OFFSET_BYTES as usize;
+const OFFSET: usize = 1024;
+const _: () = assert!(OFFSET as u64 == SUPERBLOCK_OFFSET_BYTES);
 /// `EXT3_FEATURE_INCOMPAT_SUPP`: filetype, recovery, meta groups.
 const EXT3_INCOMPAT: u32 = 0x2 | INCOMPAT_RECOVER | 0x10;
 /// `EXT3_FEATURE_RO_COMPAT_SUPP`: sparse superblocks, large files, directory trees.

@@ -3,9 +3,10 @@
 //! Protects: an area behind a filesystem must not lie in the space of that filesystem, so its end is taken from the superblock
 //! itself, after its checksum where it has one that is known here, and with checked arithmetic. A superblock whose magic is
 //! right and whose rest cannot be is an error, never "nothing there". Does not protect: a superblock is what the filesystem wrote last.
-//! ext4 and XFS put a new size into their journal first, so that while a filesystem is being grown, and after a crash
-//! until the journal is replayed, it may end beyond what stands here; btrfs writes both at once. Whoever relies on an end looks
-//! again later. Copies of a superblock at other places are not looked at.
+//! ext4 and XFS put a new size into their journal first: XFS was seen to leave the old one in its superblock for more than six
+//! seconds after it had been grown, and past a sync, and after a crash it stays until the journal is replayed. In that time the filesystem
+//! ends beyond what stands here; btrfs writes its size with the superblock. Whoever relies on an end looks again later. Copies of a superblock
+//! at other places are not looked at.
 //!
 //! All of it stands in the first [`HEAD_BYTES`] of the device.
 

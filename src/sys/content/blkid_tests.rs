@@ -1,4 +1,4 @@
-//! blkid(8) is played by shell scripts; `tests/content.rs` asks the real one.
+//! blkid(8) is played by shell scripts; `tests/content` asks the real one.
 
 use std::os::unix::fs::PermissionsExt;
 

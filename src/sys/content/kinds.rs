@@ -112,10 +112,9 @@ pub(super) fn refusal(kind: &str, usage: &str) -> Option<Found> {
     if kind.ends_with("_raid_member") {
         return Some(Found::Unsuitable {
             what: format!("a member of a RAID set of the firmware ({kind})"),
-            why: format!(
-                "the set's metadata stands at the end of the device; make the area on the assembled set, or on a device or partition of its own; if it is only a rest \
-                 of one, wipefs(8) removes it"
-            ),
+            why: "the set's metadata stands at the end of the device; make the area on the assembled set, or on a device or \
+                  partition of its own; if it is only a rest of one, wipefs(8) removes it"
+                .to_owned(),
         });
     }
     if usage == "filesystem" || OTHER_THAN_FILESYSTEMS.contains(&kind) {
@@ -127,6 +126,25 @@ pub(super) fn refusal(kind: &str, usage: &str) -> Option<Found> {
             "it is no filesystem ({usage}), and whether it uses its device to the end is not known; make the area on a device or partition of its own"
         ),
     })
+}
+
+/// Whether a device mapper device with this `dm/uuid` is kept by LVM or Stratis for itself: util-linux `lib/sysfs.c`
+/// (`sysfs_devno_is_dm_private`), by which blkid(8) does not look at it.
+pub(super) fn is_private(uuid: &[u8]) -> bool {
+    let uuid = uuid.trim_ascii_end();
+    let rest = uuid.strip_prefix(b"LVM-").unwrap_or_default();
+    // The plain ones have two UUIDs without a dash between, and nothing behind them.
+    let has_suffix = rest.contains(&b'-') && !rest.ends_with(b"-");
+    has_suffix || uuid.starts_with(b"stratis-1-private")
+}
+
+/// What is said of such a device.
+pub(super) fn private() -> Found {
+    Found::Unsuitable {
+        what: "a device that LVM or Stratis keeps for itself".to_owned(),
+        why: "it is a part of another device; name that one, or make the area in a logical volume of its own"
+            .to_owned(),
+    }
 }
 
 /// A disk whose partitions the kernel sees, or a device with the table that `table` names.
@@ -202,6 +220,14 @@ mod tests {
         for usage in ["raid", "crypto", "other", "unknown", ""] {
             assert!(refused("DM_thing", usage).is_some(), "{usage}");
         }
+    }
+
+    #[test]
+    fn private_devices_are_told_by_their_uuid() {
+        let plain = format!("LVM-{}{}\n", "a".repeat(32), "b".repeat(32));
+        assert!(!is_private(plain.as_bytes()) && !is_private(b"mpath-36001-x") && !is_private(b""));
+        assert!(!is_private(b"CRYPT-LUKS2-abc-name") && !is_private(b"LVM-abc-"));
+        assert!(is_private(b"LVM-abc-tdata\n") && is_private(b"stratis-1-private-abc"));
     }
 
     #[test]

@@ -40,11 +40,12 @@ const SIGNATURES_WITHIN_BYTES: u64 = 4 << 20;
 
 /// What stands on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // one a command, and matched with more ease than a box
 pub enum Found {
     /// blkid(8) finds no signature, and no superblock of ours stands there; both ends of the device can be read.
     ///
     /// That does not prove that it is empty: see what the [module](self) does not protect. An area that stands there already is no
-    /// signature to blkid(8) either. Whoever writes on such a device has to be told to.
+    /// signature to blkid(8) either, and on a device of up to 1440 KiB it looks for no RAID. Whoever writes on such a device has to be told to.
     Blank,
     /// One filesystem whose end its superblock tells.
     Filesystem(Standing),
@@ -111,6 +112,11 @@ fn identify_by(device: &Device, blkid: &Blkid, sysfs: Sysfs<'_>) -> Result<Found
     if !partitions.is_empty() {
         let names: Vec<_> = partitions.into_iter().map(|partition| partition.name).collect();
         return Ok(kinds::partitioned(&format!("partitions: {}", names.join(", "))));
+    }
+    // blkid(8) says nothing of these, whatever stands on them.
+    let uuid = sysfs.dir_of(device.kind()).and_then(|dir| std::fs::read(dir.join("dm/uuid")).ok());
+    if uuid.is_some_and(|uuid| kinds::is_private(&uuid)) {
+        return Ok(kinds::private());
     }
     let seen = blkid.ask(device)?;
     // blkid(8) opened the name a second time.

@@ -1,4 +1,4 @@
-//! blkid(8) and sysfs are played; `tests/content.rs` asks the real ones about what real tools made.
+//! blkid(8) and sysfs are played; `tests/content` asks the real ones about what real tools made.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
