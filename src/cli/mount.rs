@@ -76,7 +76,13 @@ fn task(arguments: &Mount) -> Result<Task, Error> {
         Some(filesystem) => filesystem.clone(),
         None => found_on(&device)?,
     };
-    let by = Together { slot: arguments.by.area.as_deref(), with: &arguments.with };
+    // The processes that stay work in the root directory.
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path).map_err(|source| Error::io("find the way to", path, source))
+    };
+    let slot = arguments.by.area.as_ref().map(absolute).transpose()?;
+    let with = arguments.with.iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
+    let by = Together { slot: slot.as_deref(), with: &with };
     let begin = Begin { asked: &device, dir, filesystem: &filesystem, fence: &arguments.fence, by };
     let task = begin.task(&config, purpose)?;
     check_queueing(&task)?;
@@ -153,10 +159,12 @@ impl Begin<'_> {
             Some(slot) => Place::find_guarded_by(self.asked, slot, None)?,
             None => Place::find(self.asked, None)?,
         };
+        check_writes(&place)?;
         let (mut wait_after_lease, take_back) = waits(&place);
         for other in self.by.with {
             let other = Place::find(other, None)?;
             other.check_writable()?;
+            check_writes(&other)?;
             wait_after_lease = wait_after_lease.min(waits(&other).0);
         }
         let device = place.guarded().unwrap_or(place.device());
@@ -180,6 +188,17 @@ impl Begin<'_> {
             earlier: None,
         })
     }
+}
+
+/// A tail area is beaten while the kernel has the device mounted, and not every kernel allows that.
+fn check_writes(place: &Place) -> Result<(), Error> {
+    let same = place.guarded().is_some_and(|device| device.kind() == place.device().kind());
+    if place.slot().is_none() || !same || !crate::io::kernel_refuses_mounted_writes() {
+        return Ok(());
+    }
+    let what = "this kernel lets nobody write to a device that is mounted, so the area behind its filesystem cannot be beaten; boot with \
+                bdev_allow_write_mounted=1, or guard it by a slot of a control LUN (`mmp enable --area`)";
+    Err(Error::Unsupported { path: place.asked().to_owned(), what: what.to_owned() })
 }
 
 /// How long the fence may take after the lease, and a claim to be taken back.

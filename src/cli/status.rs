@@ -44,6 +44,10 @@ struct Guard {
     lease_left_s: f64,
     beats: u64,
     bridged: u64,
+    /// The number of this acquisition, where it is guarded by a slot of an area.
+    generation: Option<u64>,
+    /// What is held together with it.
+    with: Vec<String>,
     worst_lateness_s: f64,
     on_loss: String,
     incomplete_fence: bool,
@@ -141,6 +145,8 @@ impl Guard {
             lease_left_s: record.lease_left().as_secs_f64(),
             beats: record.beats,
             bridged: record.bridged,
+            generation: record.generation,
+            with: record.with.iter().map(|device| render::shown(device)).collect(),
             worst_lateness_s: Duration::from_nanos(record.worst_lateness_ns).as_secs_f64(),
             on_loss: record.on_loss.clone(),
             incomplete_fence: record.incomplete_fence,
@@ -181,6 +187,12 @@ impl Guard {
                 self.last_beat_age_s, self.beats, self.worst_lateness_s
             );
             let _ = writeln!(text, "  lease      {:.1} s left", self.lease_left_s);
+            if let Some(generation) = self.generation {
+                let _ = writeln!(text, "  generation {generation}");
+            }
+            if !self.with.is_empty() {
+                let _ = writeln!(text, "  with       {}", self.with.join(", "));
+            }
             let fence = if self.incomplete_fence { " (no real fence)" } else { "" };
             let _ = writeln!(text, "  on loss    {}{fence}", self.on_loss);
             let _ = writeln!(

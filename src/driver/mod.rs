@@ -23,6 +23,7 @@
 //! own). Dropping a [`Held`] is a crash: the beats end, the sequence stands, and others have to wait.
 
 pub mod cell;
+mod first_use;
 pub mod leases;
 mod options;
 mod place;

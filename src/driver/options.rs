@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cell::LeaseCell;
+use super::first_use::{begin_use, check_privilege};
 use super::place::Place;
 use super::start::{Start, start};
 use super::thread::COMMAND_WITHDRAW;
@@ -15,9 +16,8 @@ use super::{Held, WakeKeeper};
 use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::format::NodeName;
-use crate::io;
 use crate::protocol::{Adoption, Event, GuardOptions, Quiet, Refusal, timing};
-use crate::sys::{process, users};
+use crate::sys::users;
 
 /// How often an observer is asked when nothing happens.
 const OBSERVE_PERIOD: Duration = Duration::from_millis(100);
@@ -317,61 +317,6 @@ impl Options {
             seen_live: self.kernel_waits == Some(true),
             fenced: self.fenced,
         })
-    }
-}
-
-/// Dropping a block device's page cache (`BLKFLSBUF`) takes `CAP_SYS_ADMIN`; without it a stale cache would be used.
-/// Better to know before the claim than eleven seconds later.
-fn check_privilege(place: &Place) -> Result<(), Error> {
-    let Some(device) = place.guarded() else { return Ok(()) };
-    let block = matches!(device.kind(), io::DeviceKind::Block { .. });
-    if block && process::may_administer() == Some(false) {
-        let what = "holding a block device takes CAP_SYS_ADMIN, to drop its stale page cache; run as root"
-            .to_owned();
-        return Err(Error::Unsupported { path: place.asked().to_owned(), what });
-    }
-    Ok(())
-}
-
-/// Between *held* and the first use: what another host wrote is not in our page cache; what is in it is stale. A kernel
-/// that is about to mount must not find an old MMP block there, either.
-/// Whatever goes wrong here, nothing has used the device yet, so it is left clean.
-fn begin_use(mut held: Held, withdrawn: bool) -> Result<Held, Error> {
-    let path = held.place.asked().to_owned();
-    let trouble = if withdrawn {
-        Error::Refused { path, refusal: Refusal::Withdrawn { claim_left_standing: false } }
-    } else {
-        match drop_cache(&held.place).and_then(|()| check_content(&held.place)) {
-            Ok(()) => return Ok(held),
-            Err(error) => error,
-        }
-    };
-    match held.take_back() {
-        Ok(()) => Err(trouble),
-        Err(worse) => Err(worse),
-    }
-}
-
-fn drop_cache(place: &Place) -> Result<(), Error> {
-    let Some(device) = place.guarded() else { return Ok(()) };
-    device.drop_cache()?;
-    if device.kind() != place.device().kind()
-        || device.cache_agrees(place.offset_bytes(), place.block_bytes() as usize)?
-    {
-        return Ok(());
-    }
-    let what = "its page cache on this host cannot be dropped (something has it mapped) and shows an old MMP block; \
-                end whatever has the device open here"
-        .to_owned();
-    Err(Error::Unsupported { path: device.path().to_owned(), what })
-}
-
-/// Whoever had it while we waited may have grown its filesystem over the area.
-fn check_content(place: &Place) -> Result<(), Error> {
-    let reaches_in = place.slot().map(|(area, _)| area.content_reaches_in()).transpose()?.flatten();
-    match reaches_in {
-        None => Ok(()),
-        Some(what) => Err(Error::Unsupported { path: place.asked().to_owned(), what }),
     }
 }
 

@@ -41,7 +41,7 @@ pub use cache::FLUSH;
 pub use device::Device;
 pub use mem::{MemStore, SharedImage};
 pub use node::DeviceKind;
-pub(crate) use node::find;
+pub(crate) use node::{find, kernel_refuses_mounted_writes};
 pub use settle::read_settled;
 pub use slot_file::SlotFile;
 pub use store::{BlockStore, Durability};

@@ -161,7 +161,7 @@ fn kind_of(metadata: &Metadata) -> Result<DeviceKind, &'static str> {
 
 /// Whether this kernel refuses to open a mounted block device for writing (`bdev_allow_write_mounted`, Linux 6.8).
 /// The kernel shows that nowhere but on its command line and in its build configuration.
-fn kernel_refuses_mounted_writes() -> bool {
+pub(crate) fn kernel_refuses_mounted_writes() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
     let config = fs::read_to_string(format!("/boot/config-{release}"))

@@ -9,6 +9,7 @@ mod control;
 mod mounting;
 mod our_beats;
 mod record;
+mod upkeep;
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
@@ -37,6 +38,8 @@ const PERIOD: Duration = Duration::from_millis(50);
 const RECORD_PERIOD: Duration = Duration::from_secs(1);
 /// How often the kernel is asked whether a filesystem that we beat for is still there, and a release is tried.
 const SCAN_PERIOD: Duration = Duration::from_millis(500);
+/// How often it is looked whether a filesystem was grown over the area behind it.
+const CONTENT_PERIOD: Duration = Duration::from_secs(10);
 /// How often a keeper is started anew, if that fails.
 const KEEPER_PERIOD: Duration = Duration::from_secs(1);
 /// How long a lost guard waits for its keeper to end it.
@@ -67,6 +70,7 @@ pub(super) struct Guardian {
     phase: Phase,
     next_record: Mono,
     next_scan: Mono,
+    next_content: Mono,
     bridged: u64,
     notes: Vec<String>,
     /// What mount(8) came to, until it is asked for.
@@ -112,6 +116,7 @@ impl Guardian {
             phase: Phase::Beginning,
             next_record: Mono(0),
             next_scan: Mono(0),
+            next_content: clock::mono() + CONTENT_PERIOD,
             bridged: 0,
             notes: Vec::new(),
             mount_end: None,
@@ -166,6 +171,9 @@ impl Guardian {
             self.tend(held);
             if let Some(loss) = self.companions_lost() {
                 return self.lost(&loss);
+            }
+            if let Some(reason) = self.overrun(held) {
+                return self.lost_because(&reason);
             }
             if let Some((request, connection)) = self.listener.as_ref().and_then(Listener::accept) {
                 let answer = self.carry_out(held, &request);
@@ -239,11 +247,14 @@ impl Guardian {
 
     /// Protection has ended. The keeper fences, and ends this process after that.
     fn lost(&mut self, loss: &Loss) -> i32 {
-        let reason = describe::loss(loss);
+        self.lost_because(&describe::loss(loss))
+    }
+
+    fn lost_because(&mut self, reason: &str) -> i32 {
         self.memory.leases().lose();
-        self.tell_keeper(&ToKeeper::Lost { reason: reason.clone() });
+        self.tell_keeper(&ToKeeper::Lost { reason: reason.to_owned() });
         self.phase = Phase::Lost;
-        self.note(&reason);
+        self.note(reason);
         // Whoever is about to unmount it is to know before it is fenced.
         self.write_record(None);
         let until = clock::mono() + LOST_PATIENCE;
@@ -267,35 +278,6 @@ impl Guardian {
         self.slot.put_back(earlier);
         self.tell_keeper(&ToKeeper::Finish);
         i32::from(exit::DONE)
-    }
-
-    /// A keeper that is gone is replaced: without one, nothing would stop this host's use of the device.
-    fn look_after_keeper(&mut self) {
-        self.dead_keepers.retain_mut(|keeper| !keeper.reap());
-        while let Some(keeper) = &mut self.keeper {
-            match keeper.receive::<FromKeeper>() {
-                Ok(None) => return,
-                Ok(Some(FromKeeper::MountEnded { end, said })) => self.mount_end = Some((end, said)),
-                Err(_) => self.dead_keepers.extend(self.keeper.take()),
-            }
-        }
-        if clock::mono() < self.next_keeper {
-            return;
-        }
-        self.next_keeper = clock::mono() + KEEPER_PERIOD;
-        match mounts::start_again(&self.task, &self.memory, &self.lock) {
-            Ok((link, pipe)) => {
-                self.keeper = Some(link);
-                if let Ok(mut ours) = self.pipe.lock() {
-                    *ours = Some(pipe);
-                }
-                self.note("the keeper died and was replaced");
-                // Whatever was mounting dies with it, as soon as the kernel lets it.
-                self.orphaned = true;
-            }
-            Err(error) => self.note(&format!("the keeper died and cannot be replaced: {error}")),
-        }
-        self.next_record = Mono(0);
     }
 
     fn tell_keeper(&self, message: &ToKeeper) {
@@ -364,21 +346,5 @@ impl Guardian {
                     pipe.wake();
                 }
             })
-    }
-
-    /// Whether this kernel lets a mounted device be written: without that, no freeze can be bridged.
-    fn check_bridge(&mut self, held: &Held) {
-        if held.mode() != Mode::Watching {
-            return;
-        }
-        if let Err(error) = held.place().device().check_writable_while_mounted() {
-            let text = format!(
-                "warning: this kernel does not let a mounted device be written ({}): a frozen filesystem (fsfreeze, a \
-                 snapshot) cannot be bridged, and is fenced when its lease ends; boot with bdev_allow_write_mounted=1",
-                error.without_path()
-            );
-            self.note(&text);
-            self.tell(FromDriver::Told(Told::line(text)));
-        }
     }
 }
