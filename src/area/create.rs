@@ -21,6 +21,8 @@ use super::room;
 
 /// A clock that shows less has never been set: generations are seeded from it.
 const EARLIEST_CLOCK_S: u64 = 1_735_689_600;
+/// So far behind what stands on a device it is looked for an area that was left there.
+pub(super) const SEARCHED_BYTES: u64 = 4 << 30;
 /// So many blocks are written at once.
 const BLOCKS_AT_ONCE: u32 = 256;
 
@@ -202,6 +204,10 @@ fn check_unused(device: &Device) -> Result<(), Error> {
             found.header.slots - 1,
             found.header.label
         ));
+    }
+    // A second one, while another host goes by the first: both would be held.
+    if let Some(left) = AreaView::search(device, SEARCHED_BYTES)? {
+        return refuse(left.left_behind());
     }
     if clock::wall() < Wall(EARLIEST_CLOCK_S) {
         return refuse(

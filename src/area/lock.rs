@@ -4,6 +4,7 @@
 //! write was on its way says so. What was read before the lock was taken is read again.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::driver::set::{Member, acquire_all};
@@ -20,8 +21,9 @@ use crate::protocol::timing::CheckInterval;
 /// So many slots can be held at once by one process, each by a thread of its own.
 const HELD_AT_ONCE: usize = 512;
 
-/// Hears what happens during the claims of a change; several times a second without an event. Breaking gives up.
-pub type Observe<'a> = &'a (dyn Fn(Option<&Event>) -> ControlFlow<()> + Sync);
+/// Hears what happens during the claims of a change, and of which slot (`TARGET:NUMBER`); several times a second without an event.
+/// Breaking gives up.
+pub type Observe<'a> = &'a (dyn Fn(&Path, Option<&Event>) -> ControlFlow<()> + Sync);
 
 /// How a change is asked for.
 #[derive(Clone, Copy)]
@@ -65,7 +67,9 @@ impl AreaLock {
     fn claim(view: &AreaView, asking: Asking<'_>, moving: bool) -> Result<Self, Error> {
         view.device.check_writable()?;
         let place = place(view, view.read_slot(LOCK_SLOT)?, asking.node, moving)?;
-        let held = Options::of_place(place).wait(asking.wait).acquire_with(asking.observe)?;
+        let asked = place.asked().to_owned();
+        let options = Options::of_place(place).wait(asking.wait);
+        let held = options.acquire_with(|event| (asking.observe)(&asked, event))?;
         let mut lock =
             AreaLock { writer: BlockWriter::open(&view.device)?, view: view.clone(), held, moving };
         // It took a wait: somebody may have changed it before.

@@ -4,23 +4,19 @@
 //! place must not overlap the old one; only when the new headers stand are the old ones taken away. A host that still sees the
 //! old size finds no area then, and refuses.
 
+use super::create::SEARCHED_BYTES;
 use super::create::free_block;
 use super::lock::{AreaLock, Asking};
 use crate::clock;
 use crate::driver::{AreaView, Held, SlotView};
 use crate::error::Error;
 use crate::format::area::{
-    AREA_BLOCK_BYTES, AREA_MAGIC, AreaHeader, AreaLayout, AreaPlace, HeaderRole, LOCK_SLOT, SlotBlock,
-    SlotState, last_block_offset_bytes, whole_block,
+    AreaHeader, AreaLayout, AreaPlace, HeaderRole, LOCK_SLOT, SlotBlock, SlotState, last_block_offset_bytes,
+    whole_block,
 };
 use crate::format::{Image, MMP_STRUCT_BYTES};
 use crate::io::Device;
 use crate::sys::content;
-
-/// So far behind what stands before it the header of a tail area is looked for.
-const SEARCH_BYTES: u64 = 4 << 30;
-/// So much is read at once.
-const PIECE_BYTES: usize = 1 << 20;
 
 /// Looks for the area of a target that was grown: where it was with `was_bytes`, or else behind what stands there. Only for who was
 /// told to move it.
@@ -33,7 +29,7 @@ pub fn find_moved(device: &Device, was_bytes: Option<u64>) -> Result<AreaView, E
     }
     let found = match was_bytes.and_then(last_block_offset_bytes) {
         Some(at) => AreaView::at(device, HeaderRole::Copy, at)?,
-        None => search(device)?,
+        None => AreaView::search(device, SEARCHED_BYTES)?,
     };
     found.ok_or_else(|| {
         let what = "there is no area on it, nor one that was made for a smaller size; if that size is known, say it with --was BYTES"
@@ -171,27 +167,4 @@ fn wipe_headers(lock: &mut AreaLock) -> Result<(), Error> {
     // A generation is seeded from the time: an area that is made here next begins in a later second.
     clock::sleep(std::time::Duration::from_secs(1));
     Ok(())
-}
-
-/// A header that stands where it says, behind what stands on the device.
-fn search(device: &Device) -> Result<Option<AreaView>, Error> {
-    let block = AREA_BLOCK_BYTES as u64;
-    let begins = content::filesystems(device)?.iter().map(|standing| standing.end_bytes).max().unwrap_or(0);
-    let begins = begins.next_multiple_of(block);
-    let end = device.size_bytes().min(begins.saturating_add(SEARCH_BYTES)) / block * block;
-    let mut at = begins;
-    while at < end {
-        let length = PIECE_BYTES.min(usize::try_from(end - at).unwrap_or(PIECE_BYTES));
-        let mut bytes = vec![0; length];
-        device.read_at(at, &mut bytes)?;
-        for (found, bytes) in (at..).step_by(AREA_BLOCK_BYTES).zip(bytes.chunks_exact(AREA_BLOCK_BYTES)) {
-            if bytes.starts_with(&AREA_MAGIC)
-                && let Some(view) = AreaView::at(device, HeaderRole::Header, found)?
-            {
-                return Ok(Some(view));
-            }
-        }
-        at += length as u64;
-    }
-    Ok(None)
 }

@@ -1,6 +1,7 @@
 //! What is waited for, for how long and who is in the way: a countdown on a terminal, plain lines otherwise.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -98,6 +99,15 @@ impl Told {
     /// A line alone.
     pub(super) fn line(line: String) -> Self {
         Told { line: Some(line), countdown: None }
+    }
+
+    /// The same, said of one of several devices.
+    pub(super) fn about(self, device: &Path) -> Self {
+        let device = render::shown(device);
+        let named = |text: String| format!("{device}: {text}");
+        let countdown =
+            self.countdown.map(|countdown| Countdown { message: named(countdown.message), ..countdown });
+        Told { line: self.line.map(named), countdown }
     }
 
     /// What it says, if anything.

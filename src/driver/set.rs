@@ -6,6 +6,7 @@
 //! be the one who is refused.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -39,31 +40,35 @@ pub(crate) fn check_distinct(places: &[&Place]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Claims all of them; blocks until all are held. `observe` hears of each what [`Options::acquire_with`] tells, from any thread.
+/// Claims all of them; blocks until all are held. `observe` hears of each, as it was asked for, what [`Options::acquire_with`] tells,
+/// from any thread.
 ///
 /// # Errors
 /// Of the first that could not be had; the others are given back.
 pub(crate) fn acquire_all(
     members: Vec<Member>,
-    observe: &(impl Fn(Option<&Event>) -> ControlFlow<()> + Sync),
+    observe: &(impl Fn(&Path, Option<&Event>) -> ControlFlow<()> + Sync),
 ) -> Result<Vec<Held>, Error> {
     check_distinct(&members.iter().map(|member| &member.place).collect::<Vec<_>>())?;
     let Some(first) = (0..members.len()).min_by_key(|&index| members[index].place.rank()) else {
         return Ok(Vec::new());
     };
+    let names: Vec<_> = members.iter().map(|member| member.place.asked().to_owned()).collect();
     let mut members: Vec<_> = members.into_iter().map(|member| Some(member.options)).collect();
     let mut held: Vec<_> = members.iter().map(|_| None).collect();
-    let leader = members[first].take().map(|options| options.acquire_with(observe)).transpose()?;
+    let leader = members[first].take();
+    let leader =
+        leader.map(|options| options.acquire_with(|event| observe(&names[first], event))).transpose()?;
     held[first] = leader;
     let failed = AtomicBool::new(false);
     let trouble = Mutex::new(None);
     std::thread::scope(|scope| {
-        for (options, held) in members.into_iter().zip(&mut held) {
+        for ((options, held), name) in members.into_iter().zip(&mut held).zip(&names) {
             let Some(options) = options else { continue };
             let (failed, trouble) = (&failed, &trouble);
             scope.spawn(move || {
                 let acquired = options.acquire_with(|event| {
-                    if failed.load(SeqCst) { ControlFlow::Break(()) } else { observe(event) }
+                    if failed.load(SeqCst) { ControlFlow::Break(()) } else { observe(name, event) }
                 });
                 match acquired {
                     Ok(member) => *held = Some(member),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::super::interrupt::Interrupt;
-use super::super::progress::Progress;
+use super::super::progress::{self, Progress};
 use super::super::{output, render};
 use super::args::{Add, Change, Locking, Move, Remove, Rename, Repair};
 use crate::area::{self, AreaLock, Asking};
@@ -145,10 +145,10 @@ pub(super) fn uuid_on(device: &Path) -> Result<[u8; 16], Error> {
 fn changing<T>(locking: &Locking, change: impl FnOnce(Asking<'_>) -> Result<T, Error>) -> Result<T, Error> {
     let interrupt = Interrupt::listen()?;
     let progress = Mutex::new(Progress::new(locking.quiet));
-    let observe = |event: Option<&Event>| {
+    let observe = |slot: &Path, event: Option<&Event>| {
         if let Ok(mut progress) = progress.lock() {
             match event {
-                Some(event) => progress.event(event),
+                Some(event) => progress.show(&progress::told(event).about(slot)),
                 None => progress.tick(),
             }
         }

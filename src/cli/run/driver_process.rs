@@ -69,9 +69,11 @@ impl Driver {
             Err(error) => return fail(&front, &error),
         };
         drop(pipe);
-        let acquired = acquire_all(members, &|event| {
+        let several = members.len() > 1;
+        let acquired = acquire_all(members, &|device, event| {
             if let Some(event) = event {
-                tell(&front, FromDriver::Told(progress::told(event)));
+                let told = progress::told(event);
+                tell(&front, FromDriver::Told(if several { told.about(device) } else { told }));
             }
             match hear(&front) {
                 Heard::Nothing | Heard::Message(ToDriver::Release) => ControlFlow::Continue(()),

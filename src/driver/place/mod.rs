@@ -5,6 +5,7 @@
 
 mod address;
 mod area;
+mod search;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,8 @@ use crate::sys::{Target, content, identity};
 const SUPERBLOCK_READS: u32 = 5;
 /// The pause between them.
 const SUPERBLOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+/// So far it is looked for an area that was left behind, where there is none.
+const GLANCE_BYTES: u64 = 64 << 20;
 /// The slot of a tail area that guards what stands before it.
 pub const OWN_SLOT: u32 = 1;
 
@@ -313,11 +316,13 @@ fn with_target(device: Device) -> (Device, Target) {
 
 /// The area that somebody was told of: without it nothing goes on.
 fn find_area(device: &Device) -> Result<AreaView, Error> {
-    AreaView::find(device)?.ok_or_else(|| {
-        let what = "there is no area: its header is neither in the first block nor in the last one. If the device was grown, \
-                    `mmp area move` finds the area again; if its header was overwritten, `mmp area repair`"
-            .to_owned();
-        Error::Unprotected { path: device.path().to_owned(), what }
+    if let Some(area) = AreaView::find(device)? {
+        return Ok(area);
+    }
+    let path = device.path().to_owned();
+    Err(match AreaView::search(device, GLANCE_BYTES).ok().flatten() {
+        Some(left) => Error::Unsupported { path, what: left.left_behind() },
+        None => Error::Unprotected { path, what: "there is no area".to_owned() },
     })
 }
 
@@ -334,6 +339,9 @@ fn has_no_mmp(error: &Error) -> bool {
 
 /// Neither an MMP block nor an area. `error` says what is wrong with the first; what is worse than its absence stays.
 fn unprotected(device: &Device, error: Error) -> Error {
+    if let Some(left) = AreaView::search(device, GLANCE_BYTES).ok().flatten() {
+        return Error::Unsupported { path: device.path().to_owned(), what: left.left_behind() };
+    }
     let Error::Superblock { source: SuperblockError::NoSuperblock { .. }, path } = error else {
         return error;
     };

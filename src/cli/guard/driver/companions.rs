@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Mutex;
 
 use super::{
@@ -23,7 +24,7 @@ impl Guardian {
         patience_until: Mono,
     ) -> Result<Held, Error> {
         if self.task.with.is_empty() {
-            return options.acquire_with(|event| self.observe(event));
+            return options.acquire_with(|event| self.observe(None, event));
         }
         let place = self.place()?;
         let mut members = Vec::new();
@@ -43,7 +44,8 @@ impl Guardian {
             return held.pop().ok_or(Error::Interrupted);
         }
         self.companions = self.acquire(members)?;
-        let acquired = options.acquire_with(|event| self.observe(event));
+        let device = self.task.asked.clone();
+        let acquired = options.acquire_with(|event| self.observe(Some(&device), event));
         if acquired.is_err() {
             // Never used; one that was lost meanwhile stands as after a crash.
             let _ = self.release_companions();
@@ -53,15 +55,19 @@ impl Guardian {
 
     fn acquire(&mut self, members: Vec<Member>) -> Result<Vec<Held>, Error> {
         let guardian = Mutex::new(self);
-        acquire_all(members, &|event| match guardian.lock() {
-            Ok(mut guardian) => guardian.observe(event),
+        acquire_all(members, &|device, event| match guardian.lock() {
+            Ok(mut guardian) => guardian.observe(Some(device), event),
             Err(_) => ControlFlow::Break(()),
         })
     }
 
-    fn observe(&mut self, event: Option<&Event>) -> ControlFlow<()> {
+    fn observe(&mut self, device: Option<&Path>, event: Option<&Event>) -> ControlFlow<()> {
         if let Some(event) = event {
-            self.tell(FromDriver::Told(progress::told(event)));
+            let told = progress::told(event);
+            self.tell(FromDriver::Told(match device {
+                Some(device) => told.about(device),
+                None => told,
+            }));
         }
         self.look_after_keeper();
         if self.is_withdrawn() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

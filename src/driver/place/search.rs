@@ -1,0 +1,61 @@
+//! Looking for the header of an area where it may have been left: on a target that was grown, or whose other header was overwritten.
+//!
+//! Protects: who is about to make an area, or is told that there is none, hears of one that another host may still use. What is found here
+//! is never claimed as it stands: only who was told to move or to repair it goes on.
+
+use super::AreaView;
+use crate::error::Error;
+use crate::format::area::{AREA_BLOCK_BYTES, AREA_MAGIC, HeaderRole};
+use crate::io::Device;
+use crate::sys::content;
+
+/// So much is read at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+impl AreaView {
+    /// Looks for a header that stands where it says, within `most_bytes` behind what stands on the device.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Content`] if what stands there cannot be understood; [`Error::Area`] of a later version.
+    pub(crate) fn search(device: &Device, most_bytes: u64) -> Result<Option<Self>, Error> {
+        let block = AREA_BLOCK_BYTES as u64;
+        let begins =
+            content::filesystems(device)?.iter().map(|standing| standing.end_bytes).max().unwrap_or(0);
+        let begins = begins.checked_next_multiple_of(block).unwrap_or(u64::MAX);
+        let end = device.size_bytes().min(begins.saturating_add(most_bytes)) / block * block;
+        let mut at = begins;
+        while at < end {
+            let length = PIECE_BYTES.min(usize::try_from(end - at).unwrap_or(PIECE_BYTES));
+            let mut bytes = vec![0; length];
+            device.read_at(at, &mut bytes)?;
+            for (found, bytes) in (at..).step_by(AREA_BLOCK_BYTES).zip(bytes.chunks_exact(AREA_BLOCK_BYTES)) {
+                if !bytes.starts_with(&AREA_MAGIC) {
+                    continue;
+                }
+                for role in [HeaderRole::Header, HeaderRole::Copy] {
+                    if let Some(view) = AreaView::at(device, role, found)? {
+                        return Ok(Some(view));
+                    }
+                }
+            }
+            at += length as u64;
+        }
+        Ok(None)
+    }
+
+    /// What is to be done about an area that was found by [`AreaView::search`], in words.
+    pub(crate) fn left_behind(&self) -> String {
+        let begins = self.layout.header_offset_bytes();
+        let now_bytes = self.device.size_bytes();
+        if self.header.target_bytes == now_bytes {
+            return format!(
+                "an area stands at byte {begins} whose other header was overwritten; `mmp area repair` restores it"
+            );
+        }
+        format!(
+            "an area stands at byte {begins} that was made when this had {} bytes, not {now_bytes}; another host may still see that \
+             size, and use the area: `mmp area move` puts it where it belongs",
+            self.header.target_bytes
+        )
+    }
+}
