@@ -40,21 +40,30 @@ fn completions(into: &Path) -> io::Result<()> {
 fn man_pages(into: &Path) -> io::Result<()> {
     let mut mmp = Cli::command().disable_help_subcommand(true).after_help("");
     mmp.build();
-    let verbs: Vec<Command> = mmp.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect();
-    let mut names: Vec<String> = verbs.iter().map(|verb| format!("mmp-{}", verb.get_name())).collect();
-    names.push("mmp".to_owned());
-    for verb in verbs {
-        let (verb_name, name) = (verb.get_name().to_owned(), format!("mmp-{}", verb.get_name()));
+    let mut pages = Vec::new();
+    collect(&mmp, "mmp", &mut pages);
+    let names: Vec<String> = pages.iter().map(|(name, _)| name.clone()).collect();
+    for (name, command) in pages {
+        let verb = name.strip_prefix("mmp-").unwrap_or_default().to_owned();
         // The page's name has a hyphen, the synopsis a space, as git's pages have it.
-        let page = page(verb.display_name(name.clone()), &verb_name, &names)?;
+        let page = page(command.display_name(name.clone()), &verb, &names)?;
         fs::write(into.join(format!("{name}.1")), page)?;
     }
-    fs::write(into.join("mmp.1"), page(mmp, "", &names)?)
+    Ok(())
+}
+
+/// A command, and every one below it, with the names of their pages.
+fn collect(command: &Command, name: &str, pages: &mut Vec<(String, Command)>) {
+    let shown = command.clone().after_help("").disable_help_subcommand(true);
+    pages.push((name.to_owned(), shown));
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
+        collect(verb, &format!("{name}-{}", verb.get_name()), pages);
+    }
 }
 
 fn page(mut command: Command, verb: &str, names: &[String]) -> io::Result<Vec<u8>> {
     let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
-    let is_mmp = command.has_subcommands();
+    let has_verbs = command.has_subcommands();
     let usage = command.render_usage().to_string();
     let man = Man::new(command)
         .title(name.to_uppercase())
@@ -71,7 +80,7 @@ fn page(mut command: Command, verb: &str, names: &[String]) -> io::Result<Vec<u8
     page.extend(synopsis.into_bytes());
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
-    if is_mmp {
+    if has_verbs {
         man.render_subcommands_section(&mut page)?;
     }
     page.extend(rest(&name, verb, names).into_bytes());
@@ -100,7 +109,12 @@ fn rest(name: &str, verb: &str, names: &[String]) -> String {
     item(
         &mut text,
         "DEV",
-        "A block device, or an image file, with ext4 (or ldiskfs) that has the mmp feature.",
+        "A block device, or an image file, with ext4 (or ldiskfs) that has the mmp feature, or with an MMP area behind what it holds.",
+    );
+    item(
+        &mut text,
+        "TARGET",
+        "A block device or a file with an MMP area; TARGET:SLOT is one of its slots, by number or name.",
     );
     item(&mut text, "/proc, /sys/dev/block", "Where the users of a device on this host are looked for.");
     if matches!(verb, "" | "run") {
@@ -147,7 +161,18 @@ fn environment(text: &mut String, verb: &str) {
         paragraph(text, "The command that run starts finds in its environment:");
         item(text, "MMP_DEVICE", "The device that is held, with symbolic links resolved.");
         item(text, "MMP_NODE", "The node name in the block.");
-        item(text, "MMP_BLOCK", "The number of the MMP block, counted in blocks of the filesystem.");
+        item(
+            text,
+            "MMP_BLOCK",
+            "The number of the MMP block, counted in blocks of the filesystem; not in an area.",
+        );
+        item(text, "MMP_AREA, MMP_SLOT", "The UUID of the area, and the number of the slot; only there.");
+        item(
+            text,
+            "MMP_GENERATION",
+            "The number of this acquisition of the slot, greater than all before it; only in an area.",
+        );
+        item(text, "MMP_MEMBERS", "How many devices are held; those of the second end in _2, and so on.");
     }
     if matches!(verb, "" | "fence") {
         if verb == "fence" {

@@ -94,7 +94,22 @@ fn man_pages_and_completions_are_generated() {
         let ran = mmp(["generate".as_ref(), what.as_ref(), into.as_os_str()]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
     }
-    let verbs = ["show", "check", "run", "mount", "umount", "remount", "adopt", "status", "fence", "demo"];
+    let verbs = [
+        "show",
+        "check",
+        "run",
+        "mount",
+        "umount",
+        "remount",
+        "adopt",
+        "status",
+        "fence",
+        "demo",
+        "enable",
+        "area",
+        "area-create",
+        "area-slot-add",
+    ];
     let pages = verbs.iter().map(|verb| format!("mmp-{verb}.1")).chain(["mmp.1".to_owned()]);
     for page in pages {
         let text = std::fs::read_to_string(into.join(&page)).expect("was written");
