@@ -60,7 +60,7 @@ pub fn remove(lock: &mut AreaLock, slot: SlotView, asking: Asking<'_>) -> Result
 /// As [`remove`]; [`Error::Argument`] if another slot has the name.
 pub fn rename(lock: &mut AreaLock, slot: SlotView, name: SlotName, asking: Asking<'_>) -> Result<(), Error> {
     let number = slot.number;
-    check_name(lock, name, Some(number))?;
+    check_name(lock, name, number)?;
     let held = hold(lock, slot, asking)?;
     let before = entry(lock, number)?;
     lock.write_entry(&SlotEntry { name, changed_s: clock::wall().0, ..before })?;
@@ -100,34 +100,42 @@ fn entry(lock: &AreaLock, number: u32) -> Result<SlotEntry, Error> {
 }
 
 fn free_slot(lock: &AreaLock, name: SlotName) -> Result<SlotView, Error> {
-    check_name(lock, name, None)?;
-    let mut free = None;
+    let (mut free, mut taken) = (None, None);
     lock.view.each_slot(|slot| {
-        if free.is_none()
-            && slot.number != LOCK_SLOT
-            && matches!(slot.identity(), Ok(None))
-            && !slot.needs_repair()
-        {
+        if has_name(&slot, name) {
+            taken = Some(slot.number);
+        }
+        let is_free = matches!(slot.identity(), Ok(None)) && !slot.needs_repair();
+        if free.is_none() && slot.number != LOCK_SLOT && is_free {
             free = Some(slot);
         }
     })?;
+    refuse_taken(lock, name, taken)?;
     free.ok_or_else(|| {
         let what = format!("all of its {} slots are in use, or damaged", lock.view.header.slots - 1);
         Error::Unsupported { path: lock.view.device.path().to_owned(), what }
     })
 }
 
-/// No other slot has the name, by its block or by its entry.
-fn check_name(lock: &AreaLock, name: SlotName, except: Option<u32>) -> Result<(), Error> {
+/// No other slot has the name.
+fn check_name(lock: &AreaLock, name: SlotName, except: u32) -> Result<(), Error> {
     let mut taken = None;
     lock.view.each_slot(|slot| {
-        let by_entry =
-            slot.entry.as_ref().is_ok_and(|entry| entry.state == EntryState::Used && entry.name == name);
-        let by_block = matches!(slot.identity(), Ok(Some((called, _))) if called == name);
-        if (by_entry || by_block) && Some(slot.number) != except {
+        if slot.number != except && has_name(&slot, name) {
             taken = Some(slot.number);
         }
     })?;
+    refuse_taken(lock, name, taken)
+}
+
+/// By its block or by its entry.
+fn has_name(slot: &SlotView, name: SlotName) -> bool {
+    let by_entry =
+        slot.entry.as_ref().is_ok_and(|entry| entry.state == EntryState::Used && entry.name == name);
+    by_entry || matches!(slot.identity(), Ok(Some((called, _))) if called == name)
+}
+
+fn refuse_taken(lock: &AreaLock, name: SlotName, taken: Option<u32>) -> Result<(), Error> {
     match taken {
         None => Ok(()),
         Some(number) => Err(Error::Argument(format!(

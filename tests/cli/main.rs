@@ -2,6 +2,7 @@
 //! No root is needed, but where a test says so; those skip loudly without, unless `MMPGUARD_REQUIRE_ROOT=1` makes
 //! that a failure.
 
+mod areas;
 mod arguments;
 mod demo;
 mod fence;
