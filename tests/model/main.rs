@@ -48,10 +48,10 @@
 // `fastrand::Rng` is `random::Rng` in here: what the protocol draws is an input.
 extern crate self as fastrand;
 
-/// As in the library: nothing is left out here.
+/// In these sources `broken!(Rule)` is true while that rule, or one of several, is left out.
 macro_rules! broken {
     ($($rule:ident),+) => {
-        false
+        $(crate::left_out::is_broken(crate::left_out::Breakage::$rule))||+
     };
 }
 
@@ -62,6 +62,9 @@ mod clock;
 #[path = "stand_in/format.rs"]
 mod format;
 mod hashing;
+#[allow(dead_code)] // some of it is the simulator's own
+#[path = "../simulator/breakage.rs"]
+mod left_out;
 mod ours;
 mod protocol;
 #[path = "stand_in/random.rs"]

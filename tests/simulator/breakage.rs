@@ -80,6 +80,20 @@ pub(crate) enum Breakage {
     BelievesOldMarks,
     /// The next generation is one more than the block's, whatever the entry says.
     GenerationFromTheBlock,
+    /// In an area a damaged block is claimed at once.
+    DamagedIsFree,
+    /// The generation that a claim draws is not written into the entry.
+    EntryIsNotWritten,
+    /// The claim is written without another look, however long the entry took.
+    NoLookAfterTheDraw,
+    /// A claim that is given up is taken back in an area, too.
+    TakesBackInAreas,
+    /// In an area a clean mark of whoever came before stops a holder.
+    LateMarksStopHolders,
+    /// In an area a claimer with a later generation stops a holder.
+    ClaimersAreSuccessors,
+    /// In an area a late beat of whoever came before stops a holder.
+    LateBeatsAreSuccessors,
     /// Every clean mark over a running lease is beaten over.
     CleanIsBeatenOver,
     /// The kernel is called at once, also upon a block that was just beaten.
@@ -103,7 +117,7 @@ thread_local! {
 
 impl Breakage {
     /// Those that are in the machines. The survey goes through them.
-    pub(crate) const MACHINES: [Breakage; 31] = [
+    pub(crate) const MACHINES: [Breakage; 38] = [
         Breakage::ReleasesOverOthers,
         Breakage::NoWaitOnClean,
         Breakage::HalfAWatch,
@@ -128,6 +142,13 @@ impl Breakage {
         Breakage::TakenNamesAreATwins,
         Breakage::BelievesOldMarks,
         Breakage::GenerationFromTheBlock,
+        Breakage::DamagedIsFree,
+        Breakage::EntryIsNotWritten,
+        Breakage::NoLookAfterTheDraw,
+        Breakage::TakesBackInAreas,
+        Breakage::LateMarksStopHolders,
+        Breakage::ClaimersAreSuccessors,
+        Breakage::LateBeatsAreSuccessors,
         Breakage::CleanIsBeatenOver,
         Breakage::NoBeatBeforeTheCall,
         Breakage::BridgesBeforeTheBeat,
