@@ -84,8 +84,10 @@ pub(crate) enum Breakage {
     DamagedIsFree,
     /// The generation that a claim draws is not written into the entry.
     EntryIsNotWritten,
-    /// The claim is written without another look, however long the entry took.
-    NoLookAfterTheDraw,
+    /// The generation that a claim draws counts however late the entry is written.
+    LateEntryCounts,
+    /// A clean mark that is watched may be looked at as seldom as it comes.
+    MarksAreSeldomSeen,
     /// A claim that is given up is taken back in an area, too.
     TakesBackInAreas,
     /// In an area a clean mark of whoever came before stops a holder.
@@ -117,7 +119,7 @@ thread_local! {
 
 impl Breakage {
     /// Those that are in the machines. The survey goes through them.
-    pub(crate) const MACHINES: [Breakage; 38] = [
+    pub(crate) const MACHINES: [Breakage; 39] = [
         Breakage::ReleasesOverOthers,
         Breakage::NoWaitOnClean,
         Breakage::HalfAWatch,
@@ -144,7 +146,8 @@ impl Breakage {
         Breakage::GenerationFromTheBlock,
         Breakage::DamagedIsFree,
         Breakage::EntryIsNotWritten,
-        Breakage::NoLookAfterTheDraw,
+        Breakage::LateEntryCounts,
+        Breakage::MarksAreSeldomSeen,
         Breakage::TakesBackInAreas,
         Breakage::LateMarksStopHolders,
         Breakage::ClaimersAreSuccessors,

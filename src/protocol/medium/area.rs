@@ -202,7 +202,9 @@ impl Area {
         }
         match record.state {
             SlotState::Claiming | SlotState::Holding if ours => Verdict::OursOlder,
-            SlotState::Free | SlotState::Released if ours || earlier && !broken!(LateMarksStopHolders) => Verdict::ClearedOurs(block),
+            SlotState::Free | SlotState::Released if ours || earlier && !broken!(LateMarksStopHolders) => {
+                Verdict::ClearedOurs(block)
+            }
             SlotState::Free | SlotState::Released => Verdict::ForeignClean(block),
             SlotState::Claiming if earlier || !broken!(ClaimersAreSuccessors) => Verdict::Claimer(block),
             SlotState::Holding if earlier && !broken!(LateBeatsAreSuccessors) => Verdict::Late(block),

@@ -6,7 +6,7 @@
 //! The opposite error, two guards that look alike and are not, is what the text of *all* fields is there against; and of those
 //! that a rule made alike, one is stepped beside the one that is kept (`twins`).
 
-use crate::ours::sequences::{Base, generations_behind, relative};
+use crate::ours::sequences::{Base, ahead, generations_behind, relative};
 use crate::protocol::sequence::{COUNTING_REACH, JUMP};
 
 /// So many beats are told apart: a guard asks whether it has beaten at all, and whether an older beat is its own. No write is on
@@ -34,7 +34,8 @@ pub(crate) fn normal(text: &str, base: Base, draws: bool) -> String {
     let waits = text.contains("wait: Until(");
     let stands = text.contains("step: Silent {")
         || (text.contains("step: Writing {") && !text.contains("stage: Claim }"));
-    let draws = draws || ["step: Look,", "step: Watch(", "step: BackOff"].iter().any(|step| text.contains(step));
+    let draws =
+        draws || ["step: Look,", "step: Watch(", "step: BackOff"].iter().any(|step| text.contains(step));
     rewritten(text, |out, name, value| {
         let old = value.starts_with("@-");
         match name {
@@ -92,6 +93,9 @@ fn push_generation(out: &mut String, value: &str, base: Base) -> bool {
 fn push_sequence(out: &mut String, value: &str, base: Base, (most_jumps, most_counts): (u32, u32)) {
     use std::fmt::Write as _;
     let seq = value.parse::<u32>().unwrap_or_else(|_| panic!("a sequence is a number, not {value:?}"));
+    if let Some((host, ahead)) = ahead(seq, base) {
+        return write!(out, "{host}+{ahead}").expect("a String takes all");
+    }
     match relative(seq, base) {
         None => out.push_str(value),
         Some((host, behind)) => {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::clock::{self, Mono, Now, Wall};
 use crate::hashing::Quick;
-use crate::ours::fingerprint::{exact, normal};
 use crate::left_out::Breakage;
+use crate::ours::fingerprint::{exact, normal};
 use crate::ours::scale::{PAUSE_NS, UNIT_NS, units_until, whole_units};
 use crate::ours::sequences::{Base, Block, HOSTS, WALL_S, first_base, generations_behind, owner};
 use crate::ours::slot;
@@ -191,7 +191,8 @@ impl Guards {
         let input = match told {
             Told::Tick => {
                 // A pause of milliseconds is over at once.
-                now.mono = now.mono.max(living.guard.deadline().min(living.now + Duration::from_nanos(PAUSE_NS)));
+                now.mono =
+                    now.mono.max(living.guard.deadline().min(living.now + Duration::from_nanos(PAUSE_NS)));
                 Input::Tick
             }
             Told::Read(block) => {

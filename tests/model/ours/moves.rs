@@ -43,6 +43,11 @@ impl World<'_> {
             };
             state = self.after(&state, what);
         }
+        for &what in self.setup.way() {
+            // Whoever is late there has a delay of his own.
+            state.left.delays = u8::from(what == Move::Time);
+            state = self.after(&state, what);
+        }
         state.left = self.setup.faults;
         if self.setup.slot.is_some_and(|slot| slot.late_mark) {
             // What whoever was there before the model begins wrote last.

@@ -38,9 +38,20 @@ pub(crate) fn first_base() -> Base {
 
 /// Whose sequence it is, and how far it is from his latest; none if it is nobody's or has a meaning of its own.
 pub(crate) fn relative(seq: u32, base: Base) -> Option<(usize, u32)> {
+    let host = region(seq)?;
+    let behind = base.latest[host].checked_sub(seq).expect("no host is behind what it wrote");
+    Some((host, behind))
+}
+
+/// The same of a sequence that its host has chosen and not written: how far it is ahead. A claim that is taken back has one.
+pub(crate) fn ahead(seq: u32, base: Base) -> Option<(usize, u32)> {
+    let host = region(seq)?;
+    Some((host, seq.checked_sub(base.latest[host]).filter(|&ahead| ahead > 0)?))
+}
+
+fn region(seq: u32) -> Option<usize> {
     let host = usize::try_from(seq / REGION).ok()?.checked_sub(1)?;
-    (seq <= SEQ_MAX && host < HOSTS)
-        .then(|| (host, base.latest[host].checked_sub(seq).expect("no host is behind what it wrote")))
+    (seq <= SEQ_MAX && host < HOSTS).then_some(host)
 }
 
 /// How far a generation is behind the greatest.

@@ -133,6 +133,7 @@ pub(crate) fn tear(image: &mut Image) {
 /// What of an image there is to print, beside its `mmp_struct`: numbers alone, and quickly.
 pub(crate) fn printed(image: &Image) -> Option<(u8, u64, bool)> {
     let is_slot = image[0x080..0x084] == *b"GRD1";
-    let generation = || u64::from_le_bytes(image[GENERATION..GENERATION + 8].try_into().expect("eight bytes"));
+    let generation =
+        || u64::from_le_bytes(image[GENERATION..GENERATION + 8].try_into().expect("eight bytes"));
     is_slot.then(|| (image[STATE], generation(), image[PADDING] != 0))
 }

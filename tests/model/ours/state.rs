@@ -79,11 +79,47 @@ impl Setup {
         let kind = match (area, before) {
             (false, Before::Clean | Before::Held) => Kind::Clean,
             (false, _) => Kind::Live,
-            (true, Before::Clean | Before::Held) => Kind::Released,
             (true, Before::Free) => Kind::Free,
             (true, Before::Dead | Before::Torn) => Kind::Holding,
+            (true, _) => Kind::Released,
         };
         (Block::before(kind, before == Before::Torn), Block::before(Kind::Entry, false))
+    }
+
+    /// What happens before anything else may.
+    pub(crate) fn way(&self) -> &'static [Move] {
+        use Move::{Answer, Begin, Land, Tick, Time};
+        match self.before {
+            Before::Drawn => &[
+                Begin(0),
+                Begin(1),
+                Answer(0, false),
+                Answer(1, false),
+                Land(0, false),
+                Land(1, false),
+                Answer(1, false),
+                Answer(1, false),
+                Land(1, false),
+                Answer(1, false),
+                Time,
+            ],
+            Before::Doubting => &[
+                Begin(0),
+                Answer(0, false),
+                Land(0, false),
+                Answer(0, false),
+                Begin(1),
+                Answer(0, false),
+                Answer(1, false),
+                Land(0, false),
+                Answer(0, false),
+                Time,
+                Tick(0),
+                Answer(0, false),
+                Time,
+            ],
+            _ => &[],
+        }
     }
 
     pub(crate) fn name(&self) -> String {
@@ -132,6 +168,11 @@ pub(crate) enum Before {
     Free,
     /// A slot's block that is damaged.
     Torn,
+    /// Both have drawn the same generation over a clean slot; host 1 has claimed it, and host 0 is late with the answer that its entry
+    /// was written.
+    Drawn,
+    /// Host 0 has claimed a clean slot, and host 1 saw it just before, does not believe the mark, and is late with its second look.
+    Doubting,
 }
 
 impl Before {
@@ -142,6 +183,8 @@ impl Before {
             Before::Held => "one of them is in",
             Before::Free => "free",
             Before::Torn => "damaged",
+            Before::Drawn => "both have drawn, one is late",
+            Before::Doubting => "one claims, one watches and is late",
         }
     }
 }

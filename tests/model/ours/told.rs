@@ -78,7 +78,9 @@ impl Step {
             Event::Released => self.released = true,
             Event::LostRace { .. } => self.drew = true,
             Event::TooSlow { .. } => self.too_slow = true,
-            Event::Refused { refusal } => assert!(is_possible(refusal, damage), "there is no such block here: {refusal:?}"),
+            Event::Refused { refusal } => {
+                assert!(is_possible(refusal, damage), "there is no such block here: {refusal:?}")
+            }
             _ => {}
         }
     }
