@@ -28,7 +28,7 @@ fn without_faults() {
         let setup = Setup::on_slot(before, NONE, A_WITHDRAWAL);
         run(TwoHosts::new(Setup { releases: true, ..setup })).closes(100_000);
     }
-    closes(Before::Free, NONE, PLAIN, 20_000);
+    closes(Before::Free, NONE, PLAIN, 10_000);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn releases_with_a_fault() {
 #[test]
 fn a_torn_write() {
     closes(Before::Clean, CRASH, TEARS, 200_000);
-    closes(Before::Held, FAILURE, TEARS, 10_000);
+    closes(Before::Held, CRASH, TEARS, 50_000);
 }
 
 /// A clean mark of whoever was there before comes again, whenever it likes: it stops no holder, and lets nobody in.

@@ -34,9 +34,9 @@ impl State {
         self.entry = self.entry.generations_on(by);
         for (block, _) in &mut self.loose {
             // A clean mark may be on its way for ever.
-            *block = match older(block.generation) {
-                LONG_AGO if block.kind == Kind::Released => Block { generation: LONG_AGO - 1, ..*block },
-                _ => block.generations_on(by),
+            *block = match block.kind == Kind::Released {
+                true => Block { generation: older(block.generation), ..*block },
+                false => block.generations_on(by),
             };
         }
         self.held = older(self.held);
@@ -50,14 +50,16 @@ impl State {
     }
 }
 
-/// It has to land now, if it does at all.
-pub(crate) fn is_due((block, age): (Block, u8)) -> bool {
-    age >= LANDING_UNITS && !comes_whenever(block)
-}
+impl Setup {
+    /// It has to land now, if it does at all.
+    pub(crate) fn is_due(&self, (block, age): (Block, u8)) -> bool {
+        age >= LANDING_UNITS && !self.comes_whenever(block)
+    }
 
-/// A clean mark in an area may be late for as long as it likes.
-pub(crate) fn comes_whenever(block: Block) -> bool {
-    block.kind == Kind::Released && !block.torn
+    /// Where clean marks are late, they are so for as long as they like.
+    pub(crate) fn comes_whenever(&self, block: Block) -> bool {
+        self.slot.is_some_and(|slot| slot.late_mark) && block.kind == Kind::Released && !block.torn
+    }
 }
 
 pub(crate) fn land(state: &mut State, block: Block, shown: Shown) {

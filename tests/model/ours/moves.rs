@@ -4,7 +4,7 @@
 //! before it begins a write. A read shows what stood there when it was asked for, or whatever landed since. The keeper stops the
 //! user when the lease has ended, and needs all but a wait for it.
 
-use crate::ours::disk::{comes_whenever, is_due, land, let_go, sights};
+use crate::ours::disk::{land, let_go, sights};
 use crate::ours::guards::Guards;
 use crate::ours::scale::{LANDING_UNITS, WAIT_NS, units_until};
 use crate::ours::sequences::{Block, HOSTS, Kind};
@@ -139,7 +139,7 @@ impl World<'_> {
                 _ => {}
             }
         }
-        !state.loose.iter().any(|&loose| is_due(loose))
+        !state.loose.iter().any(|&loose| self.setup.is_due(loose))
     }
 
     /// Something of it is due that has not been done.
@@ -225,7 +225,7 @@ impl World<'_> {
             host.guard = host.guard.map(|guard| self.guards.older(guard));
         }
         for (block, age) in &mut state.loose {
-            *age = if comes_whenever(*block) { 0 } else { *age + 1 };
+            *age = if self.setup.comes_whenever(*block) { 0 } else { *age + 1 };
         }
         state.drawn = None;
     }

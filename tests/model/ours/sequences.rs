@@ -28,7 +28,9 @@ const LONG_GONE: u8 = 2;
 const REGION: u32 = 0x1000_0000;
 const FIRST_TOP: u64 = 1 << 20;
 /// A generation that lies so far back is less than all that anybody still has, whatever else it is.
-pub(crate) const LONG_AGO: u8 = 64;
+pub(crate) const LONG_AGO: u8 = 16;
+/// No block stands there for so long that it falls so far behind.
+const MOST_BEHIND: u8 = 128;
 
 /// Where each host's sequences begin, and generations.
 pub(crate) fn first_base() -> Base {
@@ -183,7 +185,8 @@ impl Block {
     pub(crate) fn generations_on(self, by: u8) -> Self {
         let by = if matches!(self.kind, Kind::Clean | Kind::Live) { 0 } else { by };
         let generation = self.generation + by;
-        assert!(generation < LONG_AGO, "no block stands while everybody draws: {self:?}");
+        let most = if self.kind == Kind::Entry { LONG_AGO } else { MOST_BEHIND };
+        assert!(generation < most, "no block stands while everybody draws: {self:?}");
         Block { generation, ..self }
     }
 
