@@ -86,8 +86,6 @@ fn large_two_faults() {
     if large() {
         closes(Before::Clean, Faults::of(1, 0, 1), PLAIN, 5_000_000);
         closes(Before::Clean, DELAY, A_LATE_MARK, 5_000_000);
-        closes(Before::Clean, Faults::of(1, 1, 0), PLAIN, 1_000_000);
-        closes(Before::Held, Faults::of(0, 1, 1), PLAIN, 1_000_000);
     }
 }
 
