@@ -42,14 +42,6 @@ fn two_of_ours_in_an_area() {
     run(Table::new(Rules { area: true, ..alike(4) }, TWO, true, 1)).closes(300_000);
 }
 
-#[test]
-fn large_three_of_ours_in_an_area() {
-    if large() {
-        run(Table::new(Rules { area: true, ..alike(2) }, THREE, true, 0)).closes(2_000_000);
-        run(Table::new(Rules { area: true, ..alike(2) }, THREE, false, 0)).closes(2_000_000);
-    }
-}
-
 fn alike(wait: u8) -> Rules {
     Rules { alike: true, ..Rules::all(wait) }
 }
