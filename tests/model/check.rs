@@ -14,6 +14,8 @@ pub(crate) const EXCLUSION: &str = "never do two use the device at once";
 pub(crate) const GOES_ON: &str = "no holder without a fault of its own is stopped";
 /// No write is begun after its time.
 pub(crate) const IN_TIME: &str = "no write is begun after its time";
+/// In an area: a generation is given to nobody twice, and grows.
+pub(crate) const GENERATIONS: &str = "whoever holds a slot has a greater generation than all before";
 /// Somebody gets in.
 pub(crate) const GETS_IN: &str = "somebody gets in";
 

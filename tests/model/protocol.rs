@@ -30,5 +30,5 @@ mod watch;
 
 pub use event::{Change, Event, FailureKind, LoserRule, Loss, Peer, Quiet, Refusal, Resumption, Standing};
 pub use guard::{Activity, Failure, Guard, GuardOptions, Input, Mode, Output, Write};
-pub use medium::{Medium, Native, Owner};
+pub use medium::{Area, Medium, Native, Owner};
 pub use watch::Adoption;

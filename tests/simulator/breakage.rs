@@ -80,6 +80,22 @@ pub(crate) enum Breakage {
     BelievesOldMarks,
     /// The next generation is one more than the block's, whatever the entry says.
     GenerationFromTheBlock,
+    /// In an area a damaged block is claimed at once.
+    DamagedIsFree,
+    /// The generation that a claim draws is not written into the entry.
+    EntryIsNotWritten,
+    /// The generation that a claim draws counts however late the entry is written.
+    LateEntryCounts,
+    /// A clean mark that is watched may be looked at as seldom as it comes.
+    MarksAreSeldomSeen,
+    /// A claim that is given up is taken back in an area, too.
+    TakesBackInAreas,
+    /// In an area a clean mark of whoever came before stops a holder.
+    LateMarksStopHolders,
+    /// In an area a claimer with a later generation stops a holder.
+    ClaimersAreSuccessors,
+    /// In an area a late beat of whoever came before stops a holder.
+    LateBeatsAreSuccessors,
     /// Every clean mark over a running lease is beaten over.
     CleanIsBeatenOver,
     /// The kernel is called at once, also upon a block that was just beaten.
@@ -103,7 +119,7 @@ thread_local! {
 
 impl Breakage {
     /// Those that are in the machines. The survey goes through them.
-    pub(crate) const MACHINES: [Breakage; 31] = [
+    pub(crate) const MACHINES: [Breakage; 39] = [
         Breakage::ReleasesOverOthers,
         Breakage::NoWaitOnClean,
         Breakage::HalfAWatch,
@@ -128,6 +144,14 @@ impl Breakage {
         Breakage::TakenNamesAreATwins,
         Breakage::BelievesOldMarks,
         Breakage::GenerationFromTheBlock,
+        Breakage::DamagedIsFree,
+        Breakage::EntryIsNotWritten,
+        Breakage::LateEntryCounts,
+        Breakage::MarksAreSeldomSeen,
+        Breakage::TakesBackInAreas,
+        Breakage::LateMarksStopHolders,
+        Breakage::ClaimersAreSuccessors,
+        Breakage::LateBeatsAreSuccessors,
         Breakage::CleanIsBeatenOver,
         Breakage::NoBeatBeforeTheCall,
         Breakage::BridgesBeforeTheBeat,

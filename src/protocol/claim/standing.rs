@@ -97,6 +97,7 @@ impl Claim {
         }
         match area.draw(&base, entry, is_believed, now.wall) {
             Err(refusal) => refuse(refusal, context),
+            Ok(_) if broken!(EntryIsNotWritten) => self.drawn(now, Ok(()), context),
             Ok(image) => {
                 let not_after = self.look_started + self.limit();
                 context.write_entry(Write { image, durable: true, not_after });
@@ -105,7 +106,9 @@ impl Claim {
         }
     }
 
-    /// It stands there. However long that took: the claim is written within the limit of the look that follows.
+    /// It stands there, within the limit of the look that it follows, or it counts for nothing. The look that comes now may show the very
+    /// bytes that stood there, and somebody has come in between: if a clean mark that is late lands over his beats, who drew when we did,
+    /// or before. He cannot be in within a limit.
     pub(super) fn drawn(
         &mut self,
         now: Now,
@@ -115,6 +118,10 @@ impl Claim {
         let Step::Draw { base, .. } = self.step else { unreachable!("no entry was written") };
         if let Err(failure) = answer {
             return refuse(self.failed(failure), context);
+        }
+        let (took, limit) = (now.mono.since(self.look_started), self.limit());
+        if took > limit && !broken!(LateEntryCounts) {
+            return self.too_slow(now, took, limit, context);
         }
         self.step = Step::Drawn { base };
         self.look(now, context);

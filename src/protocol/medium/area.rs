@@ -207,11 +207,13 @@ impl Area {
         }
         match record.state {
             SlotState::Claiming | SlotState::Holding if ours => Verdict::OursOlder,
-            SlotState::Free | SlotState::Released if ours || earlier => Verdict::ClearedOurs(block),
+            SlotState::Free | SlotState::Released if ours || earlier && !broken!(LateMarksStopHolders) => {
+                Verdict::ClearedOurs(block)
+            }
             SlotState::Free | SlotState::Released => Verdict::ForeignClean(block),
-            SlotState::Claiming => Verdict::Claimer(block),
-            SlotState::Holding if earlier => Verdict::Late(block),
-            SlotState::Holding => Verdict::Successor(block),
+            SlotState::Claiming if earlier || !broken!(ClaimersAreSuccessors) => Verdict::Claimer(block),
+            SlotState::Holding if earlier && !broken!(LateBeatsAreSuccessors) => Verdict::Late(block),
+            SlotState::Claiming | SlotState::Holding => Verdict::Successor(block),
         }
     }
 }

@@ -276,7 +276,7 @@ impl Medium {
     /// on a rival who drew before us.
     #[must_use]
     pub(super) fn takes_back(&self) -> bool {
-        matches!(self, Medium::Native(_))
+        matches!(self, Medium::Native(_)) || broken!(TakesBackInAreas)
     }
 
     /// The number of our acquisition, that grows with each; none natively, and before it was drawn.

@@ -15,9 +15,9 @@ const SLOT: u32 = 3;
 /// The area was created long ago.
 const CREATED_S: u64 = 1_700_000_000;
 /// A generation that was given away since.
-const LAST: u64 = (CREATED_S << 16) + 7;
+pub(super) const LAST: u64 = (CREATED_S << 16) + 7;
 /// A live sequence, and one that is far from it.
-const SEQ: u32 = 0x0100_0000;
+pub(super) const SEQ: u32 = 0x0100_0000;
 
 fn header(interval_ms: u32) -> AreaHeader {
     AreaHeader {
@@ -46,7 +46,7 @@ fn record(state: SlotState, generation: u64, boot_id: [u8; 16], interval_ms: u32
 
 impl Bench {
     /// A guard of node "mike", whose slot shows `seq` of node "zulu" on another boot.
-    fn on_slot(seq: u32, state: SlotState, interval_ms: u32) -> Self {
+    pub(super) fn on_slot(seq: u32, state: SlotState, interval_ms: u32) -> Self {
         let mut bench = Bench::clean();
         let mut superblock = [0; 1024];
         header(interval_ms).encode_into(&mut superblock);
@@ -75,7 +75,7 @@ impl Bench {
         SlotBlock { block, record }.encode_into(&mut self.image, ChecksumSeed::from_uuid(&AREA));
     }
 
-    fn set_entry(&mut self, high_water: u64, name: &str) {
+    pub(super) fn set_entry(&mut self, high_water: u64, name: &str) {
         let name = SlotName::new(name);
         let entry = SlotEntry {
             slot: SLOT,

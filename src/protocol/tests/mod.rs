@@ -5,6 +5,7 @@
 
 mod adoption;
 mod area;
+mod area_late;
 mod claim;
 mod claim_rules;
 mod hold;
@@ -54,6 +55,8 @@ struct Bench {
     entry: Image,
     /// So many times it is too late to write it.
     late_entries: u32,
+    /// How long the next writes of it take; 1 ms after that.
+    entry_writes: VecDeque<f64>,
     /// How long the next reads take; 1 ms after that.
     reads: VecDeque<f64>,
     read_errors: u32,
@@ -93,6 +96,7 @@ impl Bench {
             superblock,
             entry: [0; 1024],
             late_entries: 0,
+            entry_writes: VecDeque::new(),
             reads: VecDeque::new(),
             read_errors: 0,
             fates: VecDeque::new(),
@@ -211,7 +215,7 @@ impl Bench {
                     return self.guard.handle(self.now(), Input::NotWritten);
                 }
                 self.entry = write.image;
-                self.seconds += 0.001;
+                self.seconds += self.entry_writes.pop_front().unwrap_or(0.001);
                 self.guard.handle(self.now(), Input::EntryWritten(Ok(())));
             }
             Output::Superblock => {

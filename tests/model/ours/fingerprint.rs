@@ -6,7 +6,7 @@
 //! The opposite error, two guards that look alike and are not, is what the text of *all* fields is there against; and of those
 //! that a rule made alike, one is stepped beside the one that is kept (`twins`).
 
-use crate::ours::sequences::{Base, relative};
+use crate::ours::sequences::{Base, ahead, generations_behind, relative};
 use crate::protocol::sequence::{COUNTING_REACH, JUMP};
 
 /// So many beats are told apart: a guard asks whether it has beaten at all, and whether an older beat is its own. No write is on
@@ -24,19 +24,25 @@ pub(crate) fn exact(text: &str, base: Base) -> String {
             push_sequence(out, value, base, (u32::MAX, u32::MAX));
             true
         }
+        "generation" => push_generation(out, value, base),
         _ => false,
     })
 }
 
-pub(crate) fn normal(text: &str, base: Base) -> String {
+/// `draws`: what it drew before is not asked for before it draws again.
+pub(crate) fn normal(text: &str, base: Base, draws: bool) -> String {
     let waits = text.contains("wait: Until(");
     let stands = text.contains("step: Silent {")
         || (text.contains("step: Writing {") && !text.contains("stage: Claim }"));
+    let draws =
+        draws || ["step: Look,", "step: Watch(", "step: BackOff"].iter().any(|step| text.contains(step));
     rewritten(text, |out, name, value| {
         let old = value.starts_with("@-");
         match name {
             "seq" => push_sequence(out, value, base, (JUMPS, COUNTS)),
             "beats" => out.push_str(&value.parse::<u64>().map_or(BEATS, |n| n.min(BEATS)).to_string()),
+            "generation" if draws && (value == "None" || value.starts_with("Some(")) => {}
+            "generation" => return push_generation(out, value, base),
             // Asked for of a block under the guard's own names alone, and no host has another's here.
             "stood_at" => {}
             // When a watch began is told to people.
@@ -75,9 +81,21 @@ fn value_end(tail: &str) -> usize {
     tail.find([',', ' ', '}']).unwrap_or(tail.len())
 }
 
+/// Of an image, or drawn.
+fn push_generation(out: &mut String, value: &str, base: Base) -> bool {
+    use std::fmt::Write as _;
+    let number = value.strip_prefix("Some(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(value);
+    let Ok(generation) = number.parse() else { return false };
+    write!(out, "-{}", generations_behind(generation, base)).expect("a String takes all");
+    true
+}
+
 fn push_sequence(out: &mut String, value: &str, base: Base, (most_jumps, most_counts): (u32, u32)) {
     use std::fmt::Write as _;
     let seq = value.parse::<u32>().unwrap_or_else(|_| panic!("a sequence is a number, not {value:?}"));
+    if let Some((host, ahead)) = ahead(seq, base) {
+        return write!(out, "{host}+{ahead}").expect("a String takes all");
+    }
     match relative(seq, base) {
         None => out.push_str(value),
         Some((host, behind)) => {

@@ -6,58 +6,20 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use crate::clock::{self, Mono, Now, Wall};
 use crate::hashing::Quick;
+use crate::left_out::Breakage;
 use crate::ours::fingerprint::{exact, normal};
-use crate::ours::scale::{UNIT_NS, units_until, whole_units};
-use crate::ours::sequences::{Base, Block, WALL_S, first_base, owner};
+use crate::ours::scale::{PAUSE_NS, UNIT_NS, units_until, whole_units};
+use crate::ours::sequences::{Base, Block, HOSTS, WALL_S, first_base, generations_behind, owner};
+use crate::ours::slot;
 use crate::ours::state::PAST;
 use crate::ours::superblock::{self, SUPERBLOCK};
-use crate::protocol::{
-    Event, Failure, FailureKind, Guard, GuardOptions, Input, Medium, Native, Output, Refusal,
-};
+use crate::ours::told::{Asks, Id, Step, Told, key};
+use crate::protocol::{Event, Failure, FailureKind, Guard, GuardOptions, Input, Medium, Native, Output};
 use crate::random::{self, Draw};
-
-/// A guard of the table.
-pub(crate) type Id = u32;
-
-/// What a guard is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Told {
-    Tick,
-    Read(Block),
-    ReadFailed,
-    Written,
-    WriteFailed,
-    NotWritten,
-    Release,
-}
-
-/// What it asks for then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Asks {
-    Nothing,
-    Read,
-    /// Not to be begun after so many units.
-    Write(Block, u8),
-}
-
-/// What a step came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
-    /// The guard after it; none once it is over.
-    pub(crate) guard: Option<Id>,
-    pub(crate) asks: Asks,
-    /// How far its host's sequence went on.
-    pub(crate) steps: u16,
-    pub(crate) held: bool,
-    pub(crate) lost: bool,
-    pub(crate) released: bool,
-    /// It drew how long to back off.
-    pub(crate) drew: bool,
-    pub(crate) too_slow: bool,
-}
 
 /// A guard, and the time and the sequences that it lives at.
 #[derive(Clone)]
@@ -66,6 +28,17 @@ struct Living {
     host: usize,
     now: Mono,
     base: Base,
+}
+
+/// What the guards of a model have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct On {
+    /// A slot of an area, and not a native block.
+    pub(crate) area: bool,
+    /// Both of its blocks may be damaged.
+    pub(crate) damage: bool,
+    /// The rule of the protocol's that they do not keep.
+    pub(crate) without: Breakage,
 }
 
 struct Kept {
@@ -83,8 +56,8 @@ struct Kept {
     older: Option<Id>,
 }
 
-#[derive(Default)]
 pub(crate) struct Guards {
+    on: On,
     kept: Vec<Kept>,
     ids: HashMap<u128, Id, Quick>,
     steps: HashMap<u64, Step, Quick>,
@@ -95,6 +68,18 @@ pub(crate) struct Guards {
 }
 
 impl Guards {
+    pub(crate) fn new(on: On) -> Self {
+        Guards {
+            on,
+            kept: Vec::new(),
+            ids: HashMap::default(),
+            steps: HashMap::default(),
+            behind: HashMap::default(),
+            unchecked: Vec::new(),
+            twins_checked: 0,
+        }
+    }
+
     /// How many there are, how many steps of theirs are known, and how many of those a twin took as well.
     pub(crate) fn count(&self) -> (usize, usize, usize) {
         (self.kept.len(), self.steps.len(), self.twins_checked)
@@ -114,8 +99,11 @@ impl Guards {
     pub(crate) fn begin(&mut self, host: usize) -> Step {
         let base = first_base();
         let now = Mono(1_000 * UNIT_NS);
-        random::draws(Draw::Least, base[host]);
-        let medium = Medium::Native(Native::new(superblock::decoded(), owner(host)));
+        random::draws(Draw::Least, base.latest[host]);
+        let medium = match self.on.area {
+            true => slot::medium(host),
+            false => Medium::Native(Native::new(superblock::decoded(), owner(host))),
+        };
         let guard = Guard::new(medium, GuardOptions::default(), 0, wall(now));
         self.drain(Living { guard, host, now, base }, &mut |_| {})
     }
@@ -128,12 +116,17 @@ impl Guards {
         }
         let mut living = kept.living.clone();
         living.now.0 += UNIT_NS;
-        let older = self.keep(living);
+        let older = self.keep(living, false);
         self.kept[id as usize].older = Some(older);
         older
     }
 
-    /// Another host's sequence went on.
+    /// Somebody else has drawn a greater generation than there was.
+    pub(crate) fn generations_on(&mut self, id: Id, by: u8) -> Id {
+        self.behind(id, HOSTS, by.into())
+    }
+
+    /// Another host's sequence went on, or where `host` is beyond them, what was drawn.
     pub(crate) fn behind(&mut self, id: Id, host: usize, steps: u16) -> Id {
         if steps == 0 {
             return id;
@@ -143,8 +136,11 @@ impl Guards {
             return behind;
         }
         let mut living = self.kept[id as usize].living.clone();
-        living.base[host] += u32::from(steps);
-        let behind = self.keep(living);
+        match living.base.latest.get_mut(host) {
+            Some(latest) => *latest += u32::from(steps),
+            None => living.base.top += u64::from(steps),
+        }
+        let behind = self.keep(living, false);
         self.behind.insert(key, behind);
         behind
     }
@@ -187,72 +183,87 @@ impl Guards {
 
     fn step(&mut self, mut living: Living, told: Told, draw: Draw, hears: &mut dyn FnMut(&Event)) -> Step {
         let base = living.base;
-        random::draws(draw, base[living.host]);
+        self.on.without.begin();
+        random::draws(draw, base.latest[living.host]);
+        let mut now = wall(living.now);
         let failure = Failure { what: "failed", kind: FailureKind::System };
         let image;
         let input = match told {
-            Told::Tick => Input::Tick,
+            Told::Tick => {
+                // A pause of milliseconds is over at once.
+                now.mono =
+                    now.mono.max(living.guard.deadline().min(living.now + Duration::from_nanos(PAUSE_NS)));
+                Input::Tick
+            }
             Told::Read(block) => {
                 image = block.image(base);
                 Input::Read(Ok(&image))
             }
             Told::ReadFailed => Input::Read(Err(failure)),
+            Told::Entry(block, clock) => {
+                now.wall = Wall(clock.generation(base));
+                image = block.image(base);
+                Input::Entry(Ok(&image))
+            }
+            Told::EntryWritten => Input::EntryWritten(Ok(())),
+            Told::EntryFailed => Input::EntryWritten(Err(failure)),
             Told::Written => Input::Written(Ok(())),
             Told::WriteFailed => Input::Written(Err(failure)),
             Told::NotWritten => Input::NotWritten,
             Told::Release => Input::Release,
+            Told::Withdraw => Input::Withdraw,
         };
-        living.guard.handle(wall(living.now), input);
+        living.guard.handle(now, input);
         self.drain(living, hears)
     }
 
-    /// Carries out what is asked for, up to the next thing that takes time. The superblock never changes, and is read at once:
-    /// to be late with it is to be late with the look before it.
+    /// Carries out what is asked for, up to the next thing that takes time. The superblock, or header, never changes, and is read at
+    /// once: to be late with it is to be late with the look before it.
     fn drain(&mut self, mut living: Living, hears: &mut dyn FnMut(&Event)) -> Step {
         let Living { guard, host, now, base } = &mut living;
         let (host, now) = (*host, *now);
-        let mut step = Step {
-            guard: None,
-            asks: Asks::Nothing,
-            steps: 0,
-            held: false,
-            lost: false,
-            released: false,
-            drew: false,
-            too_slow: false,
-        };
+        let mut step = Step::new();
+        let drawn = guard.generation().unwrap_or(0);
+        if drawn > base.top {
+            step.generations = u8::try_from(drawn - base.top).expect("one more, or what the time gives");
+            base.top = drawn;
+        }
         while let Some(output) = guard.poll() {
             match output {
-                Output::Entry | Output::WriteEntry(_) => unreachable!("the model's medium is native"),
                 Output::Read => step.asks = Asks::Read,
-                Output::Superblock => guard.handle(wall(now), Input::Superblock(Ok(&SUPERBLOCK))),
+                Output::Superblock => {
+                    let bytes = if self.on.area { &*slot::HEADER } else { &*SUPERBLOCK };
+                    guard.handle(wall(now), Input::Superblock(Ok(bytes)));
+                }
+                Output::Entry => step.asks = Asks::Entry,
+                Output::WriteEntry(write) => {
+                    step.asks = Asks::Write(Block::of_entry(&write.image, *base), left(write.not_after, now));
+                }
                 Output::Write(write) => {
                     let seq = crate::format::MmpBlock::fields(&write.image).seq;
                     if seq != crate::protocol::sequence::SEQ_CLEAN {
-                        step.steps = u16::try_from(seq - base[host]).expect("a host counts on, or jumps");
-                        base[host] = seq;
+                        step.steps =
+                            u16::try_from(seq - base.latest[host]).expect("a host counts on, or jumps");
+                        base.latest[host] = seq;
                     }
-                    // A look that was answered late leaves no time.
-                    let left = match write.not_after < now {
-                        true => PAST,
-                        false => whole_units(write.not_after.since(now)),
-                    };
-                    step.asks = Asks::Write(Block::of(&write.image, *base), left);
+                    step.asks = Asks::Write(Block::of(&write.image, *base), left(write.not_after, now));
                 }
                 Output::Activity => unreachable!("no kernel has mounted anything here"),
                 Output::Event(event) => {
-                    step.hear(&event);
+                    let generation = guard.generation().map_or(0, |held| generations_behind(held, *base));
+                    step.hear(&event, generation, self.on.damage);
                     hears(&event);
                 }
             }
         }
         if !guard.is_over() {
-            step.guard = Some(self.keep(living));
+            step.guard = Some(self.keep(living, step.asks == Asks::Entry));
         }
         step
     }
 
-    fn keep(&mut self, living: Living) -> Id {
+    /// `draws`: the next thing that it does is to draw a generation.
+    fn keep(&mut self, living: Living, draws: bool) -> Id {
         let Living { guard, host, now, base } = &living;
         clock::at(*now);
         let text = format!("{guard:?}");
@@ -261,10 +272,11 @@ impl Guards {
             (salt, text, host).hash(&mut hasher);
             hasher.finish()
         };
-        let alike = normal(&text, *base);
+        let alike = normal(&text, *base, draws);
         let print = u128::from(hash(0, alike.clone())) << 64 | u128::from(hash(1, alike));
         let exact = hash(2, exact(&text, *base));
-        let due = units_until(distance(guard.deadline(), *now));
+        let due_ns = distance(guard.deadline(), *now);
+        let due = if due_ns <= PAUSE_NS.cast_signed() { 0 } else { units_until(due_ns) };
         let lease_ns = guard.lease_end().map(|end| distance(end, *now));
         let next = Id::try_from(self.kept.len()).expect("memory ends before");
         let id = *self.ids.entry(print).or_insert(next);
@@ -283,20 +295,9 @@ impl Guards {
     }
 }
 
-impl Step {
-    fn hear(&mut self, event: &Event) {
-        match event {
-            Event::Held { .. } => self.held = true,
-            Event::Lost { .. } => self.lost = true,
-            Event::Released => self.released = true,
-            Event::LostRace { .. } => self.drew = true,
-            Event::TooSlow { .. } => self.too_slow = true,
-            Event::Refused {
-                refusal: Refusal::Damaged { .. } | Refusal::UnknownSequence { .. } | Refusal::Fsck { .. },
-            } => panic!("nothing of that kind stands there: {event:?}"),
-            _ => {}
-        }
-    }
+/// Whole units until then. A look that was answered late leaves no time.
+fn left(not_after: Mono, now: Mono) -> u8 {
+    if not_after < now { PAST } else { whole_units(not_after.since(now)) }
 }
 
 fn wall(now: Mono) -> Now {
@@ -305,18 +306,4 @@ fn wall(now: Mono) -> Now {
 
 fn distance(at: Mono, now: Mono) -> i64 {
     i64::try_from(i128::from(at.0) - i128::from(now.0)).unwrap_or(i64::MAX)
-}
-
-fn key(id: Id, told: Told, draw: Draw) -> u64 {
-    let (kind, bits) = match told {
-        Told::Tick => (0, 0),
-        Told::Read(block) => (1, block.bits()),
-        Told::ReadFailed => (2, 0),
-        Told::Written => (3, 0),
-        Told::WriteFailed => (4, 0),
-        Told::NotWritten => (5, 0),
-        Told::Release => (6, 0),
-    };
-    // 19 + 9 bits of a block, three of a kind, one of a draw: 32.
-    u64::from(id) << 32 | bits << 4 | kind << 1 | u64::from(draw == Draw::Most)
 }

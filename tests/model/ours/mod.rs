@@ -3,15 +3,19 @@
 //! Clean and unclean, and one in already; crashes, failed and lost writes, delays; users who end. What is broken on purpose
 //! has to be found.
 
+mod areas;
+pub(crate) mod disk;
 pub(crate) mod fingerprint;
 pub(crate) mod guards;
 pub(crate) mod model;
 pub(crate) mod moves;
 pub(crate) mod scale;
 pub(crate) mod sequences;
+pub(crate) mod slot;
 pub(crate) mod state;
 pub(crate) mod superblock;
 pub(crate) mod timeline;
+pub(crate) mod told;
 
 use crate::check::{EXCLUSION, IN_TIME, large, run};
 use model::TwoHosts;

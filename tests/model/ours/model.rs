@@ -5,13 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use stateright::{Model, Property};
 
 use crate::calm::{self, Known};
-use crate::check::{Checked, EXCLUSION, First, GETS_IN, GOES_ON, IN_TIME};
-use crate::ours::guards::{Guards, Told};
+use crate::check::{Checked, EXCLUSION, First, GENERATIONS, GETS_IN, GOES_ON, IN_TIME};
+use crate::ours::guards::Guards;
 use crate::ours::moves::World;
 use crate::ours::scale::UNIT_S;
 use crate::ours::sequences::HOSTS;
 use crate::ours::state::{Io, Move, Setup, Shown, State, Wrong};
 use crate::ours::timeline;
+use crate::ours::told::Told;
 use crate::random::Draw;
 
 /// In so many units of prompt I/O somebody is in, whatever happened before.
@@ -23,7 +24,6 @@ pub(crate) struct TwoHosts {
     first: First,
 }
 
-#[derive(Default)]
 pub(crate) struct Tables {
     pub(crate) guards: Guards,
     known: Known,
@@ -33,7 +33,8 @@ pub(crate) struct Tables {
 
 impl TwoHosts {
     pub(crate) fn new(setup: Setup) -> Self {
-        TwoHosts { setup, tables: Mutex::default(), first: First::default() }
+        let tables = Tables { guards: Guards::new(setup.on()), known: Known::default(), longest: 0 };
+        TwoHosts { setup, tables: Mutex::new(tables), first: First::default() }
     }
 
     pub(crate) fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -85,6 +86,9 @@ impl Model for TwoHosts {
             }),
             Property::always(IN_TIME, |model: &Self, state: &State| {
                 model.first.well(state.wrong != Some(Wrong::WrittenLate))
+            }),
+            Property::always(GENERATIONS, |model: &Self, state: &State| {
+                model.first.well(state.wrong != Some(Wrong::Generation))
             }),
             Property::always(GETS_IN, |model: &Self, state: &State| {
                 model.first.well(model.somebody_gets_in(state))

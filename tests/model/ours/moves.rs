@@ -4,10 +4,12 @@
 //! before it begins a write. A read shows what stood there when it was asked for, or whatever landed since. The keeper stops the
 //! user when the lease has ended, and needs all but a wait for it.
 
-use crate::ours::guards::{Asks, Guards, Step, Told};
+use crate::ours::disk::{land, let_go, sights};
+use crate::ours::guards::Guards;
 use crate::ours::scale::{LANDING_UNITS, WAIT_NS, units_until};
-use crate::ours::sequences::{Block, HOSTS};
+use crate::ours::sequences::{Block, HOSTS, Kind};
 use crate::ours::state::{Before, Breakage, Fate, Faults, Host, Io, Move, PAST, Setup, Shown, State, Wrong};
+use crate::ours::told::{Asks, Step, Told};
 use crate::random::Draw;
 
 /// A world that can be asked what may happen and what comes of it.
@@ -18,11 +20,16 @@ pub(crate) struct World<'a> {
 
 impl World<'_> {
     pub(crate) fn first(&mut self) -> State {
+        let (disk, entry) = self.setup.blocks();
         let mut state = State {
             hosts: Default::default(),
-            disk: Block::before(self.setup.before != Before::Dead),
+            disk,
+            entry,
+            held: 0,
+            drawn: None,
             loose: Vec::new(),
             left: Faults::default(),
+            withdrawals: self.setup.slot.map_or(0, |slot| slot.withdrawals),
             wrong: None,
         };
         while self.setup.before == Before::Held && state.hosts[0].uses == 0 {
@@ -36,7 +43,17 @@ impl World<'_> {
             };
             state = self.after(&state, what);
         }
+        for &what in self.setup.way() {
+            // Whoever is late there has a delay of his own.
+            state.left.delays = u8::from(what == Move::Time);
+            state = self.after(&state, what);
+        }
         state.left = self.setup.faults;
+        if self.setup.slot.is_some_and(|slot| slot.late_mark) {
+            // What whoever was there before the model begins wrote last.
+            let generation = state.held + u8::from(self.setup.before == Before::Held);
+            state.loose.push((Block { generation, ..Block::before(Kind::Released, false) }, 0));
+        }
         state
     }
 
@@ -88,7 +105,12 @@ impl World<'_> {
         if self.setup.releases && host.uses > 0 && host.io == Io::None {
             moves.push(Move::Release(number));
         }
+        let slot = self.setup.slot.unwrap_or_default();
+        if state.withdrawals > 0 && host.uses == 0 && host.io == Io::None {
+            moves.push(Move::Withdraw(number));
+        }
         let fates: &[Fate] = match host.io {
+            Io::Flying(..) if slot.tears => &[Fate::Loose, Fate::Never, Fate::Torn],
             Io::Flying(..) => &[Fate::Loose, Fate::Never],
             _ => &[Fate::Done],
         };
@@ -117,7 +139,7 @@ impl World<'_> {
                 _ => {}
             }
         }
-        state.loose.iter().all(|&(_, age)| age < LANDING_UNITS)
+        !state.loose.iter().any(|&loose| self.setup.is_due(loose))
     }
 
     /// Something of it is due that has not been done.
@@ -176,6 +198,10 @@ impl World<'_> {
                 next.hosts[usize::from(number)].uses = 0;
                 self.tell(&mut next, number.into(), Told::Release, Draw::Least);
             }
+            Move::Withdraw(number) => {
+                next.withdrawals -= 1;
+                self.tell(&mut next, number.into(), Told::Withdraw, Draw::Least);
+            }
         }
         next
     }
@@ -198,31 +224,25 @@ impl World<'_> {
             }
             host.guard = host.guard.map(|guard| self.guards.older(guard));
         }
-        for (_, age) in &mut state.loose {
-            *age += 1;
+        for (block, age) in &mut state.loose {
+            *age = if self.setup.comes_whenever(*block) { 0 } else { *age + 1 };
         }
+        state.drawn = None;
     }
 
     fn answer(&mut self, state: &mut State, at: usize, draw: Draw) {
-        match state.hosts[at].io {
-            Io::Read(block, _) => self.tell(state, at, Told::Read(block), draw),
-            Io::Landed(block, _) => {
-                self.tell(state, at, Told::Written, draw);
-                self.keeper_is_wrong(state, at, block);
-            }
-            Io::Flying(..) => {
-                let_go(state, at, Fate::Loose);
-                self.tell(state, at, Told::Written, draw);
-            }
-            Io::None | Io::Asked(..) => unreachable!("nothing to be answered"),
+        let io = state.hosts[at].io;
+        if matches!(io, Io::Flying(..)) {
+            let_go(state, at, Fate::Loose);
+        }
+        self.tell(state, at, io.answer(), draw);
+        if let Io::Landed(block, _) = io {
+            self.keeper_is_wrong(state, at, block);
         }
     }
 
     fn fail(&mut self, state: &mut State, at: usize, fate: Fate) {
-        let told = match state.hosts[at].io {
-            Io::Read(..) => Told::ReadFailed,
-            _ => Told::WriteFailed,
-        };
+        let told = state.hosts[at].io.failure();
         let_go(state, at, fate);
         state.hosts[at].faulted = true;
         self.tell(state, at, told, Draw::Least);
@@ -253,6 +273,22 @@ impl World<'_> {
         if step.steps > 0 {
             state.go_on(self.guards, at, step.steps);
         }
+        if step.generations > 0 {
+            state.generations_on(self.guards, at, step.generations);
+        }
+        if step.asks == Asks::Entry {
+            // It is read at once: to be late with it is to be late with the look before, or with the write that follows.
+            let guard = step.guard.expect("whoever asks goes on");
+            let told = Told::Entry(state.entry, state.clock(self.setup));
+            let step = self.guards.tell(guard, told, Draw::Least);
+            return self.take(state, at, step);
+        }
+        if let (Some(generation), true) = (step.held, self.setup.slot.is_some()) {
+            if generation >= state.held {
+                state.wrong = Some(Wrong::Generation);
+            }
+            state.held = generation;
+        }
         let stopped = step.lost && state.hosts[at].uses > 0 && !state.hosts[at].faulted;
         if stopped {
             state.wrong = Some(Wrong::Stopped);
@@ -263,7 +299,7 @@ impl World<'_> {
         host.guard = step.guard;
         let counts = self.setup.breakage != Breakage::LeaseFromAcknowledgement;
         match lease_ns {
-            Some(lease_ns) if step.held => {
+            Some(lease_ns) if step.held.is_some() => {
                 host.uses = units_until(lease_ns + fence_ns);
                 host.faulted = false;
             }
@@ -276,7 +312,7 @@ impl World<'_> {
             _ => {}
         }
         host.io = match step.asks {
-            Asks::Nothing => Io::None,
+            Asks::Nothing | Asks::Entry => Io::None,
             Asks::Read => Io::Read(state.disk, 0),
             Asks::Write(block, left) => Io::Asked(block, left),
         };
@@ -302,43 +338,4 @@ impl World<'_> {
             host.uses = units_until(lease_ns + self.fence_ns());
         }
     }
-}
-
-impl State {
-    /// A host's sequence went on: everything else of it is further behind.
-    fn go_on(&mut self, guards: &mut Guards, at: usize, steps: u16) {
-        self.disk = self.disk.behind_by(at, steps);
-        for (block, _) in &mut self.loose {
-            *block = block.behind_by(at, steps);
-        }
-        let other = &mut self.hosts[1 - at];
-        other.io = other.io.map(|block| block.behind_by(at, steps));
-        other.guard = other.guard.map(|guard| guards.behind(guard, at, steps));
-    }
-}
-
-fn land(state: &mut State, block: Block, shown: Shown) {
-    state.disk = block;
-    for (host, shown) in state.hosts.iter_mut().zip(shown.0) {
-        if let (Io::Read(_, age), true) = (host.io, shown) {
-            host.io = Io::Read(block, age);
-        }
-    }
-}
-
-fn let_go(state: &mut State, at: usize, fate: Fate) {
-    if let (Io::Flying(block, age), Fate::Loose) = (state.hosts[at].io, fate) {
-        state.loose.push((block, age));
-        state.loose.sort_unstable();
-    }
-    state.hosts[at].io = Io::None;
-}
-
-/// Which of the reads under way may show a write that lands now: each on its own may, or may not.
-fn sights(state: &State, lander: Option<usize>) -> impl Iterator<Item = Shown> {
-    let reads = [0, 1].map(|at| lander != Some(at) && matches!(state.hosts[at].io, Io::Read(..)));
-    [[false, false], [false, true], [true, false], [true, true]]
-        .into_iter()
-        .filter(move |shown| (0..HOSTS).all(|at| reads[at] || !shown[at]))
-        .map(Shown)
 }

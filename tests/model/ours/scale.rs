@@ -14,6 +14,9 @@ pub(crate) const WAIT_NS: u64 = 4 * UNIT_NS;
 /// How many units a write may be on its way.
 pub(crate) const LANDING_UNITS: u8 = 4;
 
+/// What is due within this is due now: the pauses of `timing::TORN_PAUSE`, which are no time to anybody else.
+pub(crate) const PAUSE_NS: u64 = 10_000_000;
+
 /// Units until `ns` from now, counted up; none if that is past.
 pub(crate) fn units_until(ns: i64) -> u8 {
     let units = u64::try_from(ns).unwrap_or(0).div_ceil(UNIT_NS);

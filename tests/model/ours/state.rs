@@ -1,8 +1,10 @@
 //! A state of two hosts of ours and one block, and what a configuration allows.
 
-use crate::ours::guards::Id;
+use crate::left_out;
+use crate::ours::guards::On;
 use crate::ours::scale::{LANDING_UNITS, UNIT_S};
-use crate::ours::sequences::{Block, HOSTS};
+use crate::ours::sequences::{Block, HOSTS, Kind};
+use crate::ours::told::{Id, Told};
 
 /// What a configuration begins with and allows. Each fault is counted once, when it begins; it lasts for as long as it likes within
 /// the bounds.
@@ -17,6 +19,22 @@ pub(crate) struct Setup {
     /// Users end, and their hosts release.
     pub(crate) releases: bool,
     pub(crate) breakage: Breakage,
+    /// The rule of the protocol's that is left out.
+    pub(crate) without: left_out::Breakage,
+    pub(crate) slot: Option<Slot>,
+}
+
+/// What else there is on a slot of an area.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Slot {
+    /// The wall clocks stand far back: what the time is worth as a generation says nothing.
+    pub(crate) clocks_behind: bool,
+    /// The clean mark of whoever was there before is still on its way, or comes again, whenever it likes.
+    pub(crate) late_mark: bool,
+    /// Writes whose host fails may land torn.
+    pub(crate) tears: bool,
+    /// So many claims are given up.
+    pub(crate) withdrawals: u8,
 }
 
 /// How many faults there are still to come.
@@ -33,13 +51,82 @@ pub(crate) struct Faults {
 impl Setup {
     /// Nothing is broken, and nothing else is allowed but these faults.
     pub(crate) const fn of(before: Before, faults: Faults) -> Self {
-        Setup { before, faults, longest_delay: 6, usual_delay: 0, releases: false, breakage: Breakage::None }
+        Setup {
+            before,
+            faults,
+            longest_delay: 6,
+            usual_delay: 0,
+            releases: false,
+            breakage: Breakage::None,
+            without: left_out::Breakage::None,
+            slot: None,
+        }
+    }
+
+    /// The same on a slot of an area.
+    pub(crate) const fn on_slot(before: Before, faults: Faults, slot: Slot) -> Self {
+        Setup { slot: Some(slot), ..Setup::of(before, faults) }
+    }
+
+    pub(crate) fn on(&self) -> On {
+        let damage = self.slot.is_some_and(|slot| slot.tears);
+        On { area: self.slot.is_some(), damage, without: self.without }
+    }
+
+    /// The blocks that stand there when it begins: the block itself, or the slot's, and the slot's entry.
+    pub(crate) fn blocks(&self) -> (Block, Block) {
+        let (area, before) = (self.slot.is_some(), self.before);
+        let kind = match (area, before) {
+            (false, Before::Clean | Before::Held) => Kind::Clean,
+            (false, _) => Kind::Live,
+            (true, Before::Free) => Kind::Free,
+            (true, Before::Dead | Before::Torn) => Kind::Holding,
+            (true, _) => Kind::Released,
+        };
+        (Block::before(kind, before == Before::Torn), Block::before(Kind::Entry, false))
+    }
+
+    /// What happens before anything else may.
+    pub(crate) fn way(&self) -> &'static [Move] {
+        use Move::{Answer, Begin, Land, Tick, Time};
+        match self.before {
+            Before::Drawn => &[
+                Begin(0),
+                Begin(1),
+                Answer(0, false),
+                Answer(1, false),
+                Land(0, false),
+                Land(1, false),
+                Answer(1, false),
+                Answer(1, false),
+                Land(1, false),
+                Answer(1, false),
+                Time,
+            ],
+            Before::Doubting => &[
+                Begin(0),
+                Answer(0, false),
+                Land(0, false),
+                Answer(0, false),
+                Begin(1),
+                Answer(0, false),
+                Answer(1, false),
+                Land(0, false),
+                Answer(0, false),
+                Time,
+                Tick(0),
+                Answer(0, false),
+                Time,
+            ],
+            _ => &[],
+        }
     }
 
     pub(crate) fn name(&self) -> String {
         let Faults { crashes, failures, delays } = self.faults;
         let faults = [(crashes, "crashes"), (failures, "failures"), (delays, "delays")];
-        let mut name = format!("two of ours, {}", self.before.told());
+        let place = if self.slot.is_some() { "on a slot" } else { "two of ours" };
+        let mut name = format!("{place}, {}", self.before.told());
         for (count, what) in faults.into_iter().filter(|&(count, _)| count > 0) {
             name += &format!(", {what}: {count}");
         }
@@ -48,6 +135,19 @@ impl Setup {
         }
         if self.releases {
             name += ", with releases";
+        }
+        let Slot { clocks_behind, late_mark, tears, withdrawals } = self.slot.unwrap_or_default();
+        let more = [
+            (withdrawals > 0, "a withdrawal"),
+            (late_mark, "a late mark"),
+            (tears, "torn writes"),
+            (clocks_behind, "clocks far behind"),
+        ];
+        for (_, what) in more.into_iter().filter(|&(is, _)| is) {
+            name += &format!(", {what}");
+        }
+        if self.without != left_out::Breakage::None {
+            name += &format!(", broken: {:?}", self.without);
         }
         if self.breakage != Breakage::None {
             name += &format!(", broken: {:?}", self.breakage);
@@ -64,6 +164,15 @@ pub(crate) enum Before {
     Dead,
     /// Host 0 is in already.
     Held,
+    /// A slot that nobody has had yet.
+    Free,
+    /// A slot's block that is damaged.
+    Torn,
+    /// Both have drawn the same generation over a clean slot; host 1 has claimed it, and host 0 is late with the answer that its entry
+    /// was written.
+    Drawn,
+    /// Host 0 has claimed a clean slot, and host 1 saw it just before, does not believe the mark, and is late with its second look.
+    Doubting,
 }
 
 impl Before {
@@ -72,6 +181,10 @@ impl Before {
             Before::Clean => "clean",
             Before::Dead => "unclean",
             Before::Held => "one of them is in",
+            Before::Free => "free",
+            Before::Torn => "damaged",
+            Before::Drawn => "both have drawn, one is late",
+            Before::Doubting => "one claims, one watches and is late",
         }
     }
 }
@@ -107,7 +220,15 @@ pub(crate) struct State {
     /// Writes that nobody waits for any more, and the units that they have been on their way.
     pub(crate) loose: Vec<(Block, u8)>,
     pub(crate) left: Faults,
+    /// How many claims may still be given up.
+    pub(crate) withdrawals: u8,
     pub(crate) wrong: Option<Wrong>,
+    /// Of an area.
+    pub(crate) entry: Block,
+    /// How far the generation of the last one who held it is behind the greatest.
+    pub(crate) held: u8,
+    /// Somebody has drawn by the clock in this unit, and that is so far behind the greatest by now.
+    pub(crate) drawn: Option<u8>,
 }
 
 /// What can go wrong beside two users at once, and is seen in one step.
@@ -117,6 +238,8 @@ pub(crate) enum Wrong {
     Stopped,
     /// A write was begun after its time.
     WrittenLate,
+    /// Somebody holds it with a generation that is not greater than all before.
+    Generation,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -157,6 +280,25 @@ impl Io {
         }
     }
 
+    /// How a guard is told that its write has landed, or what it read.
+    pub(crate) fn answer(self) -> Told {
+        match self {
+            Io::Read(block, _) => Told::Read(block),
+            Io::Flying(block, _) | Io::Landed(block, _) if block.kind == Kind::Entry => Told::EntryWritten,
+            Io::Flying(..) | Io::Landed(..) => Told::Written,
+            Io::None | Io::Asked(..) => unreachable!("nothing to be answered"),
+        }
+    }
+
+    /// How it is told that it failed.
+    pub(crate) fn failure(self) -> Told {
+        match self.answer() {
+            Told::Read(_) => Told::ReadFailed,
+            Told::EntryWritten => Told::EntryFailed,
+            _ => Told::WriteFailed,
+        }
+    }
+
     pub(crate) fn map(self, change: impl FnOnce(Block) -> Block) -> Self {
         match self {
             Io::None => Io::None,
@@ -194,6 +336,8 @@ pub(crate) enum Move {
     Hang(u8, Fate),
     /// The user is done.
     Release(u8),
+    /// A claim is given up.
+    Withdraw(u8),
 }
 
 /// Which reads under way show what has just landed.
@@ -206,5 +350,7 @@ pub(crate) enum Fate {
     /// It has landed, or there was none.
     Done,
     Loose,
+    /// The same, but it lands torn.
+    Torn,
     Never,
 }

@@ -1,5 +1,5 @@
 //! The superblock of the model's disk: an ext4 as mke2fs makes it, its interval 5 s, without `metadata_csum`, cleanly unmounted.
-//! It never changes: that is the simulator's business, as torn blocks are.
+//! It never changes: that is the simulator's business.
 
 use std::sync::LazyLock;
 

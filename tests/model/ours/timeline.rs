@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::ours::guards::Told;
 use crate::ours::model::TwoHosts;
 use crate::ours::moves::World;
 use crate::ours::scale::UNIT_S;
 use crate::ours::sequences::HOSTS;
 use crate::ours::state::{Breakage, Io, Move, State};
+use crate::ours::told::Told;
 use crate::random::Draw;
 
 /// The steps of a way, as a table.
@@ -76,6 +76,7 @@ fn told(world: &World<'_>, state: &State, what: Move) -> String {
         Move::Crash(at, fate) => format!("{} crashes, its write: {fate:?}", name(at.into())),
         Move::Hang(at, fate) => format!("{}'s driver hangs for good, its write: {fate:?}", name(at.into())),
         Move::Release(at) => format!("{} is done and releases", name(at.into())),
+        Move::Withdraw(at) => format!("{} gives up its claim", name(at.into())),
     }
 }
 
@@ -86,15 +87,10 @@ fn events(world: &mut World<'_>, state: &State, what: Move) -> Vec<String> {
         Move::Release(at) => (at, Told::Release, Draw::Least),
         Move::Answer(at, most) => {
             let draw = if most { Draw::Most } else { Draw::Least };
-            match state.hosts[usize::from(at)].io {
-                Io::Read(block, _) => (at, Told::Read(block), draw),
-                _ => (at, Told::Written, draw),
-            }
+            (at, state.hosts[usize::from(at)].io.answer(), draw)
         }
-        Move::Fail(at, _) => match state.hosts[usize::from(at)].io {
-            Io::Read(..) => (at, Told::ReadFailed, Draw::Least),
-            _ => (at, Told::WriteFailed, Draw::Least),
-        },
+        Move::Fail(at, _) => (at, state.hosts[usize::from(at)].io.failure(), Draw::Least),
+        Move::Withdraw(at) => (at, Told::Withdraw, Draw::Least),
         _ => return Vec::new(),
     };
     let Some(guard) = state.hosts[usize::from(at)].guard else { return Vec::new() };

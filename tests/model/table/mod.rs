@@ -35,6 +35,13 @@ fn large_three_of_ours_unclean() {
     }
 }
 
+/// Generations, and who came before, are left to `ours`: here is only that no margin is needed among ourselves, and no second look.
+#[test]
+fn two_of_ours_in_an_area() {
+    run(Table::new(Rules { area: true, ..Rules::all(4) }, TWO, false, 0)).closes(150_000);
+    run(Table::new(Rules { area: true, ..alike(4) }, TWO, true, 1)).closes(300_000);
+}
+
 fn alike(wait: u8) -> Rules {
     Rules { alike: true, ..Rules::all(wait) }
 }

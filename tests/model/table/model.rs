@@ -111,6 +111,9 @@ impl Checked for Table {
         if count(Who::Fsck) > 0 {
             name += &format!(", an e2fsck, writes land within {landing}");
         }
+        if self.rules.area {
+            name += ", in an area";
+        }
         name += if self.clean { ", clean" } else { ", unclean" };
         if self.crashes > 0 {
             name += &format!(", crashes: {}", self.crashes);

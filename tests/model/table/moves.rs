@@ -212,6 +212,7 @@ fn hold(
     let host = &mut state.hosts[at];
     match sight {
         _ if seen == ours => write(rules, state, at, Stage::Beat),
+        _ if rules.area && seen.kind == Kind::Claim => write(rules, state, at, Stage::Beat),
         _ if seen.kind == Kind::Mark || seen.kind == Kind::Clean => host.lose(),
         // A holder who is seen twice: one of the two has to go.
         Some((before, _)) if seen != before && seen.kind == Kind::Beat => host.lose(),

@@ -27,6 +27,8 @@ pub(crate) struct Rules {
     pub(crate) middle_beat: bool,
     /// A watch of a block that is not clean is longer than a wait, by one unit.
     pub(crate) margin: bool,
+    /// In an area there is no margin, and a claim is known for one by one look: it is beaten over at once.
+    pub(crate) area: bool,
     /// Not a rule: which host is which does not matter. Keeps fewer states, and ways that no longer say who is who.
     pub(crate) alike: bool,
 }
@@ -41,6 +43,7 @@ impl Rules {
             stamps: true,
             middle_beat: true,
             margin: true,
+            area: false,
             alike: false,
         }
     }
@@ -58,7 +61,7 @@ impl Rules {
     }
 
     pub(crate) fn watch(self) -> u8 {
-        self.wait + u8::from(self.margin)
+        self.wait + u8::from(self.margin && !self.area)
     }
 
     pub(crate) fn silence(self) -> u8 {
