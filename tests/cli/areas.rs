@@ -119,7 +119,7 @@ fn each_acquisition_has_the_next_generation_and_the_command_is_told() {
         let shown = json(&["show", "--json", &slot]);
         assert_eq!((&shown["generation"], &shown["state"]), (&last.into(), &"clean".into()), "{shown:#}");
     }
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("is later").as_secs();
+    let now = mmpguard::clock::wall().0;
     assert!(last / 65_536 <= now && last / 65_536 + 600 > now, "it was seeded from the time: {last}");
 }
 
@@ -138,7 +138,7 @@ fn a_slot_that_is_held_is_refused_at_once_and_taken_over_after_a_crash() {
     let mut holder = run("alpha", &format!("echo $MMP_GENERATION > {}; exec sleep 60", text(&up)));
     let mut holder = holder.stderr(std::process::Stdio::null()).spawn().expect("starts");
     while !up.exists() {
-        std::thread::sleep(Duration::from_millis(20));
+        mmpguard::clock::sleep(Duration::from_millis(20));
     }
     let refused = ran(&mut run("beta", "true"));
     assert_eq!(refused.code, Some(121), "{refused:?}");
