@@ -132,10 +132,14 @@ impl Plan {
         }
         drop(writer);
         self.device.drop_cache()?;
-        AreaView::find(&self.device)?.ok_or_else(|| {
-            let what = "the area was written, and cannot be read back".to_owned();
-            Error::Unprotected { path: self.device.path().to_owned(), what }
-        })
+        match AreaView::find(&self.device)? {
+            Some(made) if made.header.uuid == self.header.uuid => Ok(made),
+            // Another host had the same thought; whichever stands now is what claims go by.
+            _ => {
+                let what = "another area was made there at the same moment; see `mmp area show`".to_owned();
+                Err(Error::Unsupported { path: self.device.path().to_owned(), what })
+            }
+        }
     }
 
     /// The lock, and a tail area's first slot, are in use from the beginning.

@@ -75,6 +75,10 @@ fn by_slot(arguments: &Enable, area: &std::path::Path) -> Result<String, Error> 
             slot_name(render::uuid(&uuid).as_bytes()).map_err(|error| Error::Argument(error.to_string()))?
         }
     };
+    if Place::find(&arguments.device, None).is_ok() {
+        let what = "it is protected already, by its own MMP or the area behind what stands there, and that is what every host goes by";
+        return Err(Error::Unsupported { path: arguments.device.clone(), what: what.to_owned() });
+    }
     let view = found(&address.target)?;
     let target = render::shown(&address.target);
     let number = match guarding(&view, name, uuid)? {

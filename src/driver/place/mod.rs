@@ -5,26 +5,26 @@
 
 mod address;
 mod area;
+mod refuse;
 mod search;
 
 use std::path::{Path, PathBuf};
 
 pub use self::address::{Selector, SlotAddress};
 pub use self::area::{AreaView, SlotView};
+use self::refuse::{check_no_mmp, check_no_tail, check_target, find_area, has_no_mmp, unprotected};
 use crate::error::Error;
 use crate::format::area::{AREA_BLOCK_BYTES, AreaPlace, GuardRecord, SlotState};
 use crate::format::superblock::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};
-use crate::format::{DeviceName, Image, MMP_STRUCT_BYTES, MmpBlock, NodeName, Superblock, SuperblockError};
+use crate::format::{DeviceName, Image, MMP_STRUCT_BYTES, MmpBlock, NodeName, Superblock};
 use crate::io::{BlockFile, BlockStore, Device, SlotFile, read_settled};
 use crate::protocol::{Area, Medium, Native, Owner};
-use crate::sys::{Target, content, identity};
+use crate::sys::{Target, identity};
 
 /// Reads in a row before a superblock that does not decode is called damaged: a live kernel writes it, too.
 const SUPERBLOCK_READS: u32 = 5;
 /// The pause between them.
 const SUPERBLOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
-/// So far it is looked for an area that was left behind, where there is none.
-const GLANCE_BYTES: u64 = 64 << 20;
 /// The slot of a tail area that guards what stands before it.
 pub const OWN_SLOT: u32 = 1;
 
@@ -64,6 +64,9 @@ impl Place {
             let area = find_area(&device)?;
             let slot = area.slot(&selector)?;
             let own = area.header.place == AreaPlace::Tail && slot.number == OWN_SLOT;
+            if own {
+                check_no_mmp(asked, &device)?;
+            }
             let guarded = own.then(|| device.clone());
             return Place::of_slot(asked, area, slot, guarded, node);
         }
@@ -98,6 +101,8 @@ impl Place {
         };
         let area = find_area(&Device::inspect(&address.target)?)?;
         let slot = area.slot(&selector)?;
+        check_no_mmp(asked, &device)?;
+        check_no_tail(asked, &device)?;
         check_target(asked, &device, by, &slot)?;
         Place::of_slot(asked, area, slot, Some(device), node)
     }
@@ -312,62 +317,6 @@ fn owner(device: &Device, node: Option<&str>) -> Owner {
 fn with_target(device: Device) -> (Device, Target) {
     let target = Target::from(&device);
     (device, target)
-}
-
-/// The area that somebody was told of: without it nothing goes on.
-fn find_area(device: &Device) -> Result<AreaView, Error> {
-    if let Some(area) = AreaView::find(device)? {
-        return Ok(area);
-    }
-    let path = device.path().to_owned();
-    Err(match AreaView::search(device, GLANCE_BYTES).ok().flatten() {
-        Some(left) => Error::Unsupported { path, what: left.left_behind() },
-        None => Error::Unprotected { path, what: "there is no area".to_owned() },
-    })
-}
-
-/// There is nothing of ext4's MMP, as far as its superblock goes.
-fn has_no_mmp(error: &Error) -> bool {
-    match error {
-        Error::Superblock { source, .. } => {
-            !source.is_damage() && !matches!(source, SuperblockError::ChecksumType { .. })
-        }
-        Error::Short { .. } => true,
-        _ => false,
-    }
-}
-
-/// Neither an MMP block nor an area. `error` says what is wrong with the first; what is worse than its absence stays.
-fn unprotected(device: &Device, error: Error) -> Error {
-    if let Some(left) = AreaView::search(device, GLANCE_BYTES).ok().flatten() {
-        return Error::Unsupported { path: device.path().to_owned(), what: left.left_behind() };
-    }
-    let Error::Superblock { source: SuperblockError::NoSuperblock { .. }, path } = error else {
-        return error;
-    };
-    let standing = content::filesystems(device).unwrap_or_default();
-    let kind = standing.first().map_or("neither an ext4 with MMP", |standing| standing.kind);
-    let what = match standing.is_empty() {
-        true => format!("{kind} nor an area stands there"),
-        false => format!("its {kind} has no MMP of its own, and no area stands in its last block"),
-    };
-    Error::Unprotected { path, what }
-}
-
-/// A slot is one target's: two devices under one slot would keep each other out, and one device under two slots is not protected.
-fn check_target(asked: &Path, device: &Device, by: &Path, slot: &SlotView) -> Result<(), Error> {
-    let Ok(Some((name, wanted))) = slot.identity() else { return Ok(()) };
-    let standing = content::filesystems(device)?;
-    if wanted == [0; 16] || standing.is_empty() || standing.iter().any(|standing| standing.uuid == wanted) {
-        return Ok(());
-    }
-    let what = format!(
-        "slot \"{name}\" of {} guards the UUID {}, and this is {}",
-        by.display(),
-        crate::format::area::Hex(wanted),
-        crate::format::area::Hex(standing[0].uuid)
-    );
-    Err(Error::Unsupported { path: asked.to_owned(), what })
 }
 
 fn read_superblock(device: &Device) -> Result<Superblock, Error> {

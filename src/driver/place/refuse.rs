@@ -1,0 +1,96 @@
+//! What is refused before anything is claimed: a device without protection, or with more than one, and a slot that is another's.
+//!
+//! Protects: all hosts that use a device go by the same block. Does not protect from a host that is told of another area.
+
+use std::path::Path;
+
+use super::{AreaView, SlotView, native};
+use crate::error::Error;
+use crate::format::SuperblockError;
+use crate::format::area::{AreaPlace, Hex};
+use crate::io::Device;
+use crate::sys::content;
+
+/// So far it is looked for an area that was left behind, where there is none.
+const GLANCE_BYTES: u64 = 64 << 20;
+
+/// The area that somebody was told of: without it nothing goes on.
+pub(super) fn find_area(device: &Device) -> Result<AreaView, Error> {
+    if let Some(area) = AreaView::find(device)? {
+        return Ok(area);
+    }
+    let path = device.path().to_owned();
+    Err(match AreaView::search(device, GLANCE_BYTES).ok().flatten() {
+        Some(left) => Error::Unsupported { path, what: left.left_behind() },
+        None => Error::Unprotected { path, what: "there is no area".to_owned() },
+    })
+}
+
+/// There is nothing of ext4's MMP, as far as its superblock goes.
+pub(super) fn has_no_mmp(error: &Error) -> bool {
+    match error {
+        Error::Superblock { source, .. } => {
+            !source.is_damage() && !matches!(source, SuperblockError::ChecksumType { .. })
+        }
+        Error::Short { .. } => true,
+        _ => false,
+    }
+}
+
+/// Whoever is not told of the area goes by the filesystem's own MMP: what is protected twice is not protected.
+pub(super) fn check_no_mmp(asked: &Path, device: &Device) -> Result<(), Error> {
+    match native(asked, device, None) {
+        Ok(_) => {
+            let what = "its filesystem has MMP of its own, and that is what every host goes by; name the device alone".to_owned();
+            Err(Error::Unsupported { path: asked.to_owned(), what })
+        }
+        Err(error) if has_no_mmp(&error) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same, of an area behind what stands on it.
+pub(super) fn check_no_tail(asked: &Path, device: &Device) -> Result<(), Error> {
+    match AreaView::find(device)? {
+        Some(found) if found.header.place == AreaPlace::Tail => {
+            let what = "an area stands behind what it holds, and that is what every host goes by that is not told otherwise; name the \
+                        device alone, or take that area away (`mmp area destroy`)"
+                .to_owned();
+            Err(Error::Unsupported { path: asked.to_owned(), what })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Neither an MMP block nor an area. `error` says what is wrong with the first; what is worse than its absence stays.
+pub(super) fn unprotected(device: &Device, error: Error) -> Error {
+    if let Some(left) = AreaView::search(device, GLANCE_BYTES).ok().flatten() {
+        return Error::Unsupported { path: device.path().to_owned(), what: left.left_behind() };
+    }
+    let Error::Superblock { source: SuperblockError::NoSuperblock { .. }, path } = error else {
+        return error;
+    };
+    let standing = content::filesystems(device).unwrap_or_default();
+    let kind = standing.first().map_or("neither an ext4 with MMP", |standing| standing.kind);
+    let what = match standing.is_empty() {
+        true => format!("{kind} nor an area stands there"),
+        false => format!("its {kind} has no MMP of its own, and no area stands in its last block"),
+    };
+    Error::Unprotected { path, what }
+}
+
+/// A slot is one target's: two devices under one slot would keep each other out, and one device under two slots is not protected.
+pub(super) fn check_target(asked: &Path, device: &Device, by: &Path, slot: &SlotView) -> Result<(), Error> {
+    let Ok(Some((name, wanted))) = slot.identity() else { return Ok(()) };
+    let standing = content::filesystems(device)?;
+    if wanted == [0; 16] || standing.is_empty() || standing.iter().any(|standing| standing.uuid == wanted) {
+        return Ok(());
+    }
+    let what = format!(
+        "slot \"{name}\" of {} guards the UUID {}, and this is {}",
+        by.display(),
+        Hex(wanted),
+        Hex(standing[0].uuid)
+    );
+    Err(Error::Unsupported { path: asked.to_owned(), what })
+}
