@@ -17,6 +17,7 @@ use crate::protocol::sequence;
 use crate::sys::content::{self, Found};
 use crate::sys::{Target, identity, users};
 
+use super::relocate::search;
 use super::room;
 
 /// A clock that shows less has never been set: generations are seeded from it.
@@ -73,6 +74,11 @@ impl Plan {
         let content_end_bytes = end_bytes.unwrap_or(0);
         if content_end_bytes > layout.header_offset_bytes() || layout.end_bytes() > device.size_bytes() {
             return refuse(room::none(device, &content, content_end_bytes, &layout));
+        }
+        if place == AreaPlace::Tail
+            && let Some(lost) = search(device)?
+        {
+            return refuse(lost_area(device, &lost));
         }
         let uuid =
             identity::random_uuid().map_err(|source| Error::io("draw a UUID for", device.path(), source))?;
@@ -189,6 +195,20 @@ fn before(device: &Device, wanted: &Wanted) -> Result<Before, Error> {
         Found::Blank if wanted.end_bytes.is_none() && !wanted.blank => return refuse(room::needs_blank()),
         Found::Blank => Before { content: String::new(), end_bytes: wanted.end_bytes, uuid: [0; 16] },
     })
+}
+
+/// A second area beside one that is only not found any more would let in a host that still finds the first.
+fn lost_area(device: &Device, lost: &AreaView) -> String {
+    let shown = device.path().display();
+    let (why, verb) = match lost.header.target_bytes == device.size_bytes() {
+        true => ("whose header in the last block was overwritten".to_owned(), "repair"),
+        false => (format!("that was made when the device had {} bytes", lost.header.target_bytes), "move"),
+    };
+    format!(
+        "behind what stands on it, at byte {}, there is an area {why}: `mmp area {verb} {shown}` goes on with it, `mmp area destroy \
+         {shown}` takes it away",
+        lost.header.offset_bytes
+    )
 }
 
 /// Nothing that can be told before anything is looked at in detail speaks against it.

@@ -174,7 +174,7 @@ fn wipe_headers(lock: &mut AreaLock) -> Result<(), Error> {
 }
 
 /// A header that stands where it says, behind what stands on the device.
-fn search(device: &Device) -> Result<Option<AreaView>, Error> {
+pub(super) fn search(device: &Device) -> Result<Option<AreaView>, Error> {
     let block = AREA_BLOCK_BYTES as u64;
     let begins = content::filesystems(device)?.iter().map(|standing| standing.end_bytes).max().unwrap_or(0);
     let begins = begins.next_multiple_of(block);
