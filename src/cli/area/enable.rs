@@ -57,6 +57,12 @@ fn behind(arguments: &Enable) -> Result<String, Error> {
 fn by_slot(arguments: &Enable, area: &std::path::Path) -> Result<String, Error> {
     let address = SlotAddress::parse(area)?;
     let device = Device::inspect(&arguments.device)?;
+    if let Ok(place) = Place::find(&arguments.device, None) {
+        let own = if place.slot().is_some() { "the area behind what stands there" } else { "its own MMP" };
+        let what =
+            format!("it is protected already, by {own}; two protections of one device would protect nothing");
+        return Err(Error::Unsupported { path: arguments.device.clone(), what });
+    }
     let uuid = match content::filesystems(&device)?.is_empty() {
         true => [0; 16],
         false => uuid_on(&arguments.device)?,
