@@ -66,6 +66,10 @@ impl AreaLock {
 
     fn claim(view: &AreaView, asking: Asking<'_>, moving: bool) -> Result<Self, Error> {
         view.device.check_writable()?;
+        // A claim would be written into what is a filesystem's by now, wherever the area is to go.
+        if let Some(what) = view.content_reaches_in()? {
+            return Err(Error::Unsupported { path: view.device.path().to_owned(), what });
+        }
         let place = place(view, view.read_slot(LOCK_SLOT)?, asking.node, moving)?;
         let asked = place.asked().to_owned();
         let options = Options::of_place(place).wait(asking.wait);

@@ -19,7 +19,7 @@ pub(super) struct Outcome {
     pub(super) exit_code: u8,
     /// One line.
     pub(super) message: String,
-    /// What to do next, where there is something. One line.
+    /// What to do next, where there is something: one line, or one for each way out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) advice: Option<String>,
 }

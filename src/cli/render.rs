@@ -112,6 +112,9 @@ pub(super) fn headline(error: &Error) -> String {
         Error::Refused { path, refusal } => {
             format!("{}: {}", shown(path), escape(describe::reason(refusal).as_bytes()))
         }
+        Error::Unsupported { path, what } => {
+            format!("{}: {}", shown(path), escape(what.lines().next().unwrap_or_default().as_bytes()))
+        }
         other => escape(other.to_string().as_bytes()),
     }
 }
@@ -139,7 +142,7 @@ pub(super) fn state(error: &Error) -> &'static str {
     }
 }
 
-/// What to do next, in one line.
+/// What to do next: one line, or one for each way out.
 pub(super) fn advice(error: &Error) -> Option<String> {
     let text = match error {
         Error::Refused { refusal: Refusal::InUse { by, .. }, .. } => format!(
@@ -152,9 +155,18 @@ pub(super) fn advice(error: &Error) -> Option<String> {
             quoted(by.node.to_string()),
             shown(path)
         ),
+        // What follows the first line of it: the ways out, a line each.
+        Error::Unsupported { what, .. } => {
+            let ways = what.split_once('\n')?.1.lines().map(|way| escape(way.trim_start().as_bytes()));
+            ways.collect::<Vec<_>>().join("\n  ")
+        }
         Error::UsedHere { .. } => "end that use first".to_owned(),
         Error::Unprotected { path, .. } => {
-            format!("`mmp enable {}` protects what has no MMP of its own", shown(path))
+            let path = shown(path);
+            format!(
+                "`mmp enable {path}` protects what has no MMP of its own; what was protected and was grown since takes `mmp area move \
+                 {path}`, and what lost the header of its area takes `mmp area repair {path}`"
+            )
         }
         Error::Area { path, source } if source.is_damage() => {
             format!("`mmp area repair {}` mends what can be mended", shown(path))

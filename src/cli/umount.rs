@@ -5,12 +5,11 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use super::args::Umount;
-use super::guard::{self, Holders, RUNBOOK};
+use super::guard::{self, Holders, RUNBOOK, target_of};
 use super::{exit, output, render};
 use crate::clock;
 use crate::format::name::escape;
 use crate::registry::{Phase, Record, Registry, Slot};
-use crate::sys::{Target, TargetKind};
 
 /// How often the guard's record is looked at.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -36,9 +35,7 @@ pub(super) fn run(arguments: &Umount) -> ExitCode {
     }
     // By directory: a device may be mounted in several places, and this is the guarded one, wherever it was moved to.
     let target = match &found {
-        Some((_, record)) if guard::mounted_at(&arguments.what).is_none() => {
-            guard::where_mounted(target_of(record).kind, record.dir.as_deref())
-        }
+        Some((_, record)) if guard::mounted_at(&arguments.what).is_none() => guard::where_mounted(record),
         _ => None,
     };
     let target = target.unwrap_or_else(|| arguments.what.clone());
@@ -82,11 +79,6 @@ fn unmount(target: &Path, lazy: bool) -> Result<(), String> {
         }
         clock::sleep(BUSY_PAUSE);
     }
-}
-
-fn target_of(record: &Record) -> Target {
-    let Record { major, minor, .. } = *record;
-    Target { canonical: record.device.clone(), kind: TargetKind::Block { major, minor } }
 }
 
 fn wait(arguments: &Umount, slot: &Slot, guarded: &Record, holders: Option<&Holders>) -> ExitCode {

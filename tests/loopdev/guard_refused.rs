@@ -140,7 +140,7 @@ fn broken_journal(handover: &str) {
     let lun = Lun::new();
     let first = must("debugfs", &["-R", "bmap <8> 0", text(lun.image())]);
     let seek = format!("seek={}", first.trim());
-    let size = format!("bs={}", lun.raw().superblock.block_bytes);
+    let size = format!("bs={}", lun.raw().block_bytes());
     let of = format!("of={}", text(lun.image()));
     must("dd", &["if=/dev/zero", &of, &size, &seek, "count=1", "conv=notrunc,fsync", "status=none"]);
     let (mut mounting, to) = mount(&lun, &lun.a, &["--handover", handover]);

@@ -1,8 +1,16 @@
-//! `mmp` against the running kernel and e2fsprogs, on loop devices: two over one file are two hosts. Takes root.
+//! `mmp` against the running kernel, e2fsprogs, XFS and btrfs, on loop devices: two over one file are two hosts. Takes root.
 //!
 //! Shows what only a real kernel can show: who refuses whom, who dies when, what reaches the disk. Nearly all of the
 //! time is waiting for safety intervals, so the cases run side by side.
 
+mod area_control;
+mod area_copies;
+mod area_fast;
+mod area_grown;
+mod area_refused;
+mod area_sectors;
+mod area_sets;
+mod area_tail;
 mod crash;
 mod guard_death;
 mod guard_ended;
@@ -39,7 +47,7 @@ use crate::harness::cleanup;
 /// Cases that run at once, unless said otherwise: they sleep.
 const CASES_AT_ONCE: usize = 22;
 /// Everything that the cases call.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 25] = [
     "losetup",
     "mkfs.ext4",
     "mount",
@@ -53,6 +61,18 @@ const PROGRAMS: [&str; 13] = [
     "script",
     "flock",
     "cc",
+    "mkfs.ext3",
+    "mkfs.xfs",
+    "xfs_repair",
+    "xfs_growfs",
+    "xfs_io",
+    "mkfs.btrfs",
+    "btrfs",
+    "sfdisk",
+    "blockdev",
+    "wipefs",
+    "dd",
+    "mkswap",
 ];
 
 type Case = (&'static str, fn());
@@ -70,6 +90,13 @@ fn main() -> ExitCode {
         mount_outage::CASES,
         mount_error::CASES,
         mount_race::CASES,
+        area_tail::CASES,
+        area_copies::CASES,
+        area_grown::CASES,
+        area_sets::CASES,
+        area_control::CASES,
+        area_sectors::CASES,
+        area_refused::CASES,
         mount_double::CASES,
         mount_freeze::CASES,
         mount_remount::CASES,
@@ -90,6 +117,8 @@ fn main() -> ExitCode {
         kernel::CASES,
         tools::CASES,
         hostile::CASES,
+        // When the others' writes are through: its wait is 1.1 s.
+        area_fast::CASES,
     ]
     .concat();
     let required = std::env::var_os("MMPGUARD_REQUIRE_ROOT").is_some();

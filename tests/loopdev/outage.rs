@@ -2,7 +2,7 @@
 //! exit code is given although the I/O still hangs. Afterwards nothing of the old holder's reaches the disk but, at
 //! most, the one write that hung in the kernel when the lease ended.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mmpguard::clock;
 use tempfile::TempDir;
@@ -35,11 +35,16 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn new() -> Disk {
+        Disk::of(128 << 20)
+    }
+
+    /// One of that size.
+    pub(crate) fn of(bytes: u64) -> Disk {
         let name = format!("{DIRECTORY_PREFIX}{}-disk", cleanup::run());
         let directory =
             tempfile::Builder::new().prefix(&name).tempdir_in("/var/tmp").expect("makes a directory");
         let (image, mounted) = (directory.path().join("disk.img"), directory.path().join("mounted"));
-        std::fs::File::create(&image).and_then(|file| file.set_len(128 << 20)).expect("makes an image");
+        std::fs::File::create(&image).and_then(|file| file.set_len(bytes)).expect("makes an image");
         std::fs::create_dir(&mounted).expect("makes a directory");
         must("mkfs.ext4", &["-q", "-F", text(&image)]);
         let below = Loop::new(&image);
@@ -50,6 +55,11 @@ impl Disk {
     /// Its filesystem ends before it does.
     pub(crate) fn lun(&self) -> Lun {
         Lun::shaped(Shape { place: Some(&self.mounted), bytes: 32 << 20, ..Shape::default() })
+    }
+
+    /// Where images lie on it.
+    pub(crate) fn place(&self) -> &Path {
+        &self.mounted
     }
 
     pub(crate) fn freeze(&self) -> Frozen<'_> {

@@ -57,6 +57,12 @@ fn behind(arguments: &Enable) -> Result<String, Error> {
 fn by_slot(arguments: &Enable, area: &std::path::Path) -> Result<String, Error> {
     let address = SlotAddress::parse(area)?;
     let device = Device::inspect(&arguments.device)?;
+    if let Ok(place) = Place::find(&arguments.device, None) {
+        let own = if place.slot().is_some() { "the area behind what stands there" } else { "its own MMP" };
+        let what =
+            format!("it is protected already, by {own}; two protections of one device would protect nothing");
+        return Err(Error::Unsupported { path: arguments.device.clone(), what });
+    }
     let uuid = match content::filesystems(&device)?.is_empty() {
         true => [0; 16],
         false => uuid_on(&arguments.device)?,
@@ -75,10 +81,6 @@ fn by_slot(arguments: &Enable, area: &std::path::Path) -> Result<String, Error> 
             slot_name(render::uuid(&uuid).as_bytes()).map_err(|error| Error::Argument(error.to_string()))?
         }
     };
-    if Place::find(&arguments.device, None).is_ok() {
-        let what = "it is protected already, by its own MMP or the area behind what stands there, and that is what every host goes by";
-        return Err(Error::Unsupported { path: arguments.device.clone(), what: what.to_owned() });
-    }
     let view = found(&address.target)?;
     let target = render::shown(&address.target);
     let number = match guarding(&view, name, uuid)? {

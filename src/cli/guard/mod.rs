@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::keeper::mounts::{self, Memory, Purpose, Task};
 use crate::protocol::Activity;
 use crate::registry::{Lost, Phase, Record, Registry, Slot};
-use crate::sys::{KernelView, Target, TargetKind, mountinfo, tags};
+use crate::sys::{KernelView, Target, TargetKind, User, mountinfo, tags, users};
 
 pub(super) use holders::Holders;
 
@@ -163,12 +163,18 @@ pub(super) fn find(registry: &Registry, what: &Path) -> Option<(Slot, Record)> {
     let records: Vec<_> = registry.list().unwrap_or_default().into_iter().filter(here).collect();
     let device = tags::resolve(what).unwrap_or_else(|_| what.to_owned());
     let by_device = Target::of(&device).ok().and_then(|target| registry.slot(target.kind));
-    let slot = by_device.or_else(|| mounted_at(what).and_then(|kind| registry.slot(kind)));
+    let names = [what.to_owned(), std::path::absolute(what).unwrap_or_default(), without_links(what)];
+    let mounted = mounted_at(what);
+    if by_device.is_none() && matches!(mounted, Some(TargetKind::Block { major: 0, .. })) {
+        // The number of the filesystem, not of a device (btrfs): what every guarded one is mounted on tells.
+        let is_there = |record: &Record| dirs_of(record).iter().any(|dir| names.contains(dir));
+        return records.into_iter().find(|(_, record)| is_there(record));
+    }
+    let slot = by_device.or_else(|| mounted.and_then(|kind| registry.slot(kind)));
     if let Some(slot) = slot {
         return records.into_iter().find(|(other, _)| *other == slot);
     }
     // Nothing is mounted there any more, but a guard may still be at it, or have lost it.
-    let names = [what.to_owned(), std::path::absolute(what).unwrap_or_default(), without_links(what)];
     let same = |dir: &Path| names.iter().any(|name| name == dir);
     let mut found = records.into_iter().filter(|(_, record)| record.dir.as_deref().is_some_and(same));
     found.next_back()
@@ -184,11 +190,21 @@ pub(super) fn mounted_at(dir: &Path) -> Option<TargetKind> {
 }
 
 /// Where this device is mounted now, as far as this process sees: it may have been moved since it was guarded.
-pub(super) fn where_mounted(device: TargetKind, guarded_at: Option<&Path>) -> Option<PathBuf> {
-    let table = std::fs::read("/proc/self/mountinfo").ok()?;
-    let mounts = mountinfo::parse(&table);
-    let dirs = || mounts.iter().filter(|mount| mount.device == device).map(|mount| &mount.dir);
-    dirs().find(|dir| Some(dir.as_path()) == guarded_at).or_else(|| dirs().next()).cloned()
+pub(super) fn where_mounted(record: &Record) -> Option<PathBuf> {
+    let dirs = dirs_of(record);
+    dirs.iter().find(|dir| record.dir.as_ref() == Some(dir)).or_else(|| dirs.first()).cloned()
+}
+
+/// Every directory that it is mounted on, as far as this process sees; of a filesystem on several devices, all of it.
+fn dirs_of(record: &Record) -> Vec<PathBuf> {
+    let users = users::kernel_users(&target_of(record)).into_iter();
+    users.filter_map(|user| if let User::Mount { dir, .. } = user { Some(dir) } else { None }).collect()
+}
+
+/// What a record is about.
+pub(super) fn target_of(record: &Record) -> Target {
+    let Record { major, minor, .. } = *record;
+    Target { canonical: record.device.clone(), kind: TargetKind::Block { major, minor } }
 }
 
 /// Its parent without symbolic links; the last part is not looked at, unless it is a link itself.

@@ -158,7 +158,8 @@ impl AreaView {
         Ok(longest.filter(|longest| longest.end_bytes > begins).map(|longest| {
             format!(
                 "its {} reaches to byte {}, over the area that begins at byte {begins}: it was grown, or made anew; nothing may \
-                 be written into the area any more. Use another protection (`mmp enable --area`), or shrink what reaches in",
+                 be written into the area any more. Shrink what reaches in, use another protection (`mmp enable --area`), or grow the \
+                 device, and `mmp enable` makes another area behind it",
                 longest.kind, longest.end_bytes
             )
         }))

@@ -47,15 +47,19 @@ impl AreaView {
     pub(crate) fn left_behind(&self) -> String {
         let begins = self.layout.header_offset_bytes();
         let now_bytes = self.device.size_bytes();
-        if self.header.target_bytes == now_bytes {
-            return format!(
-                "an area stands at byte {begins} whose other header was overwritten; `mmp area repair` restores it"
-            );
-        }
+        let shown = self.device.path().display();
+        let (why, verb) = match self.header.target_bytes == now_bytes {
+            true => ("whose other header was overwritten".to_owned(), "repair"),
+            false => (
+                format!(
+                    "that was made when this had {} bytes, not {now_bytes}; another host may still see that size, and use the area",
+                    self.header.target_bytes
+                ),
+                "move",
+            ),
+        };
         format!(
-            "an area stands at byte {begins} that was made when this had {} bytes, not {now_bytes}; another host may still see that \
-             size, and use the area: `mmp area move` puts it where it belongs",
-            self.header.target_bytes
+            "an area stands at byte {begins} {why}: `mmp area {verb} {shown}` goes on with it, `mmp area destroy {shown}` takes it away"
         )
     }
 }

@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use mmpguard::Place;
 use mmpguard::clock::{self, Mono};
 use mmpguard::format::superblock::SUPERBLOCK_OFFSET_BYTES;
-use mmpguard::format::{Image, MMP_STRUCT_BYTES, MmpBlock, Superblock};
+use mmpguard::format::{ChecksumSeed, Image, MMP_STRUCT_BYTES, MmpBlock, Superblock};
 use mmpguard::io::Arena;
 use nix::libc::O_DIRECT;
 
@@ -22,7 +23,9 @@ const WINDOW: usize = 4096;
 /// Where the block is.
 pub(crate) struct RawBlock {
     file: File,
-    pub(crate) superblock: Superblock,
+    /// None in an area.
+    superblock: Option<Superblock>,
+    seed: Option<ChecksumSeed>,
     /// From the start of the image, in bytes.
     pub(crate) offset: usize,
 }
@@ -50,9 +53,30 @@ impl RawBlock {
         let mut bytes = [0; 1024];
         let start = usize::try_from(SUPERBLOCK_OFFSET_BYTES).expect("is small");
         bytes.copy_from_slice(&window(&file, 0).bytes()[start..start + 1024]);
-        let superblock = Superblock::decode(&bytes).expect("has a superblock");
-        let offset = usize::try_from(superblock.mmp_offset_bytes().expect("has MMP")).expect("is small");
-        RawBlock { file, superblock, offset }
+        let native = Superblock::decode(&bytes).ok().and_then(|superblock| {
+            let offset = superblock.mmp_offset_bytes().ok()?;
+            Some((superblock, offset))
+        });
+        match native {
+            Some((superblock, offset)) => {
+                let (seed, offset) = (superblock.checksum_seed, usize::try_from(offset).expect("is small"));
+                RawBlock { file, superblock: Some(superblock), seed, offset }
+            }
+            None => RawBlock::of_slot(file, image),
+        }
+    }
+
+    /// The block of an area's slot begins with the same struct.
+    fn of_slot(file: File, image: &Path) -> RawBlock {
+        let place = Place::find(image, None).expect("is protected");
+        let seed = place.slot().map(|(area, _)| area.header.seed());
+        let offset = usize::try_from(place.offset_bytes()).expect("is small");
+        RawBlock { file, superblock: None, seed, offset }
+    }
+
+    /// Of its filesystem.
+    pub(crate) fn block_bytes(&self) -> u32 {
+        self.superblock.as_ref().expect("is native").block_bytes
     }
 
     /// The bytes, torn or not.
@@ -70,7 +94,7 @@ impl RawBlock {
     fn read_image(&self) -> (Image, MmpBlock) {
         for _ in 0..100 {
             let image = self.image();
-            if let Ok(block) = MmpBlock::decode(&image, self.superblock.checksum_seed) {
+            if let Ok(block) = MmpBlock::decode(&image, self.seed) {
                 return (image, block);
             }
             clock::sleep(Duration::from_millis(1));
@@ -84,7 +108,7 @@ impl RawBlock {
         let start = self.offset - at;
         let mut window = window(&self.file, start);
         let mut image: Image = window.bytes()[at..at + MMP_STRUCT_BYTES].try_into().expect("has that length");
-        block.encode_into(&mut image, self.superblock.checksum_seed);
+        block.encode_into(&mut image, self.seed);
         window.bytes_mut()[at..at + MMP_STRUCT_BYTES].copy_from_slice(&image);
         let written = self.file.write_at(window.bytes(), start as u64).expect("writes");
         assert_eq!(written, WINDOW);

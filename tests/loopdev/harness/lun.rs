@@ -76,21 +76,33 @@ impl Lun {
     }
 
     pub(crate) fn shaped(shape: Shape<'_>) -> Lun {
+        let interval = format!("mmp_update_interval={}", shape.update_interval_s);
+        let size = format!("{}k", shape.filesystem_bytes / 1024);
+        Lun::made(shape.bytes, shape.place, None, |image| {
+            let mut arguments = vec!["-q", "-F", "-O", "mmp", "-E", &interval];
+            arguments.extend(shape.more);
+            arguments.extend([text(image), &size]);
+            must("mkfs.ext4", &arguments);
+        })
+    }
+
+    /// One of that length, with whatever `fill` puts on its image; `sector_bytes` are the loop devices' logical blocks.
+    pub(crate) fn made(
+        bytes: u64,
+        place: Option<&Path>,
+        sector_bytes: Option<u32>,
+        fill: impl FnOnce(&Path),
+    ) -> Lun {
         let number = LUNS.fetch_add(1, SeqCst);
         let name = format!("{DIRECTORY_PREFIX}{}-{number}-", cleanup::run());
         let directory =
             tempfile::Builder::new().prefix(&name).tempdir_in(SCRATCH).expect("makes a directory");
-        let image = shape.place.unwrap_or(directory.path()).join(format!("{name}lun.img"));
+        let image = place.unwrap_or(directory.path()).join(format!("{name}lun.img"));
         let file = fs::File::create(&image).expect("makes an image");
-        file.set_len(shape.bytes).expect("has that length");
-        let interval = format!("mmp_update_interval={}", shape.update_interval_s);
-        let size = format!("{}k", shape.filesystem_bytes / 1024);
-        let mut arguments = vec!["-q", "-F", "-O", "mmp", "-E", &interval];
-        arguments.extend(shape.more);
-        arguments.extend([text(&image), &size]);
-        must("mkfs.ext4", &arguments);
+        file.set_len(bytes).expect("has that length");
+        fill(&image);
         file.sync_all().expect("syncs");
-        let (a, b) = (Loop::new(&image), Loop::new(&image));
+        let (a, b) = (Loop::with(&image, sector_bytes), Loop::with(&image, sector_bytes));
         Lun {
             directory,
             image,
@@ -269,14 +281,23 @@ impl Drop for Lun {
 
 impl Loop {
     pub(crate) fn new(image: &Path) -> Loop {
+        Loop::with(image, None)
+    }
+
+    /// One with logical blocks of that size.
+    pub(crate) fn with(image: &Path, sector_bytes: Option<u32>) -> Loop {
         // Two that ask at once get the same free device, and the one that comes too late has it open for a moment:
         // a user, to whoever looks. Among ourselves that is avoided, other runs included; with others it is tried again.
         let _one_at_a_time = LOSETUP.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let among_runs =
             fs::File::create(Path::new(SCRATCH).join("mmpguard-losetup.lock")).expect("makes it");
         among_runs.lock().expect("locks");
+        let sector = sector_bytes.map(|bytes| bytes.to_string());
+        let mut arguments = vec!["--direct-io=on", "-f", "--show"];
+        arguments.extend(sector.iter().flat_map(|bytes| ["--sector-size", bytes]));
+        arguments.push(text(image));
         for _ in 0..50 {
-            let output = command("losetup", &["--direct-io=on", "-f", "--show", text(image)]);
+            let output = command("losetup", &arguments);
             if output.status.success() {
                 return Loop(String::from_utf8(output.stdout).expect("UTF-8").trim().into());
             }

@@ -1,5 +1,6 @@
 //! What the root tests stand on.
 
+pub(crate) mod areas;
 pub(crate) mod block;
 pub(crate) mod cleanup;
 pub(crate) mod guarded;
