@@ -80,6 +80,8 @@ pub(crate) enum Breakage {
     BelievesOldMarks,
     /// The next generation is one more than the block's, whatever the entry says.
     GenerationFromTheBlock,
+    /// Who takes a dead guard's place counts a lease from his own first look.
+    LeaseFromSuccession,
     /// Every clean mark over a running lease is beaten over.
     CleanIsBeatenOver,
     /// The kernel is called at once, also upon a block that was just beaten.
@@ -103,7 +105,7 @@ thread_local! {
 
 impl Breakage {
     /// Those that are in the machines. The survey goes through them.
-    pub(crate) const MACHINES: [Breakage; 31] = [
+    pub(crate) const MACHINES: [Breakage; 32] = [
         Breakage::ReleasesOverOthers,
         Breakage::NoWaitOnClean,
         Breakage::HalfAWatch,
@@ -128,6 +130,7 @@ impl Breakage {
         Breakage::TakenNamesAreATwins,
         Breakage::BelievesOldMarks,
         Breakage::GenerationFromTheBlock,
+        Breakage::LeaseFromSuccession,
         Breakage::CleanIsBeatenOver,
         Breakage::NoBeatBeforeTheCall,
         Breakage::BridgesBeforeTheBeat,

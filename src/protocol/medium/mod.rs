@@ -263,11 +263,12 @@ impl Medium {
         }
     }
 
-    /// Whether a damaged block that stands still may be claimed. A native one may not, as with the kernel.
+    /// Whether a damaged block that stands still may be claimed. A native one may not, as with the kernel; nor may one without its
+    /// magic: no write of ours that was torn leaves that, so something else was written there.
     #[must_use]
     pub(super) fn claims_damaged(&self, damage: &Damage) -> bool {
         match (self, damage) {
-            (Medium::Area(_), Damage::Area(error)) => error.is_damage(),
+            (Medium::Area(_), Damage::Area(error)) => error.is_damage() && !error.is_absent(),
             _ => false,
         }
     }
@@ -293,6 +294,12 @@ impl Medium {
         if let Medium::Area(area) = self {
             area.resume(generation);
         }
+    }
+
+    /// In an area: whether a block is of our own acquisition.
+    #[must_use]
+    pub(super) fn is_own(&self, image: &Image) -> bool {
+        matches!(self, Medium::Area(area) if area.is_own(image))
     }
 
     /// What a block that is not what we wrote last means, as far as one look can tell.
