@@ -21,8 +21,8 @@ use mmpguard::format::{DeviceName, Image, MmpBlock, Name, NodeName};
 use super::disk::Before;
 use super::host::Job;
 use super::io::LANDING_BOUND_NS;
-use super::succession;
 use super::plan::{Kind, MILLISECOND, Plan, Profile, SECOND, log_uniform, pick};
+use super::succession;
 use super::world::{What, World};
 
 const SLOT: u32 = 1;

@@ -4,6 +4,8 @@
 //! Protects: nothing of a live holder's is overwritten but by a write that was already on its way when he came, and
 //! of several claimers one gets in. Does not protect against writes that become visible later than a wait.
 
+mod damaged;
+mod entry;
 mod standing;
 
 use std::time::Duration;
@@ -17,7 +19,7 @@ use super::sequence::Sequence;
 use super::timing::{self, CheckInterval};
 use super::watch::Watch as KernelWatch;
 use crate::clock::{Mono, Now};
-use crate::format::{Damage, Image, MmpBlock};
+use crate::format::{Image, MmpBlock};
 
 /// A claim under way.
 #[derive(Clone, Debug)]
@@ -74,6 +76,8 @@ enum Step {
     Draw { base: Image, watched: Option<Duration> },
     /// It is drawn: does what is claimed over still stand?
     Drawn { base: Image },
+    /// In an area: our claim has stood since then, and the entry is looked at again.
+    Confirm { image: Image, since: Mono },
     /// (3) The claim is on its way.
     Writing { image: Image, stage: Stage },
     /// (4) Our write stands and is watched for half a wait.
@@ -97,6 +101,8 @@ struct Watch {
 enum Stage {
     Claim,
     Middle,
+    /// None: the middle one stood, and in an area the entry is as it should be.
+    Confirmed,
     Last,
     /// The only one, when the local kernel does the waiting.
     HandOver,
@@ -216,37 +222,14 @@ impl Claim {
             }
             Step::Silent { .. } => self.lost_race(now, block, context),
             Step::Drawn { .. } => self.changed(now, image, block, Duration::ZERO, context),
-            Step::Probe { .. } | Step::Draw { .. } | Step::Writing { .. } | Step::BackOff => {
+            Step::Probe { .. }
+            | Step::Draw { .. }
+            | Step::Confirm { .. }
+            | Step::Writing { .. }
+            | Step::BackOff => {
                 unreachable!("no read was asked for")
             }
         }
-    }
-
-    fn reread(&mut self, now: Now, image: Image, damage: Damage, context: &mut Context) -> Progress {
-        self.undecoded += 1;
-        if self.undecoded > timing::TORN_REREADS && context.medium.claims_damaged(&damage) {
-            return self.watch_damaged(now, image, context);
-        }
-        if self.undecoded > timing::TORN_REREADS {
-            return refuse(Refusal::Damaged { damage }, context);
-        }
-        self.look_at(now.mono + timing::TORN_PAUSE);
-        Progress::Going
-    }
-
-    /// Of an area.
-    fn watch_damaged(&mut self, now: Now, base: Image, context: &mut Context) -> Progress {
-        self.undecoded = 0;
-        self.written = false;
-        let need = self.watch_of(self.check(&base, context).wait() * 2, context);
-        let of = Peer::from(&MmpBlock::fields(&base));
-        context.event(Event::Watching { of, until: now.mono + need, total: need });
-        self.watch_from(now, Watch { base, since: now.mono, need, began: now.mono }, context)
-    }
-
-    /// What is watched still stands: also if it is damaged.
-    fn stands(&self, image: &Image) -> bool {
-        matches!(&self.step, Step::Watch(watch) if watch.base == *image)
     }
 
     /// (1) What the first look shows.

@@ -192,6 +192,12 @@ impl Area {
         Ok(image)
     }
 
+    /// Whoever draws from that entry gets a greater generation than ours.
+    pub(in crate::protocol) fn knows_ours(&self, entry: &Image) -> bool {
+        SlotEntry::decode(entry, &self.header.uuid, self.slot)
+            .is_ok_and(|found| Some(found.high_water) >= self.generation)
+    }
+
     /// It has our generation, of our boot: we wrote it, or the guard did whose place we have taken.
     pub(super) fn is_own(&self, image: &Image) -> bool {
         self.decode(image).is_ok_and(|found| self.has_written(&found.record))

@@ -63,7 +63,8 @@ pub(super) struct Adopting {
 impl Watch {
     /// The kernel has mounted, and nobody watched.
     pub(in crate::protocol) fn adopting(now: Now, adoption: Adoption, context: &mut Context) -> Self {
-        let goes_on = adoption.succeeds_a_holder() && adoption.left.is_some_and(|left| left.generation.is_some());
+        let goes_on =
+            adoption.succeeds_a_holder() && adoption.left.is_some_and(|left| left.generation.is_some());
         assert!(context.medium.interval().is_none() || goes_on, "no kernel beats in an area");
         if let Some(left) = adoption.left {
             context.medium.resume(left.generation);
