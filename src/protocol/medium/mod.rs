@@ -267,10 +267,7 @@ impl Medium {
     /// magic: no write of ours that was torn leaves that, so something else was written there.
     #[must_use]
     pub(super) fn claims_damaged(&self, damage: &Damage) -> bool {
-        match (self, damage) {
-            (Medium::Area(_), Damage::Area(error)) => error.is_damage() && !error.is_absent(),
-            _ => false,
-        }
+        matches!(self, Medium::Area(_)) && damage.may_be_torn()
     }
 
     /// Whether a claim that is given up is marked clean again. Not in an area: the mark would have our generation, and could land late
