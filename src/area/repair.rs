@@ -1,7 +1,7 @@
 //! Repairing an area: a header that does not decode or was left behind, and slots whose two blocks do not say the same.
 //!
-//! Protects: all of it under the lock. A slot that looks held is left alone; a damaged slot block has to stand still for two waits first,
-//! as for a claim. A header is searched for only by who was told to, and only one is believed that stands where an area of
+//! Protects: all of it under the lock, but the lock's own block if that has lost its magic, since nobody can claim it then. A slot that
+//! looks held is left alone; a damaged slot block has to stand still for two waits first, as for a claim. A header is searched for only by who was told to, and only one is believed that stands where an area of
 //! that many slots would be, on a target of the present size.
 
 use super::create::free_block;
@@ -9,11 +9,12 @@ use super::lock::{AreaLock, Asking};
 use crate::clock;
 use crate::driver::{AreaView, SlotView};
 use crate::error::Error;
+use crate::format::Image;
 use crate::format::area::{
     AreaLayout, EntryState, HeaderRole, LOCK_NAME, LOCK_SLOT, Repair, SLOTS_MAX, SLOTS_MIN, SlotBlock,
-    SlotEntry, SlotName,
+    SlotEntry, SlotName, whole_block,
 };
-use crate::io::Device;
+use crate::io::{BlockWriter, Device};
 use crate::protocol::timing::CheckInterval;
 
 /// One second's worth of generations.
@@ -38,8 +39,11 @@ pub struct Repaired {
 /// # Errors
 /// As [`AreaLock::take`].
 pub fn repair(view: &AreaView, raise: bool, asking: Asking<'_>) -> Result<Repaired, Error> {
-    let mut lock = AreaLock::take(view, asking)?;
     let mut repaired = Repaired::default();
+    if restore_lock(view)? {
+        repaired.slots.push(LOCK_SLOT);
+    }
+    let mut lock = AreaLock::take(view, asking)?;
     if let Some(needed) = lock.view.repair {
         lock.repair_header(needed.role)?;
         repaired.header = Some(needed);
@@ -111,7 +115,7 @@ fn wait_for_damaged(lock: &AreaLock, wrong: &mut Vec<SlotView>) -> Result<(), Er
         return Ok(());
     }
     let before = damaged.iter().map(|&slot| lock.slot_image(slot)).collect::<Result<Vec<_>, _>>()?;
-    clock::sleep(CheckInterval::Area(lock.view.header.interval_ms).wait() * 2);
+    two_waits(&lock.view);
     for (&number, before) in damaged.iter().zip(before) {
         if lock.slot_image(number)? != before {
             wrong.retain(|slot| slot.number != number);
@@ -120,15 +124,48 @@ fn wait_for_damaged(lock: &AreaLock, wrong: &mut Vec<SlotView>) -> Result<(), Er
     Ok(())
 }
 
-/// Makes both blocks of a slot say the same: what the slot block says; if that is damaged, and the entry too, the slot is free.
+fn two_waits(view: &AreaView) {
+    clock::sleep(CheckInterval::Area(view.header.interval_ms).wait() * 2);
+}
+
+/// Writes the lock's block anew, by its entry, if it has lost its magic and stands still for two waits. True if that was needed.
+///
+/// Without a lock: whoever else repairs writes the same. The mark has the last generation that was given away, so if it lands late,
+/// over somebody who has claimed since, he beats over it, and nobody else believes it.
+fn restore_lock(view: &AreaView) -> Result<bool, Error> {
+    view.check_usable()?;
+    view.device.check_writable()?;
+    let slot = view.read_slot(LOCK_SLOT)?;
+    let (true, Ok(entry)) = (slot.needs_repair() && slot.block.is_err(), slot.entry) else {
+        return Ok(false);
+    };
+    let at = view.layout.slot_offset_bytes(LOCK_SLOT).unwrap_or_default();
+    let (mut before, mut after): (Image, Image) = ([0; _], [0; _]);
+    view.device.read_at(at, &mut before)?;
+    two_waits(view);
+    view.device.read_at(at, &mut after)?;
+    if before != after {
+        return Ok(false);
+    }
+    let mut image: Image = [0; _];
+    let block = free_block(&view.header, LOCK_SLOT, entry.name, entry.target, entry.high_water);
+    block.encode_into(&mut image, view.header.seed());
+    BlockWriter::open(&view.device)?.write(at, &whole_block(&image))?;
+    Ok(true)
+}
+
+/// Makes both blocks of a slot say the same: what the slot block says; if that is damaged, what the entry says; if that is, too, the slot
+/// is free. Where the slot block told no generation, a late write may have set back what the entry tells, so the time counts, as in a
+/// claim.
 fn mend(lock: &mut AreaLock, slot: &SlotView) -> Result<(), Error> {
     let header = lock.view.header;
     let number = slot.number;
     let known = slot.entry.as_ref().map_or(floor(), |entry| entry.high_water);
-    let (generation, name, target) = match &slot.block {
-        Ok(SlotBlock { record, .. }) => (record.generation, record.name, record.target),
-        Err(_) if number == LOCK_SLOT => (known, SlotName::new(LOCK_NAME), [0; 16]),
-        Err(_) => (known, SlotName::new(""), [0; 16]),
+    let (generation, name, target) = match (&slot.block, &slot.entry) {
+        (Ok(SlotBlock { record, .. }), _) => (record.generation, record.name, record.target),
+        (Err(_), Ok(entry)) if entry.state == EntryState::Used => (floor(), entry.name, entry.target),
+        (Err(_), _) if number == LOCK_SLOT => (floor(), SlotName::new(LOCK_NAME), [0; 16]),
+        (Err(_), _) => (floor(), SlotName::new(""), [0; 16]),
     };
     let high_water = known.max(generation);
     let state = if name.is_empty() { EntryState::Free } else { EntryState::Used };

@@ -171,6 +171,10 @@ pub(super) fn advice(error: &Error) -> Option<String> {
         Error::Area { path, source } if source.is_damage() => {
             format!("`mmp area repair {}` mends what can be mended", shown(path))
         }
+        Error::Refused { refusal: Refusal::Damaged { damage: crate::format::Damage::Area(error) }, .. } if error.is_damage() => {
+            "something else was written where the slot's block should be: find out what, then `mmp area repair` makes it anew"
+                .to_owned()
+        }
         Error::ReadOnly { .. } => "`show` and `check` work on it; to hold it make it writable".to_owned(),
         Error::Damaged { path, .. } | Error::Refused { path, refusal: Refusal::Damaged { .. } } => {
             format!("make sure that no host uses it, then `e2fsck -f {}` repairs the block", shown(path))

@@ -224,7 +224,7 @@ impl<S: BlockStore> Driver<S> {
         let mode = self.guard.mode();
         self.shared.mode.store(mode as u64, SeqCst);
         if let Some(trace) = &self.shared.trace {
-            trace.note(mode, self.guard.kernel_counted(), self.guard.generation());
+            trace.note(self.guard.is_beating(), self.guard.kernel_counted(), self.guard.generation());
         }
         if let Some(generation) = self.guard.generation() {
             self.shared.generation.store(generation, SeqCst);

@@ -8,7 +8,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use crate::clock::Mono;
-use crate::protocol::{Adoption, Left, Mode};
+use crate::protocol::{Adoption, Left};
 use crate::sys::shared::SharedWords;
 
 /// So many words, from the first one on that is given.
@@ -47,11 +47,11 @@ impl Trace {
     }
 
     /// As it is now.
-    pub(super) fn note(&self, mode: Mode, kernel: Option<(Mono, u32)>, generation: Option<u64>) {
+    pub(super) fn note(&self, beating: bool, kernel: Option<(Mono, u32)>, generation: Option<u64>) {
         if let Some(generation) = generation {
             self.put(GENERATION, generation);
         }
-        self.put(BEATING, u64::from(mode == Mode::Beating));
+        self.put(BEATING, u64::from(beating));
         if let Some((at, seq)) = kernel {
             self.put(KERNEL_SEQ, KNOWN | u64::from(seq));
             self.put(KERNEL_AT, at.0);
@@ -107,11 +107,11 @@ mod tests {
             generation: None,
         };
         assert_eq!(other.left(Mono(5)), Adoption { counted: None, left: Some(nothing) });
-        trace.note(Mode::Watching, Some((Mono(7), 0)), None);
+        trace.note(false, Some((Mono(7), 0)), None);
         trace.submit(u32::MAX);
         let left = Left { kernel_seq: Some(0), submitted_seq: Some(u32::MAX), ..nothing };
         assert_eq!(other.left(Mono(5)), Adoption { counted: Some((Mono(7), 0)), left: Some(left) });
-        trace.note(Mode::Beating, None, Some(u64::MAX));
+        trace.note(true, None, Some(u64::MAX));
         let left = Left { beating: true, generation: Some(u64::MAX), ..left };
         assert_eq!(other.left(Mono(5)).left, Some(left), "what is not said again stays");
         assert_eq!(words.word(0).load(SeqCst), 0);

@@ -1,6 +1,6 @@
 //! Why bytes are no MMP block, on either medium.
 
-use super::area::{AreaDamage, AreaError};
+use super::area::AreaError;
 use super::block::BlockDamage;
 
 /// Why a block cannot be used.
@@ -16,16 +16,13 @@ pub enum Damage {
 }
 
 impl Damage {
-    /// True if the bytes look like a block of which a part is another's: torn, or damaged. False if it is no such block any more, or
-    /// one of a later format.
+    /// True if the bytes look like a block of which a part is another's: torn, or damaged. False if it is no such block any more (its
+    /// magic, in the first sector like all fields, is missing, which no torn write of such a block leaves), or one of a later format.
     #[must_use]
     pub fn may_be_torn(&self) -> bool {
         match self {
             Damage::Block(damage) => matches!(damage, BlockDamage::Checksum { .. }),
-            Damage::Area(AreaError::Damaged { damage: AreaDamage::Struct { wrong } }) => {
-                matches!(wrong, BlockDamage::Checksum { .. })
-            }
-            Damage::Area(error) => error.is_damage(),
+            Damage::Area(error) => error.is_damage() && !error.is_absent(),
         }
     }
 }

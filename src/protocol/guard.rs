@@ -315,6 +315,16 @@ impl Guard {
         }
     }
 
+    /// We beat, or are about to in the place of a guard that has died while it did: who comes after us goes on with that.
+    #[must_use]
+    pub fn is_beating(&self) -> bool {
+        match &self.phase {
+            Phase::Hold(_) => true,
+            Phase::Watch(watch) => watch.succeeds_a_holder(),
+            Phase::Claim(_) | Phase::Over => false,
+        }
+    }
+
     /// The number of this acquisition, which grows with each; only in areas, and once it was drawn.
     #[must_use]
     pub fn generation(&self) -> Option<u64> {

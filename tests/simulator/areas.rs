@@ -1,5 +1,5 @@
 //! Areas: hosts of ours on a slot (`mmp-format.md`, *MMP areas*), with every fault. The disk has an entry beside the slot's block, and all
-//! of its times are in the area's interval: what is slow, or late, is so beside that.
+//! of its times are in the area's interval: what is slow, or late, is so beside that. Guards die, and are succeeded (`succession`).
 //!
 //! Checked also: a generation is never given to two holders, and grows with each.
 //!
@@ -22,6 +22,7 @@ use super::disk::Before;
 use super::host::Job;
 use super::io::LANDING_BOUND_NS;
 use super::plan::{Kind, MILLISECOND, Plan, Profile, SECOND, log_uniform, pick};
+use super::succession;
 use super::world::{What, World};
 
 const SLOT: u32 = 1;
@@ -51,6 +52,7 @@ pub(crate) fn apply(plan: &mut Plan, rng: &mut Rng) {
     }
     plan.filesystem.needs_recovery = false;
     plan.area = Some(AreaPlan { interval_ms });
+    succession::apply(plan, rng);
 }
 
 impl AreaDisk {
@@ -197,6 +199,7 @@ impl World {
             self.violate(host, format!("holds generation {generation:?} after {:?}", self.last_generation));
         }
         self.last_generation = self.last_generation.max(generation);
+        self.hosts[host].succession.generation = generation;
     }
 
     /// In an area it is his only if it has his generation.

@@ -81,8 +81,8 @@ impl World {
     pub(crate) fn note_trace(&mut self, host: usize) {
         let state = &mut self.hosts[host];
         let Some(guard) = &state.guard else { return };
-        state.mounted.trace.beating = guard.mode() == Mode::Beating;
-        state.mounted.trace.generation = guard.generation();
+        state.mounted.trace.beating = guard.is_beating();
+        state.mounted.trace.generation = guard.generation().or(state.mounted.trace.generation);
         state.mounted.trace.counted = Guard::kernel_counted(guard).or(state.mounted.trace.counted);
     }
 

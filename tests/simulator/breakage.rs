@@ -96,6 +96,8 @@ pub(crate) enum Breakage {
     ClaimersAreSuccessors,
     /// In an area a late beat of whoever came before stops a holder.
     LateBeatsAreSuccessors,
+    /// Who takes a dead guard's place counts a lease from his own first look.
+    LeaseFromSuccession,
     /// Every clean mark over a running lease is beaten over.
     CleanIsBeatenOver,
     /// The kernel is called at once, also upon a block that was just beaten.
@@ -119,7 +121,7 @@ thread_local! {
 
 impl Breakage {
     /// Those that are in the machines. The survey goes through them.
-    pub(crate) const MACHINES: [Breakage; 39] = [
+    pub(crate) const MACHINES: [Breakage; 40] = [
         Breakage::ReleasesOverOthers,
         Breakage::NoWaitOnClean,
         Breakage::HalfAWatch,
@@ -152,6 +154,7 @@ impl Breakage {
         Breakage::LateMarksStopHolders,
         Breakage::ClaimersAreSuccessors,
         Breakage::LateBeatsAreSuccessors,
+        Breakage::LeaseFromSuccession,
         Breakage::CleanIsBeatenOver,
         Breakage::NoBeatBeforeTheCall,
         Breakage::BridgesBeforeTheBeat,

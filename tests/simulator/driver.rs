@@ -181,7 +181,8 @@ impl World {
     }
 
     pub(crate) fn plan_process_faults(&mut self, host: usize) {
-        if self.plan.hosts[host].kind != Kind::Mounted && self.plan.profile != Profile::SecondLife {
+        let guards_die = matches!(self.plan.profile, Profile::SecondLife | Profile::Areas);
+        if self.plan.hosts[host].kind != Kind::Mounted && !guards_die {
             return;
         }
         let rates = self.plan.mounts;
@@ -292,6 +293,7 @@ impl World {
     /// A new guard begins: what was planned for the last one is void.
     pub(crate) fn forget_guard(&mut self, host: usize) {
         let state = &mut self.hosts[host];
+        state.succession = super::succession::Succession::default();
         state.mounted.driver += 1;
         state.mounted.trace = super::mounted::Trace::default();
         state.mounted.awaits_mount = false;

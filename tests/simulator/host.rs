@@ -51,6 +51,7 @@ pub(crate) struct Host {
     pub(crate) mounted: super::mounted::State,
     pub(crate) second: super::second_life::SecondLife,
     pub(crate) fsck: super::fsck::State,
+    pub(crate) succession: super::succession::Succession,
 }
 
 impl Host {
@@ -105,6 +106,8 @@ impl World {
             What::Withdraw(claim) => self.withdraw(host, claim),
             What::Keeper => self.keeper(host),
             What::Outage => self.outage(host),
+            What::GuardCrash => self.holder_dies(host),
+            What::GuardBack => self.holder_is_succeeded(host),
             What::SecondLook(number) => self.second_looked(host, number),
             What::SecondLookDue(number) => self.second_look_due(host, number),
             What::SecondWritten(number) => self.second_written(host, number),
@@ -116,6 +119,7 @@ impl World {
                     self.hosts[host].release_wanted = true;
                     self.release(host);
                 }
+                self.orphan_is_done(host);
             }
             _ => unreachable!("{what:?} is not for a host of ours"),
         }
@@ -315,6 +319,7 @@ impl World {
             return self.mounted_event(host, event);
         }
         match event {
+            Event::Held { .. } if self.goes_on(host) => {}
             Event::Held { .. } => {
                 self.stats.held += 1;
                 self.check_generation(host);

@@ -21,7 +21,8 @@
 //! - *Forced clears* (`tune2fs -f -E clear_mmp`), by anybody, at any time, over anything, and into the buffer of a kernel on
 //!   that host (`Profile::Clears`).
 //! - *Areas* of 0.1 to 10 s, where all that is late, or slow, is so beside the area's interval; their entries, too, are written late,
-//!   or never (`areas`).
+//!   or never (`areas`). There the guard's process alone dies, too, and is replaced after 0.1 to 2 s, if its lease lasts for so long
+//!   (`succession`).
 //! - *Claims withdrawn* at any time. *Vouches* for nodes that are dead and stay dead for up to 5 minutes, and for living ones
 //!   that have no fault.
 //! - *Mounts*: hosts of ours that mount through their own kernel, both ways of handing over, group descriptors that take
@@ -40,7 +41,8 @@
 //! that has nothing mounted; a guard does not end while its filesystem is in use; what it says of the kernel is true.
 //! Of every host of ours: a lease that has ended is never extended; nobody marks the block clean at the first sight of
 //! another who uses the device; whoever is the first to find a doubtful clean mark watches it as long as dirty blocks may
-//! follow. In an area no generation is given to two holders, and each is greater than the last. *Pauses* (S6, S7), where two may meet because a clock stood still: both run for no longer than
+//! follow. In an area no generation is given to two holders, and each is greater than the last; who
+//! takes a dead guard's place goes on with its. *Pauses* (S6, S7), where two may meet because a clock stood still: both run for no longer than
 //! `timing::double_use`, and never stop for each other both; who slept does not go on where another came, worked and left.
 //!
 //! # Counted apart (`Apart`), because it cannot be promised
@@ -107,4 +109,5 @@ mod queue;
 pub(crate) mod run;
 mod second_life;
 mod shrink;
+mod succession;
 mod world;

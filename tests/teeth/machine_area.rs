@@ -15,3 +15,9 @@ fn an_old_mark_that_is_believed_is_found() {
 fn a_generation_that_is_given_away_again_is_found() {
     teeth(Breakage::GenerationFromTheBlock, Profile::Areas, "holds generation");
 }
+
+/// S12: what a dead guard has left of its lease is all that its successor has before his first beat.
+#[test]
+fn a_lease_that_a_successor_gives_himself_is_found() {
+    teeth(Breakage::LeaseFromSuccession, Profile::Areas, TWO_USERS);
+}

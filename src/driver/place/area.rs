@@ -274,9 +274,14 @@ impl SlotView {
         }
     }
 
-    /// Slot block and entry do not say the same: it takes a repair before it can be claimed.
+    /// Slot block and entry do not say the same, or the slot block has lost its magic: it takes a repair before it can be claimed. What
+    /// a later version wrote is not repaired.
     #[must_use]
     pub fn needs_repair(&self) -> bool {
+        let errors = [self.block.as_ref().err(), self.entry.as_ref().err()];
+        if errors.into_iter().flatten().any(|error| !error.is_damage()) {
+            return false;
+        }
         match (&self.block, &self.entry) {
             (Ok(SlotBlock { record, .. }), Ok(entry)) => {
                 let used = entry.state == EntryState::Used;
@@ -284,7 +289,7 @@ impl SlotView {
                     || (used && (entry.name, entry.target) != (record.name, record.target))
             }
             (Ok(SlotBlock { record, .. }), Err(_)) => record.name.is_empty(),
-            (Err(_), Ok(_)) => false,
+            (Err(error), Ok(_)) => error.is_absent(),
             (Err(_), Err(_)) => true,
         }
     }

@@ -4,6 +4,8 @@
 //! Protects: nothing of a live holder's is overwritten but by a write that was already on its way when he came, and
 //! of several claimers one gets in. Does not protect against writes that become visible later than a wait.
 
+mod damaged;
+mod entry;
 mod standing;
 mod watching;
 
@@ -16,10 +18,10 @@ use super::guard::{Context, Failure, Input};
 use super::hold::Hold;
 use super::medium::Owner;
 use super::sequence::Sequence;
-use super::timing::{self, CheckInterval};
+use super::timing::CheckInterval;
 use super::watch::Watch as KernelWatch;
 use crate::clock::{Mono, Now};
-use crate::format::{Damage, Image, MmpBlock};
+use crate::format::{Image, MmpBlock};
 
 /// A claim under way.
 #[derive(Clone, Debug)]
@@ -76,6 +78,8 @@ enum Step {
     Draw { base: Image, watched: Option<Duration> },
     /// It is drawn: does what is claimed over still stand?
     Drawn { base: Image },
+    /// In an area: our claim has stood since then, and the entry is looked at again.
+    Confirm { image: Image, since: Mono },
     /// (3) The claim is on its way.
     Writing { image: Image, stage: Stage },
     /// (4) Our write stands and is watched for half a wait.
@@ -89,6 +93,8 @@ enum Step {
 enum Stage {
     Claim,
     Middle,
+    /// None: the middle one stood, and in an area the entry is as it should be.
+    Confirmed,
     Last,
     /// The only one, when the local kernel does the waiting.
     HandOver,
@@ -208,22 +214,14 @@ impl Claim {
             }
             Step::Silent { .. } => self.lost_race(now, block, context),
             Step::Drawn { .. } => self.changed(now, image, block, Duration::ZERO, context),
-            Step::Probe { .. } | Step::Draw { .. } | Step::Writing { .. } | Step::BackOff => {
+            Step::Probe { .. }
+            | Step::Draw { .. }
+            | Step::Confirm { .. }
+            | Step::Writing { .. }
+            | Step::BackOff => {
                 unreachable!("no read was asked for")
             }
         }
-    }
-
-    fn reread(&mut self, now: Now, image: Image, damage: Damage, context: &mut Context) -> Progress {
-        self.undecoded += 1;
-        if self.undecoded > timing::TORN_REREADS && context.medium.claims_damaged(&damage) {
-            return self.watch_damaged(now, image, context);
-        }
-        if self.undecoded > timing::TORN_REREADS {
-            return refuse(Refusal::Damaged { damage }, context);
-        }
-        self.look_at(now.mono + timing::TORN_PAUSE);
-        Progress::Going
     }
 
     /// (1) What the first look shows.

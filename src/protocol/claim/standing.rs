@@ -72,62 +72,6 @@ impl Claim {
         }
     }
 
-    /// In an area: the generation of this claim, which has to stand in the entry before anything says that we have it.
-    pub(super) fn draw(
-        &mut self,
-        now: Now,
-        answer: Result<&Image, Failure<'_>>,
-        context: &mut Context,
-    ) -> Progress {
-        let Step::Draw { base, watched } = self.step else { unreachable!("no entry was asked for") };
-        let entry = match answer {
-            Ok(entry) => entry,
-            Err(failure) => return refuse(self.failed(failure), context),
-        };
-        let Medium::Area(area) = &mut context.medium else { unreachable!("only areas have entries") };
-        let is_believed = self.was_clean && !area.doubts_clean(&base, entry);
-        let is_doubtful = std::mem::replace(&mut self.was_clean, is_believed) && !is_believed;
-        if is_doubtful && watched.is_none() {
-            // A vouch is for whoever it names, and another one's beat may be under this mark.
-            self.vouched = None;
-            return self.watch(now, base, &MmpBlock::fields(&base), false, context);
-        }
-        if context.options.watch_only {
-            return watched_out(&MmpBlock::fields(&base), watched, context);
-        }
-        match area.draw(&base, entry, is_believed, now.wall) {
-            Err(refusal) => refuse(refusal, context),
-            Ok(_) if broken!(EntryIsNotWritten) => self.drawn(now, Ok(()), context),
-            Ok(image) => {
-                let not_after = self.look_started + self.limit();
-                context.write_entry(Write { image, durable: true, not_after });
-                Progress::Going
-            }
-        }
-    }
-
-    /// It stands there, within the limit of the look that it follows, or it counts for nothing. The look that comes now may show the very
-    /// bytes that stood there, and somebody has come in between: if a clean mark that is late lands over his beats, who drew when we did,
-    /// or before. He cannot be in within a limit.
-    pub(super) fn drawn(
-        &mut self,
-        now: Now,
-        answer: Result<(), Failure<'_>>,
-        context: &mut Context,
-    ) -> Progress {
-        let Step::Draw { base, .. } = self.step else { unreachable!("no entry was written") };
-        if let Err(failure) = answer {
-            return refuse(self.failed(failure), context);
-        }
-        let (took, limit) = (now.mono.since(self.look_started), self.limit());
-        if took > limit && !broken!(LateEntryCounts) {
-            return self.too_slow(now, took, limit, context);
-        }
-        self.step = Step::Drawn { base };
-        self.look(now, context);
-        Progress::Going
-    }
-
     /// (3), (4), (5): each write is a jump, so that nobody takes a claimer for a holder who counts.
     pub(super) fn write(&mut self, now: Now, base: &Image, stage: Stage, context: &mut Context) -> Progress {
         let before = MmpBlock::fields(base).seq;
@@ -158,7 +102,7 @@ impl Claim {
     }
 
     /// By our own C, which the first lease comes from: so the last write is acknowledged well within that lease.
-    fn limit(&self) -> Duration {
+    pub(super) fn limit(&self) -> Duration {
         self.own_check.limit()
     }
 
@@ -201,7 +145,7 @@ impl Claim {
                 return self.hand_over(now, image, Some(lease_end), context);
             }
             Stage::Claim => context.event(Event::Claiming { until: now.mono + half * 2, total: half * 2 }),
-            Stage::Middle => {}
+            Stage::Middle | Stage::Confirmed => {}
         }
         self.standing_since = self.look_started;
         self.step = Step::Silent { image, since: now.mono, stage };
@@ -247,7 +191,13 @@ impl Claim {
     /// A write that took longer than the limit counts for nothing: a rival may have come, looked and claimed under
     /// it. Everything starts again, with C doubled so that a slow device ends, and with a watch at least as long as
     /// the write was late: whoever holds under it needed that long to get in, so he beats within it.
-    fn too_slow(&mut self, now: Now, took: Duration, limit: Duration, context: &mut Context) -> Progress {
+    pub(super) fn too_slow(
+        &mut self,
+        now: Now,
+        took: Duration,
+        limit: Duration,
+        context: &mut Context,
+    ) -> Progress {
         let Some(slower) = self.own_check.slower() else {
             let what = format!(
                 "the device is too slow to be protected: a write took {:.1} s, at most {:.1} s can count",
@@ -271,6 +221,9 @@ impl Claim {
         let half = self.standing_wait(context) / if whole { 1 } else { 2 };
         if self.look_started.since(since) >= half {
             let middle = stage == Stage::Claim && !whole;
+            if stage == Stage::Middle && context.medium.interval().is_some() {
+                return self.confirm(image, since, context);
+            }
             if broken!(NoLastBeat) && !middle && now.mono < self.look_started + self.limit() {
                 return self.held(now, image, context);
             }
@@ -318,7 +271,7 @@ fn is_limited(stage: Stage) -> bool {
 }
 
 /// A watcher's verdict: whoever stood there for so long is dead, and without that it is clean.
-fn watched_out(block: &MmpBlock, unchanged: Option<Duration>, context: &mut Context) -> Progress {
+pub(super) fn watched_out(block: &MmpBlock, unchanged: Option<Duration>, context: &mut Context) -> Progress {
     let by = Peer::from(block);
     let verdict = match unchanged {
         Some(unchanged) => Quiet::Dead { was: by, unchanged },

@@ -192,6 +192,21 @@ impl Area {
         Ok(image)
     }
 
+    /// Whoever draws from that entry gets a greater generation than ours.
+    pub(in crate::protocol) fn knows_ours(&self, entry: &Image) -> bool {
+        SlotEntry::decode(entry, &self.header.uuid, self.slot)
+            .is_ok_and(|found| Some(found.high_water) >= self.generation)
+    }
+
+    /// It has our generation, of our boot: we wrote it, or the guard did whose place we have taken.
+    pub(super) fn is_own(&self, image: &Image) -> bool {
+        self.decode(image).is_ok_and(|found| self.has_written(&found.record))
+    }
+
+    fn has_written(&self, record: &GuardRecord) -> bool {
+        Some(record.generation) == self.generation && record.boot_id == self.boot_id
+    }
+
     /// What a block that is not what we wrote last means to a holder.
     ///
     /// A successor has a greater generation than ours, a claimer says that he is one, and who came before us has a smaller one:
@@ -199,7 +214,7 @@ impl Area {
     /// our own claim: claiming he has lost it, holding or releasing he passed his whole wait, and then we stop.
     pub(super) fn judge(&self, image: &Image, block: MmpBlock) -> Verdict {
         let Ok(SlotBlock { record, .. }) = self.decode(image) else { return Verdict::Unreadable };
-        let ours = Some(record.generation) == self.generation && record.boot_id == self.boot_id;
+        let ours = self.has_written(&record);
         let earlier = Some(record.generation) < self.generation;
         if !ours && (record.name, record.target) != (self.name, self.target) {
             // It was given to another: nobody could do that without having passed his wait.

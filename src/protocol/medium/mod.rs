@@ -263,13 +263,11 @@ impl Medium {
         }
     }
 
-    /// Whether a damaged block that stands still may be claimed. A native one may not, as with the kernel.
+    /// Whether a damaged block that stands still may be claimed. A native one may not, as with the kernel; nor may one without its
+    /// magic: no write of ours that was torn leaves that, so something else was written there.
     #[must_use]
     pub(super) fn claims_damaged(&self, damage: &Damage) -> bool {
-        match (self, damage) {
-            (Medium::Area(_), Damage::Area(error)) => error.is_damage(),
-            _ => false,
-        }
+        matches!(self, Medium::Area(_)) && damage.may_be_torn()
     }
 
     /// Whether a claim that is given up is marked clean again. Not in an area: the mark would have our generation, and could land late
@@ -293,6 +291,12 @@ impl Medium {
         if let Medium::Area(area) = self {
             area.resume(generation);
         }
+    }
+
+    /// In an area: whether a block is of our own acquisition.
+    #[must_use]
+    pub(super) fn is_own(&self, image: &Image) -> bool {
+        matches!(self, Medium::Area(area) if area.is_own(image))
     }
 
     /// What a block that is not what we wrote last means, as far as one look can tell.

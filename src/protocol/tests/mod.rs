@@ -5,6 +5,8 @@
 
 mod adoption;
 mod area;
+mod area_adoption;
+mod area_entry;
 mod area_late;
 mod claim;
 mod claim_rules;

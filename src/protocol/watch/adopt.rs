@@ -1,4 +1,9 @@
-//! A filesystem that is mounted already: by a plain mount(8), or under a guard that has just died.
+//! A filesystem that is mounted already: by a plain mount(8), or under a guard that has just died. In an area only the latter: no
+//! kernel beats there.
+//!
+//! Protects: who takes a dead guard's place has its lease and not a nanosecond more until a write of his own has landed, and its
+//! generation; what stands there is judged as it would have judged it. Does not find out whether it is dead: the keeper does, who
+//! has waited for its process.
 
 use std::time::Duration;
 
@@ -46,6 +51,8 @@ pub struct Left {
 pub(super) struct Adopting {
     adoption: Adoption,
     until: Mono,
+    /// What is protected is used no more: whoever goes on in a dead holder's place is to release it.
+    release: bool,
     /// A block under our names.
     candidate: Option<MmpBlock>,
     /// Somebody else's block was seen, or this host slept: until then our own count proves nothing, since two kernels
@@ -56,10 +63,14 @@ pub(super) struct Adopting {
 impl Watch {
     /// The kernel has mounted, and nobody watched.
     pub(in crate::protocol) fn adopting(now: Now, adoption: Adoption, context: &mut Context) -> Self {
-        let goes_on = adoption.left.is_some_and(|left| left.beating && left.generation.is_some());
+        let goes_on =
+            adoption.succeeds_a_holder() && adoption.left.is_some_and(|left| left.generation.is_some());
         assert!(context.medium.interval().is_none() || goes_on, "no kernel beats in an area");
+        if let Some(left) = adoption.left {
+            context.medium.resume(left.generation);
+        }
         let until = now.mono + timing::foreign_look(u_star(context)) + ADOPTION_RESERVE;
-        let adopting = Adopting { adoption, until, candidate: None, doubtful_until: None };
+        let adopting = Adopting { adoption, until, release: false, candidate: None, doubtful_until: None };
         let mut watch = Watch::begin(now, Stage::Adopting(adopting), None);
         watch.lease = adoption.left.map(|left| Lease::until(left.lease_end));
         watch
@@ -113,7 +124,11 @@ impl Watch {
     /// Takes the place of a guard that died: what stands there was written by it or by the kernel, or is judged as it
     /// would have judged it, under its lease.
     fn goes_on(&mut self, now: Now, look: Look, image: &Image, left: Left, context: &mut Context) -> Flow {
-        context.medium.resume(left.generation);
+        if context.medium.interval().is_some() {
+            let stands =
+                left.submitted_seq == Some(MmpBlock::fields(image).seq) && context.medium.is_own(image);
+            return self.beats_on(now, look, image, left, stands, context);
+        }
         let Ok(block) = context.medium.decode(image) else {
             return self.look_at(now.mono + timing::TORN_PAUSE);
         };
@@ -126,23 +141,8 @@ impl Watch {
             context.medium.rename(Owner::of(&block));
         }
         let submitted = ours && left.submitted_seq == Some(block.seq);
-        let as_peer = Peer::from(&block);
         if left.beating {
-            let Some(lease) = self.lease else { unreachable!("set from what was left") };
-            context.event(Event::Held { lease_end: left.lease_end, as_peer });
-            // A foreign block is judged by the holder: what it is to find is then what it would have written.
-            let seq = left.submitted_seq.unwrap_or(block.seq);
-            let expected = context.medium.compose(image, seq, now.wall, context.medium.check_of(image), true);
-            let found = if submitted { *image } else { expected };
-            let standing = HoldStanding {
-                image: found,
-                lease,
-                predecessor: None,
-                release: false,
-                back: None,
-                foreign: Foreign::default(),
-            };
-            return Flow::Break(Watched::WeBeat(Hold::go_on(now, standing, context)));
+            return self.beats_on(now, look, image, left, submitted, context);
         }
         let kernel_seq = left.kernel_seq.unwrap_or(block.seq);
         // All but sequence and time is the kernel's own, whoever wrote it last.
@@ -154,6 +154,7 @@ impl Watch {
         };
         self.kernel_at = look.before;
         self.stage = Stage::Watching;
+        let as_peer = Peer::from(&block);
         context.event(Event::KernelBeats { lease_end: left.lease_end, as_peer });
         if submitted && block.seq != kernel_seq {
             self.stage = Stage::Bridging(Bridge {
@@ -171,6 +172,47 @@ impl Watch {
         }
         self.watched(now, look, image, context)
     }
+
+    /// Takes the place of one that held the device by its own beats, under what is left of its lease: this look is no beat of ours.
+    /// Whatever stands there the holder judges, to whom what he is to find is what the dead one would have written: also what
+    /// does not decode. `stands`: that is there.
+    fn beats_on(
+        &mut self,
+        now: Now,
+        look: Look,
+        image: &Image,
+        left: Left,
+        stands: bool,
+        context: &mut Context,
+    ) -> Flow {
+        let Stage::Adopting(adopting) = &self.stage else { unreachable!("asked for while adopting") };
+        let check = context.medium.check_of(image);
+        let lease = match broken!(LeaseFromSuccession) {
+            true => Lease::until(look.started + check.lease()),
+            false => self.lease.unwrap_or(Lease::until(left.lease_end)),
+        };
+        let block = MmpBlock::fields(image);
+        context.event(Event::Held { lease_end: lease.end(), as_peer: Peer::from(&block) });
+        let seq = left.submitted_seq.unwrap_or(block.seq);
+        let image = if stands { *image } else { context.medium.compose(image, seq, now.wall, check, true) };
+        let (foreign, back) = (Foreign::default(), None);
+        let standing = HoldStanding { image, lease, predecessor: None, release: false, back, foreign };
+        let mut hold = Hold::go_on(now, standing, context);
+        hold.succeed(adopting.release, context);
+        Flow::Break(Watched::WeBeat(hold))
+    }
+
+    /// Nothing uses the device any more. A watcher hears that from the kernel; whoever goes on in a holder's place does not.
+    pub(super) fn is_to_release(&mut self) {
+        if let Stage::Adopting(adopting) = &mut self.stage {
+            adopting.release = true;
+        }
+    }
+
+    /// A dead holder's place is being taken: nobody else beats.
+    pub(in crate::protocol) fn succeeds_a_holder(&self) -> bool {
+        matches!(&self.stage, Stage::Adopting(adopting) if adopting.adoption.succeeds_a_holder())
+    }
 }
 
 impl Adopting {
@@ -185,6 +227,11 @@ impl Adopting {
 }
 
 impl Adoption {
+    /// A guard has died that beat by itself.
+    fn succeeds_a_holder(&self) -> bool {
+        self.left.is_some_and(|left| left.beating)
+    }
+
     /// Fewer beats were counted than fit into the time: this host stood still for longer than a check interval. `kmmpd`'s
     /// period is 1.02 to 1.03 of its interval, and long timers are rounded up by an eighth at most.
     fn slept(&self, now: Mono, seq: u32, context: &Context) -> bool {

@@ -231,7 +231,8 @@ impl Watch {
             Input::Written(answer) => return self.wrote(now, answer, context),
             Input::NotWritten => return lose(now, Loss::LeaseExpired, context),
             Input::CellLost => return lose(now, Loss::CellLost, context),
-            Input::Withdraw | Input::Release | Input::HandOver { .. } => {}
+            Input::Release => self.is_to_release(),
+            Input::Withdraw | Input::HandOver { .. } => {}
             Input::Superblock(_) | Input::Entry(_) | Input::EntryWritten(_) => {
                 unreachable!("a watcher asks for the block alone")
             }

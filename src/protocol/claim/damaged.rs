@@ -1,0 +1,30 @@
+//! A block that does not decode: read again first; in an area watched, if a torn write can have left it.
+//!
+//! Protects: nothing is claimed over what is no block of ours any more. Does not repair: a claim over a torn block writes it anew.
+
+use super::super::event::Refusal;
+use super::super::guard::Context;
+use super::super::timing;
+use super::{Claim, Progress, refuse};
+use crate::clock::Now;
+use crate::format::{Damage, Image};
+
+impl Claim {
+    pub(super) fn reread(
+        &mut self,
+        now: Now,
+        image: Image,
+        damage: Damage,
+        context: &mut Context,
+    ) -> Progress {
+        self.undecoded += 1;
+        if self.undecoded > timing::TORN_REREADS && context.medium.claims_damaged(&damage) {
+            return self.watch_damaged(now, image, context);
+        }
+        if self.undecoded > timing::TORN_REREADS {
+            return refuse(Refusal::Damaged { damage }, context);
+        }
+        self.look_at(now.mono + timing::TORN_PAUSE);
+        Progress::Going
+    }
+}
