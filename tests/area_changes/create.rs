@@ -5,7 +5,7 @@ use mmpguard::driver::AreaView;
 use mmpguard::error::Kind;
 use mmpguard::format::area::{AreaPlace, EntryState, SlotState};
 
-use crate::stage::{CONTENT_BYTES, Stage, name, wanted};
+use crate::stage::{CONTENT_BYTES, CONTENT_LENGTH, Stage, name, wanted};
 
 #[test]
 fn a_blank_file_becomes_an_area() {
@@ -32,15 +32,15 @@ fn a_blank_file_becomes_an_area() {
 fn a_tail_area_leaves_what_stands_before_it() {
     for rest in [0, 512] {
         let stage = Stage::blank(256 * 1024 + rest);
-        stage.write_at(0, &[0x5A; CONTENT_BYTES as usize]);
+        stage.write_at(0, &[0x5A; CONTENT_LENGTH]);
         stage.create(&Wanted { end_bytes: Some(CONTENT_BYTES), ..wanted(2) }).expect("is made");
         let view = stage.view();
         assert_eq!((view.header.place, view.header.content_end_bytes), (AreaPlace::Tail, CONTENT_BYTES));
         assert_eq!(view.layout.end_bytes(), 256 * 1024);
         let bytes = stage.bytes();
         let begins = usize::try_from(view.header.offset_bytes).unwrap();
-        assert!(bytes[..CONTENT_BYTES as usize].iter().all(|&byte| byte == 0x5A));
-        assert!(bytes[CONTENT_BYTES as usize..begins].iter().all(|&byte| byte == 0));
+        assert!(bytes[..CONTENT_LENGTH].iter().all(|&byte| byte == 0x5A));
+        assert!(bytes[CONTENT_LENGTH..begins].iter().all(|&byte| byte == 0));
         // Its first slot guards what stands before it.
         assert_eq!(stage.block(1).record.name, name("device"));
         let first = stage.use_once("device");

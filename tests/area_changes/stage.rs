@@ -15,7 +15,8 @@ use mmpguard::{Error, Held, Options};
 
 pub(crate) const INTERVAL_MS: u32 = 100;
 /// Where what stands before a tail area ends.
-pub(crate) const CONTENT_BYTES: u64 = 64 * 1024;
+pub(crate) const CONTENT_LENGTH: usize = 64 * 1024;
+pub(crate) const CONTENT_BYTES: u64 = CONTENT_LENGTH as u64;
 pub(crate) const TARGET: [u8; 16] = *b"a target's uuid.";
 
 const OBSERVE: Observe<'static> = &|_| ControlFlow::Continue(());
@@ -57,7 +58,7 @@ impl Stage {
     /// An area behind something.
     pub(crate) fn tail(slots: u32) -> Self {
         let stage = Stage::blank(256 * 1024);
-        stage.write_at(0, &[0x5A; CONTENT_BYTES as usize]);
+        stage.write_at(0, &[0x5A; CONTENT_LENGTH]);
         stage.create(&Wanted { end_bytes: Some(CONTENT_BYTES), ..wanted(slots) }).expect("is made");
         stage
     }

@@ -186,6 +186,7 @@ impl World {
         if let Some(sight) = self.lease_from_sight(host) {
             end = sight;
         }
+        self.check_succession(host, end, acknowledged);
         let state = &mut self.hosts[host];
         if from_acknowledgement {
             end = match state.cell {

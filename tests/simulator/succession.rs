@@ -5,10 +5,11 @@
 //! What the dead guard had sent is on its way still. What was used may be used no more by the time that it is replaced: then the
 //! new guard releases.
 //!
-//! Checked also: who goes on does so with the generation that was held.
+//! Checked also: who goes on does so with the generation that was held, and has no lease of his own before a write of his was acknowledged.
 
 use crate::protocol::{Adoption, Guard, GuardOptions, Mode};
 use fastrand::Rng;
+use mmpguard::clock::Mono;
 
 use super::asked::SUCCESSION;
 use super::plan::{Plan, SECOND, log_uniform, pick};
@@ -21,6 +22,8 @@ pub(crate) struct Succession {
     pub(crate) orphaned: bool,
     /// The guard is such a one, and has not seen the block yet.
     begins: bool,
+    /// It is, and no write of its own was acknowledged yet.
+    unwritten: bool,
     /// What was held last.
     pub(crate) generation: Option<u64>,
 }
@@ -82,7 +85,7 @@ impl World {
         let guard = Guard::adopt(self.guard_medium(host), options, adoption, seed, now);
         let state = &mut self.hosts[host];
         state.guard = Some(guard);
-        state.succession.begins = true;
+        (state.succession.begins, state.succession.unwritten) = (true, true);
         state.release_wanted = !state.using;
         self.drain(host);
     }
@@ -98,6 +101,15 @@ impl World {
             self.violate(host, format!("goes on with generation {generation:?}, and {held:?} was held"));
         }
         true
+    }
+
+    /// The lease of a host's guard ends then, and the cell is about to be moved there.
+    pub(crate) fn check_succession(&mut self, host: usize, end: Mono, acknowledged: bool) {
+        let state = &mut self.hosts[host];
+        state.succession.unwritten &= !acknowledged;
+        if state.succession.unwritten && state.cell.is_some_and(|cell| cell < end) {
+            self.violate(host, "counts a lease for what it has not written".into());
+        }
     }
 
     /// Nothing uses it any more, and its guard is dead.

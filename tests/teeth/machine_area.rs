@@ -19,5 +19,5 @@ fn a_generation_that_is_given_away_again_is_found() {
 /// S12: what a dead guard has left of its lease is all that its successor has before his first beat.
 #[test]
 fn a_lease_that_a_successor_gives_himself_is_found() {
-    teeth(Breakage::LeaseFromSuccession, Profile::Areas, TWO_USERS);
+    teeth(Breakage::LeaseFromSuccession, Profile::Areas, "counts a lease for what it has not written");
 }

@@ -1,6 +1,6 @@
 //! Entries of slots: which generation is drawn, and that nobody holds one that the entry does not know.
 
-use super::area::{CREATED_S, LAST, THEIRS, record};
+use super::area::{CREATED_S, LAST, record};
 use super::*;
 use crate::format::area::SlotState;
 

@@ -58,6 +58,10 @@ impl Watch {
         unreachable!("{NEVER}")
     }
 
+    pub(super) fn succeeds_a_holder(&self) -> bool {
+        unreachable!("{NEVER}")
+    }
+
     pub(super) fn counted(&self) -> Option<(Mono, u32)> {
         unreachable!("{NEVER}")
     }
