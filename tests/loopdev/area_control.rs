@@ -150,7 +150,7 @@ fn as_many_as_there_are() {
     let file = lun.file("control");
     let path = text(&file);
     let created =
-        lun.mmp(&["area", "create", "--slots", "65536", "--interval", "200ms", path]).end(seconds(300));
+        lun.mmp(&["area", "create", "--slots", "65536", "--interval", "500ms", path]).end(seconds(300));
     created.expect(0).says("an area of 65536 slots");
     let bytes = file.metadata().expect("is there").len();
     assert_eq!(bytes, (2 * 65_537 + 2) * 4096);

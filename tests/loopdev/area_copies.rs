@@ -51,7 +51,7 @@ fn clone() {
 
 fn rollback() {
     let case = "area 4, rollback";
-    let lun = Lun::protected(Content::Xfs, Made { options: &["--interval", "200ms"], ..Made::default() });
+    let lun = Lun::protected(Content::Xfs, Made { options: &["--interval", "500ms"], ..Made::default() });
     lun.run_true(lun.a.path()).expect(0);
     let snapshot = lun.copy("snapshot.img");
     let at_snapshot = lun.generation();
@@ -88,13 +88,13 @@ fn made_over() {
     let none = lun.verb(&["enable", lun.a.path()]);
     none.expect(7).says("no room for an area").says("mkfs.xfs -d size=");
     // As large as before, and without a discard: mkfs zeroes over the last 64 KiB of the device all the same.
-    let lun = Lun::protected(Content::Xfs, Made { options: &["--interval", "200ms"], ..Made::default() });
+    let lun = Lun::protected(Content::Xfs, Made { options: &["--interval", "500ms"], ..Made::default() });
     lun.run_true(lun.a.path()).expect(0);
     let generation = lun.generation();
     let size = format!("size={}", Content::Xfs.filesystem_bytes());
     must("mkfs.xfs", &["-q", "-f", "-K", "-d", &size, lun.a.path()]);
     all_refused(&lun, "it is not protected");
-    lun.verb(&["enable", "--interval", "200ms", lun.a.path()]).expect(0);
+    lun.verb(&["enable", "--interval", "500ms", lun.a.path()]).expect(0);
     lun.run_true(lun.b.path()).expect(0);
     assert!(lun.generation() > generation, "a new area goes on with higher generations");
     observed(
@@ -105,7 +105,7 @@ fn made_over() {
 
 fn lost_header() {
     let case = "area 4, lost header";
-    let lun = Lun::protected(Content::Xfs, Made { options: &["--interval", "200ms"], ..Made::default() });
+    let lun = Lun::protected(Content::Xfs, Made { options: &["--interval", "500ms"], ..Made::default() });
     lun.run_true(lun.a.path()).expect(0);
     let generation = lun.generation();
     lun.zero_block_from_end(1);
@@ -133,7 +133,7 @@ fn lost_header() {
 
 fn wiped() {
     let case = "area 4, wipefs";
-    let lun = Lun::protected(Content::Xfs, Made { options: &["--interval", "200ms"], ..Made::default() });
+    let lun = Lun::protected(Content::Xfs, Made { options: &["--interval", "500ms"], ..Made::default() });
     let said = must("wipefs", &["-a", lun.a.path()]);
     assert!(said.contains("(xfs)"), "{said}");
     must("blockdev", &["--flushbufs", lun.b.path()]);

@@ -15,7 +15,7 @@ pub(crate) const CASES: &[Case] = &[
 
 fn sectors(bytes: u32) {
     let case = format!("area 8, {bytes}");
-    let options = ["--interval", "200ms"];
+    let options = ["--interval", "500ms"];
     let lun = Lun::protected(
         Content::Xfs,
         Made { options: &options, sector_bytes: Some(bytes), ..Made::default() },
@@ -25,7 +25,7 @@ fn sectors(bytes: u32) {
     lun.run_true(lun.a.path()).expect(0);
     let mounted = lun.guarded(&lun.a, &[]);
     write_files(&mounted.dir, "file", 10).expect("writes");
-    lun.refuses_the_other_host(&case, 0.6);
+    lun.refuses_the_other_host(&case, 0.85);
     lun.host_dies(Content::Xfs, &mounted);
     let taken = lun.guarded(&lun.b, &[]);
     assert_eq!(spoiled(&taken.dir, "file", 10), 0);
@@ -43,7 +43,7 @@ fn tmpfs() {
         tempfile::Builder::new().prefix(&prefix).tempdir_in("/dev/shm").expect("makes a directory");
     let control = directory.path().join("control");
     let path = text(&control);
-    lun.verb(&["area", "create", "--slots", "4", "--interval", "200ms", path]).expect(0);
+    lun.verb(&["area", "create", "--slots", "4", "--interval", "500ms", path]).expect(0);
     for name in ["one", "two"] {
         lun.verb(&["area", "slot", "add", path, name]).expect(0);
     }
@@ -62,7 +62,7 @@ fn tmpfs() {
     drop(file);
     Content::Ext3.make(&image, None);
     let path = text(&image);
-    lun.verb(&["area", "create", "--interval", "200ms", path]).expect(0).says("an area of 1 slot");
+    lun.verb(&["area", "create", "--interval", "500ms", path]).expect(0).says("an area of 1 slot");
     for _ in 0..2 {
         lun.run_true(path).expect(0);
     }

@@ -59,7 +59,7 @@ fn unsuitable() {
     let empty = lun.file("empty.img");
     std::fs::File::create(&empty).expect("makes it").set_len(1 << 20).expect("has that length");
     let blank = Loop::new(&empty);
-    refused(blank.path(), &dir, &[], 7, "no ext2/3/4 superblock");
+    refused(blank.path(), &dir, &[], 7, "neither XFS nor ext4 nor btrfs stands on it");
     must("mkfs.ext4", &["-q", "-F", "-O", "^mmp", blank.path()]);
     refused(blank.path(), &dir, &[], 7, "tune2fs -O mmp");
     lun.assert_unchanged_outside_mmp(&before);

@@ -110,12 +110,12 @@ impl Lun {
         Lun::made(bytes, None, None, |_| ())
     }
 
-    /// A control LUN: nothing but an area, that beats five times a second.
+    /// A control LUN: nothing but an area, that beats twice a second.
     pub(crate) fn control(slots: u32) -> Lun {
         let lun = Lun::blank((2 * u64::from(slots) + 4) * 4096);
         let slots = slots.to_string();
         let mut arguments = vec!["area", "create", "--blank", "--slots", &slots];
-        arguments.extend(["--interval", "200ms", lun.a.path()]);
+        arguments.extend(["--interval", "500ms", lun.a.path()]);
         lun.verb(&arguments).expect(0).says("an area of");
         lun
     }
