@@ -19,7 +19,7 @@ pub(crate) const CONTENT_LENGTH: usize = 64 * 1024;
 pub(crate) const CONTENT_BYTES: u64 = CONTENT_LENGTH as u64;
 pub(crate) const TARGET: [u8; 16] = *b"a target's uuid.";
 
-const OBSERVE: Observe<'static> = &|_| ControlFlow::Continue(());
+const OBSERVE: Observe<'static> = &|_, _| ControlFlow::Continue(());
 
 pub(crate) struct Stage {
     _dir: tempfile::TempDir,
