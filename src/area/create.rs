@@ -5,7 +5,7 @@
 //! area. Does not protect: a blank device is blank by the word of the one who says so.
 
 use crate::clock::{self, Wall};
-use crate::driver::{AreaView, OWN_SLOT};
+use crate::driver::{AreaView, OWN_SLOT, Searched};
 use crate::error::Error;
 use crate::format::area::{
     AreaError, AreaHeader, AreaLayout, AreaPlace, EntryState, GuardRecord, HeaderRole, LOCK_NAME, LOCK_SLOT,
@@ -23,6 +23,8 @@ use super::room;
 const EARLIEST_CLOCK_S: u64 = 1_735_689_600;
 /// So far behind what stands on a device it is looked for an area that was left there.
 pub(super) const SEARCHED_BYTES: u64 = 4 << 30;
+/// So long after its headers were written an area is read back.
+const SETTLE: std::time::Duration = std::time::Duration::from_secs(1);
 /// So many blocks are written at once.
 const BLOCKS_AT_ONCE: u32 = 256;
 
@@ -39,6 +41,8 @@ pub struct Wanted {
     pub end_bytes: Option<u64>,
     /// The administrator says that nothing on it is needed.
     pub blank: bool,
+    /// The administrator says that the device never had an area, or was never grown since: none is looked for.
+    pub fresh: bool,
 }
 
 /// An area that can be made: everything was checked, and nothing written.
@@ -59,7 +63,7 @@ impl Plan {
     /// # Errors
     /// [`Error::Unsupported`] saying why not, and what else can be done; [`Error::UsedHere`].
     pub fn new(device: &Device, wanted: &Wanted) -> Result<Plan, Error> {
-        check_unused(device)?;
+        check_unused(device, wanted)?;
         let refuse = |what: String| Err(Error::Unsupported { path: device.path().to_owned(), what });
         let slots = wanted.slots.saturating_add(1);
         let Before { content, end_bytes, uuid: target } = before(device, wanted)?;
@@ -111,6 +115,8 @@ impl Plan {
             let users = used.iter().map(ToString::to_string).collect();
             Error::UsedHere { path: self.device.path().to_owned(), users }
         })?;
+        // It took a while: another host may have made one.
+        self.check_still_none()?;
         let mut writer = BlockWriter::open(&self.device)?;
         let (slots, total) = (self.layout.slots(), 2 * self.layout.slots());
         let mut first = 0;
@@ -127,16 +133,29 @@ impl Plan {
             }
         }
         let fail = |source: AreaError| Error::Area { path: self.device.path().to_owned(), source };
+        self.check_still_none()?;
         for (at, image) in headers(&self.header, &[0; _]).map_err(fail)? {
             writer.write(at, &whole_block(&image))?;
         }
         drop(writer);
+        // Whoever makes one at this moment has looked before our headers stood, and has written over them by then.
+        clock::sleep(SETTLE);
         self.device.drop_cache()?;
         match AreaView::find(&self.device)? {
-            Some(made) if made.header.uuid == self.header.uuid => Ok(made),
+            Some(made) if made.header.uuid == self.header.uuid && is_whole(&made)? => Ok(made),
             // Another host had the same thought; whichever stands now is what claims go by.
             _ => {
                 let what = "another area was made there at the same moment; see `mmp area show`".to_owned();
+                Err(Error::Unsupported { path: self.device.path().to_owned(), what })
+            }
+        }
+    }
+
+    fn check_still_none(&self) -> Result<(), Error> {
+        match AreaView::find(&self.device)? {
+            None => Ok(()),
+            Some(_) => {
+                let what = "another area was made there at this moment; see `mmp area show`".to_owned();
                 Err(Error::Unsupported { path: self.device.path().to_owned(), what })
             }
         }
@@ -198,7 +217,7 @@ fn before(device: &Device, wanted: &Wanted) -> Result<Before, Error> {
 }
 
 /// Nothing that can be told before anything is looked at in detail speaks against it.
-fn check_unused(device: &Device) -> Result<(), Error> {
+fn check_unused(device: &Device, wanted: &Wanted) -> Result<(), Error> {
     let refuse = |what: String| Err(Error::Unsupported { path: device.path().to_owned(), what });
     device.check_writable()?;
     if let Some(found) = AreaView::find(device)? {
@@ -210,8 +229,18 @@ fn check_unused(device: &Device) -> Result<(), Error> {
         ));
     }
     // A second one, while another host goes by the first: both would be held.
-    if let Some(left) = AreaView::search(device, SEARCHED_BYTES)? {
-        return refuse(left.left_behind());
+    let after_bytes = wanted.end_bytes.unwrap_or(0);
+    match AreaView::search(device, after_bytes, SEARCHED_BYTES)? {
+        _ if wanted.fresh => {}
+        Searched { found: Some(left), .. } => return refuse(left.left_behind()),
+        Searched { found: None, left_bytes: 0 } => {}
+        Searched { found: None, left_bytes } => {
+            return refuse(format!(
+                "whether an area was left behind on it when it was grown is not known: {left_bytes} bytes behind what stands on it were not \
+                 looked at. If it was protected by an area before it was grown, `mmp area move --was BYTES` goes on with that; if it never \
+                 was, say so with --fresh"
+            ));
+        }
     }
     if clock::wall() < Wall(EARLIEST_CLOCK_S) {
         return refuse(
@@ -263,6 +292,13 @@ pub(super) fn headers(header: &AreaHeader, base: &Image) -> Result<[(u64, Image)
     let both = [(layout.header_offset_bytes(), image), (layout.copy_offset_bytes(), copy)];
     let [first, last] = both;
     Ok(if header.place == AreaPlace::Tail { both } else { [last, first] })
+}
+
+/// Every slot is as it was made: nobody else wrote there.
+fn is_whole(made: &AreaView) -> Result<bool, Error> {
+    let mut whole = true;
+    made.each_slot(|slot| whole &= slot.block.is_ok() && slot.entry.is_ok())?;
+    Ok(whole)
 }
 
 /// Where the longest of what stands on the device ends.

@@ -18,8 +18,8 @@ use crate::io::BlockWriter;
 use crate::protocol::Event;
 use crate::protocol::timing::CheckInterval;
 
-/// So many slots can be held at once by one process, each by a thread of its own.
-const HELD_AT_ONCE: usize = 512;
+/// So many slots can be held at once by one process, each by a thread and three descriptors of its own; a process has 1024.
+const HELD_AT_ONCE: usize = 256;
 
 /// Hears what happens during the claims of a change, and of which slot (`TARGET:NUMBER`); several times a second without an event.
 /// Breaking gives up.
@@ -44,6 +44,9 @@ pub struct AreaLock {
     held: Held,
     writer: BlockWriter,
     moving: bool,
+    /// Something was written under it, and it was not given back since: then it ends as a crash does.
+    wrote: bool,
+    over: bool,
 }
 
 impl AreaLock {
@@ -70,17 +73,16 @@ impl AreaLock {
         if let Some(what) = view.content_reaches_in()? {
             return Err(Error::Unsupported { path: view.device.path().to_owned(), what });
         }
+        let writer = BlockWriter::open(&view.device)?;
         let place = place(view, view.read_slot(LOCK_SLOT)?, asking.node, moving)?;
         let asked = place.asked().to_owned();
         let options = Options::of_place(place).wait(asking.wait);
         let held = options.acquire_with(|event| (asking.observe)(&asked, event))?;
-        let mut lock =
-            AreaLock { writer: BlockWriter::open(&view.device)?, view: view.clone(), held, moving };
+        let mut lock = AreaLock { writer, view: view.clone(), held, moving, wrote: false, over: false };
         // It took a wait: somebody may have changed it before.
         let fresh = view.reread()?;
         if fresh.header.uuid != view.header.uuid || (fresh.unusable.is_some() && !moving) {
             let what = "the area was changed meanwhile; nothing was done, try again".to_owned();
-            lock.give_back();
             return Err(Error::Unsupported { path: view.device.path().to_owned(), what });
         }
         lock.view = fresh;
@@ -148,16 +150,25 @@ impl AreaLock {
     /// # Errors
     /// As [`AreaLock::write`].
     pub fn write_headers(&mut self, header: &AreaHeader) -> Result<(), Error> {
+        let base = self.header_image()?;
+        for (at, image) in super::create::headers(header, &base).map_err(|source| self.fail(source))? {
+            self.write(at, &image)?;
+        }
+        Ok(())
+    }
+
+    /// The header that counts, as it stands.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn header_image(&self) -> Result<Image, Error> {
         let mut base: Image = [0; _];
         let stands = match self.view.header.role {
             HeaderRole::Header => self.view.layout.header_offset_bytes(),
             HeaderRole::Copy => self.view.layout.copy_offset_bytes(),
         };
         self.view.device.read_at(stands, &mut base)?;
-        for (at, image) in super::create::headers(header, &base).map_err(|source| self.fail(source))? {
-            self.write(at, &image)?;
-        }
-        Ok(())
+        Ok(base)
     }
 
     /// Writes the header `role` anew, from the other one.
@@ -187,6 +198,7 @@ impl AreaLock {
     pub fn write_blocks(&mut self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
         let reserve = CheckInterval::Area(self.view.header.interval_ms).write_reserve();
         self.check_held(reserve)?;
+        self.wrote = true;
         self.writer.write(offset_bytes, bytes)?;
         self.check_held(Duration::ZERO)
     }
@@ -205,12 +217,8 @@ impl AreaLock {
     /// # Errors
     /// As [`Held::release`].
     pub fn release(mut self) -> Result<(), Error> {
+        self.over = true;
         self.held.release().map(drop)
-    }
-
-    fn give_back(&mut self) {
-        // Nothing was done; if it cannot be released it stands as after a crash, and is watched out.
-        let _ = self.held.release();
     }
 
     fn slot_bytes(&self, slot: u32) -> u64 {
@@ -219,6 +227,15 @@ impl AreaLock {
 
     fn fail(&self, source: AreaError) -> Error {
         Error::Area { path: self.view.device.path().to_owned(), source }
+    }
+}
+
+impl Drop for AreaLock {
+    fn drop(&mut self) {
+        if !self.over && !self.wrote {
+            // Nothing was done; if it cannot be given back it stands as after a crash, and is watched out.
+            let _ = self.held.release();
+        }
     }
 }
 

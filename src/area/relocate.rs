@@ -1,22 +1,22 @@
 //! Moving an area whose target has another size than before, and taking one away.
 //!
 //! Protects: lock and every used slot are held where the area was, the only place where another host may still look for it; the new
-//! place must not overlap the old one; only when the new headers stand are the old ones taken away. A host that still sees the
-//! old size finds no area then, and refuses.
+//! place must not overlap the old one. Before the new headers are written the new one is put where the old copy was: what a host that still
+//! sees the old size finds there says that the area is elsewhere, and it refuses, from then on for good. Whatever a move is broken off
+//! in, there is one place that can be claimed, or none until `mmp area move` has ended it.
 
-use super::create::SEARCHED_BYTES;
-use super::create::free_block;
+use super::create::{SEARCHED_BYTES, free_block, headers};
 use super::lock::{AreaLock, Asking};
 use crate::clock;
 use crate::driver::{AreaView, Held, SlotView};
 use crate::error::Error;
 use crate::format::area::{
-    AreaHeader, AreaLayout, AreaPlace, HeaderRole, LOCK_SLOT, SlotBlock, SlotState, last_block_offset_bytes,
-    whole_block,
+    AreaError, AreaHeader, AreaLayout, AreaPlace, HeaderRole, LOCK_SLOT, SlotBlock, SlotState,
+    last_block_offset_bytes, whole_block,
 };
 use crate::format::{Image, MMP_STRUCT_BYTES};
 use crate::io::Device;
-use crate::sys::content;
+use crate::sys::{ExclusiveHold, Target, content, users};
 
 /// Looks for the area of a target that was grown: where it was with `was_bytes`, or else behind what stands there. Only for who was
 /// told to move it.
@@ -29,7 +29,7 @@ pub fn find_moved(device: &Device, was_bytes: Option<u64>) -> Result<AreaView, E
     }
     let found = match was_bytes.and_then(last_block_offset_bytes) {
         Some(at) => AreaView::at(device, HeaderRole::Copy, at)?,
-        None => AreaView::search(device, SEARCHED_BYTES)?,
+        None => AreaView::search(device, 0, SEARCHED_BYTES)?.found,
     };
     found.ok_or_else(|| {
         let what = "there is no area on it, nor one that was made for a smaller size; if that size is known, say it with --was BYTES"
@@ -48,21 +48,35 @@ pub fn relocate(view: &AreaView, asking: Asking<'_>) -> Result<bool, Error> {
     if view.header.target_bytes == size_bytes && view.unusable.is_none() {
         return Ok(false);
     }
-    let header = new_header(view)?;
+    new_header(view)?;
+    let exclusive = unused_here(&view.device)?;
     let mut lock = AreaLock::take_moved(view, asking)?;
     let held = hold_all(&lock, asking)?;
-    let header = AreaHeader { revision: lock.view.header.revision + 1, ..header };
+    // Both took waits: what stands there may have been grown, and the device, too.
+    if view.device.size_now_bytes()? != size_bytes {
+        return Err(changed(&view.device, "it was grown again"));
+    }
+    let header = new_header(&lock.view)?;
     if header.offset_bytes == view.header.offset_bytes {
         lock.write_headers(&header)?;
         release_all(held)?;
         lock.release()?;
         return Ok(true);
     }
-    copy_slots(&mut lock, &header, &held)?;
-    lock.write_headers(&header)?;
-    wipe_headers(&mut lock)?;
+    copy_slots(&mut lock, &header, &held, asking)?;
+    // From here on a host that still sees the old size finds, in what is the last block to it, an area that is elsewhere, and refuses;
+    // as long as the new headers do not stand, a mover finds that and the old header.
+    let old = lock.view.layout;
+    let base = lock.header_image()?;
+    let both = headers(&header, &base).map_err(|source| area_error(&view.device, source))?;
+    let [_, (_, copy)] = both;
+    lock.write(old.copy_offset_bytes(), &copy)?;
+    for (at, image) in both {
+        lock.write(at, &image)?;
+    }
+    lock.write(old.header_offset_bytes(), &[0; MMP_STRUCT_BYTES])?;
     // Nobody looks there any more: what we beat there ends as it is.
-    drop((held, lock));
+    drop((held, lock, exclusive));
     Ok(true)
 }
 
@@ -75,6 +89,8 @@ pub fn destroy(view: &AreaView, asking: Asking<'_>) -> Result<(), Error> {
     let held = hold_all(&lock, asking)?;
     wipe_headers(&mut lock)?;
     drop((held, lock));
+    // A generation is seeded from the time: an area that is made here next begins in a later second.
+    clock::sleep(std::time::Duration::from_secs(1));
     Ok(())
 }
 
@@ -128,16 +144,45 @@ fn new_header(view: &AreaView) -> Result<AreaHeader, Error> {
             ));
         }
     }
-    Ok(AreaHeader { offset_bytes: new, target_bytes: size_bytes, content_end_bytes, ..header })
+    let Some(revision) = header.revision.checked_add(1) else {
+        return refuse(
+            "its header has the greatest revision there is: no later one can be written".to_owned(),
+        );
+    };
+    Ok(AreaHeader { offset_bytes: new, target_bytes: size_bytes, content_end_bytes, revision, ..header })
+}
+
+/// Nobody on this host uses the device, and nobody begins to as long as this is kept.
+fn unused_here(device: &Device) -> Result<ExclusiveHold, Error> {
+    users::claim_unused(&Target::from(device), &[])?.map_err(|used| {
+        let users = used.iter().map(ToString::to_string).collect();
+        Error::UsedHere { path: device.path().to_owned(), users }
+    })
+}
+
+fn changed(device: &Device, what: &str) -> Error {
+    Error::Unsupported { path: device.path().to_owned(), what: format!("{what} meanwhile; try again") }
+}
+
+fn area_error(device: &Device, source: AreaError) -> Error {
+    Error::Area { path: device.path().to_owned(), source }
 }
 
 /// Every block as it stands, but those that we hold: released, with what we drew.
-fn copy_slots(lock: &mut AreaLock, header: &AreaHeader, held: &[Held]) -> Result<(), Error> {
+fn copy_slots(
+    lock: &mut AreaLock,
+    header: &AreaHeader,
+    held: &[Held],
+    asking: Asking<'_>,
+) -> Result<(), Error> {
     let fail = |source| Error::Area { path: lock.view.device.path().to_owned(), source };
     let layout = header.check().map_err(|damage| fail(damage.into()))?;
     let ours: Vec<(u32, u64)> =
         held.iter().filter_map(|held| Some((held.place().slot()?.1.number, held.generation()?))).collect();
     for slot in 0..header.slots {
+        if (asking.observe)(lock.view.device.path(), None).is_break() {
+            return Err(Error::Interrupted);
+        }
         let mut block = lock.slot_image(slot)?;
         let decoded = SlotBlock::decode(&block, header.seed(), slot);
         if let Ok(found) = decoded
@@ -163,8 +208,5 @@ fn wipe_headers(lock: &mut AreaLock) -> Result<(), Error> {
     let layout = lock.view.layout;
     let (header, copy) = (layout.header_offset_bytes(), layout.copy_offset_bytes());
     let order = if lock.view.header.place == AreaPlace::Tail { [header, copy] } else { [copy, header] };
-    order.into_iter().try_for_each(|at| lock.write_blocks(at, &whole_block(&[0; MMP_STRUCT_BYTES])))?;
-    // A generation is seeded from the time: an area that is made here next begins in a later second.
-    clock::sleep(std::time::Duration::from_secs(1));
-    Ok(())
+    order.into_iter().try_for_each(|at| lock.write_blocks(at, &whole_block(&[0; MMP_STRUCT_BYTES])))
 }

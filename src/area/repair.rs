@@ -17,6 +17,8 @@ use crate::format::area::{
 use crate::io::{BlockWriter, Device};
 use crate::protocol::timing::CheckInterval;
 
+/// How often a signal is asked for while nothing but time passes.
+const STEP: std::time::Duration = std::time::Duration::from_millis(100);
 /// One second's worth of generations.
 const GENERATIONS_A_SECOND: u64 = 65_536;
 
@@ -40,7 +42,7 @@ pub struct Repaired {
 /// As [`AreaLock::take`].
 pub fn repair(view: &AreaView, raise: bool, asking: Asking<'_>) -> Result<Repaired, Error> {
     let mut repaired = Repaired::default();
-    if restore_lock(view)? {
+    if restore_lock(view, asking)? {
         repaired.slots.push(LOCK_SLOT);
     }
     let mut lock = AreaLock::take(view, asking)?;
@@ -59,9 +61,12 @@ pub fn repair(view: &AreaView, raise: bool, asking: Asking<'_>) -> Result<Repair
             repaired.held.push(slot.number);
         }
     })?;
-    wait_for_damaged(&lock, &mut wrong)?;
+    wait_for_damaged(&lock, &mut wrong, asking)?;
     for slot in wrong {
+        // It took two waits: somebody may have claimed it, or repaired it himself.
+        let slot = lock.view.read_slot(slot.number)?;
         match slot.block {
+            _ if !slot.needs_repair() => {}
             Ok(_) if slot.is_live_or_unclean() => repaired.held.push(slot.number),
             _ => {
                 mend(&mut lock, &slot)?;
@@ -70,7 +75,10 @@ pub fn repair(view: &AreaView, raise: bool, asking: Asking<'_>) -> Result<Repair
         }
     }
     for slot in all {
-        if let Ok(entry) = slot.entry {
+        let slot = lock.view.read_slot(slot.number)?;
+        if slot.is_live_or_unclean() && slot.number != LOCK_SLOT {
+            repaired.held.push(slot.number);
+        } else if let Ok(entry) = slot.entry {
             let high_water = entry.high_water.max(floor());
             lock.write_entry(&SlotEntry { high_water, changed_s: clock::wall().0, ..entry })?;
             repaired.raised += 1;
@@ -109,13 +117,13 @@ pub fn find_lost_header(device: &Device, slots: Option<u32>) -> Result<AreaView,
 }
 
 /// A damaged block that stands still for two waits is nobody's.
-fn wait_for_damaged(lock: &AreaLock, wrong: &mut Vec<SlotView>) -> Result<(), Error> {
+fn wait_for_damaged(lock: &AreaLock, wrong: &mut Vec<SlotView>, asking: Asking<'_>) -> Result<(), Error> {
     let damaged: Vec<u32> = wrong.iter().filter(|slot| slot.block.is_err()).map(|slot| slot.number).collect();
     if damaged.is_empty() {
         return Ok(());
     }
     let before = damaged.iter().map(|&slot| lock.slot_image(slot)).collect::<Result<Vec<_>, _>>()?;
-    two_waits(&lock.view);
+    two_waits(&lock.view, asking)?;
     for (&number, before) in damaged.iter().zip(before) {
         if lock.slot_image(number)? != before {
             wrong.retain(|slot| slot.number != number);
@@ -124,15 +132,22 @@ fn wait_for_damaged(lock: &AreaLock, wrong: &mut Vec<SlotView>) -> Result<(), Er
     Ok(())
 }
 
-fn two_waits(view: &AreaView) {
-    clock::sleep(CheckInterval::Area(view.header.interval_ms).wait() * 2);
+fn two_waits(view: &AreaView, asking: Asking<'_>) -> Result<(), Error> {
+    let until = clock::mono() + CheckInterval::Area(view.header.interval_ms).wait() * 2;
+    while clock::mono() < until {
+        if (asking.observe)(view.device.path(), None).is_break() {
+            return Err(Error::Interrupted);
+        }
+        clock::sleep(STEP.min(until.since(clock::mono())));
+    }
+    Ok(())
 }
 
 /// Writes the lock's block anew, by its entry, if it has lost its magic and stands still for two waits. True if that was needed.
 ///
 /// Without a lock: whoever else repairs writes the same. The mark has the last generation that was given away, so if it lands late,
 /// over somebody who has claimed since, he beats over it, and nobody else believes it.
-fn restore_lock(view: &AreaView) -> Result<bool, Error> {
+fn restore_lock(view: &AreaView, asking: Asking<'_>) -> Result<bool, Error> {
     view.check_usable()?;
     view.device.check_writable()?;
     let slot = view.read_slot(LOCK_SLOT)?;
@@ -142,7 +157,7 @@ fn restore_lock(view: &AreaView) -> Result<bool, Error> {
     let at = view.layout.slot_offset_bytes(LOCK_SLOT).unwrap_or_default();
     let (mut before, mut after): (Image, Image) = ([0; _], [0; _]);
     view.device.read_at(at, &mut before)?;
-    two_waits(view);
+    two_waits(view, asking)?;
     view.device.read_at(at, &mut after)?;
     if before != after {
         return Ok(false);

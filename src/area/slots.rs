@@ -15,7 +15,7 @@ use crate::format::area::{EntryState, LOCK_SLOT, SlotBlock, SlotEntry, SlotName,
 /// # Errors
 /// [`Error::Argument`] if the name is taken, [`Error::Unsupported`] if no slot is free; as [`AreaLock::write`].
 pub fn add(lock: &mut AreaLock, name: SlotName, target: [u8; 16]) -> Result<u32, Error> {
-    let free = free_slot(lock, name)?;
+    let free = free_slot(lock, name, target)?;
     let generation = free.block.as_ref().map_or(0, |block| block.record.generation);
     let high_water = free.entry.as_ref().map_or(generation, |entry| entry.high_water.max(generation));
     let base = lock.slot_image(free.number)?;
@@ -99,11 +99,15 @@ fn entry(lock: &AreaLock, number: u32) -> Result<SlotEntry, Error> {
     lock.view.read_slot(number)?.entry.map_err(|source| Error::Area { path: path(), source })
 }
 
-fn free_slot(lock: &AreaLock, name: SlotName) -> Result<SlotView, Error> {
-    let (mut free, mut taken) = (None, None);
+fn free_slot(lock: &AreaLock, name: SlotName, target: [u8; 16]) -> Result<SlotView, Error> {
+    let (mut free, mut taken, mut guarding) = (None, None, None);
     lock.view.each_slot(|slot| {
         if has_name(&slot, name) {
             taken = Some(slot.number);
+        }
+        // One device under two slots is not protected.
+        if target != [0; 16] && matches!(slot.identity(), Ok(Some((_, guarded))) if guarded == target) {
+            guarding = Some(slot.number);
         }
         let is_free = matches!(slot.identity(), Ok(None)) && !slot.needs_repair();
         if free.is_none() && slot.number != LOCK_SLOT && is_free {
@@ -111,6 +115,13 @@ fn free_slot(lock: &AreaLock, name: SlotName) -> Result<SlotView, Error> {
         }
     })?;
     refuse_taken(lock, name, taken)?;
+    if let Some(number) = guarding {
+        let shown = lock.view.device.path().display();
+        let what = format!(
+            "{shown}: slot {number} guards that UUID already; two slots for one thing would protect nothing"
+        );
+        return Err(Error::Argument(what));
+    }
     free.ok_or_else(|| {
         let what = format!("all of its {} slots are in use, or damaged", lock.view.header.slots - 1);
         Error::Unsupported { path: lock.view.device.path().to_owned(), what }

@@ -18,6 +18,7 @@ mod run;
 mod show;
 mod status;
 mod umount;
+mod whole;
 
 use std::process::ExitCode;
 

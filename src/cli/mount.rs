@@ -8,16 +8,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::args::{Adopt, Mount, OnLoss};
-use super::{guard, output};
+use super::{guard, output, whole};
 use crate::clock;
 use crate::config::Config;
 use crate::driver::Place;
 use crate::error::Error;
-use crate::io::Device;
 use crate::keeper::mounts::{Handover, Purpose, Task};
 use crate::protocol::{Activity, timing};
 use crate::registry::Registry;
-use crate::sys::content::{self, Standing};
 use crate::sys::{KernelView, Target, TargetKind, User, probe, process, queueing, tags, users};
 
 /// Options that make another thing of a mount than what is guarded, and what to use instead.
@@ -85,7 +83,9 @@ fn task(arguments: &Mount) -> Result<Task, Error> {
     let slot = arguments.by.area.as_ref().map(absolute).transpose()?;
     let with = arguments.with.iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
     let by = Together { slot: slot.as_deref(), with: &with };
-    by.check_complete(&device)?;
+    if by.slot.is_none() {
+        whole::check(std::iter::once(device.as_path()).chain(by.with.iter().map(PathBuf::as_path)))?;
+    }
     let begin = Begin { asked: &device, dir, filesystem: &filesystem, fence: &arguments.fence, by };
     let task = begin.task(&config, purpose)?;
     check_queueing(&task)?;
@@ -153,25 +153,6 @@ struct Begin<'a> {
 struct Together<'a> {
     slot: Option<&'a Path>,
     with: &'a [PathBuf],
-}
-
-impl Together<'_> {
-    /// A filesystem on several devices can be mounted by any of them: protection of one alone is none. A slot guards all of it.
-    fn check_complete(&self, device: &Path) -> Result<(), Error> {
-        // What cannot be understood is refused later, by whoever has to understand it.
-        let standing = content::filesystems(&Device::inspect(device)?).unwrap_or_default();
-        let named = 1 + self.with.len() as u64;
-        match standing.iter().find(|standing| self.slot.is_none() && standing.devices > named) {
-            None => Ok(()),
-            Some(Standing { kind, devices, .. }) => {
-                let what = format!(
-                    "its {kind} stands on {devices} devices, and can be mounted by each of them: name the others, too (--with DEV), or \
-                     guard all of it by one slot of an area elsewhere (--area TARGET:SLOT)"
-                );
-                Err(Error::Unsupported { path: device.to_owned(), what })
-            }
-        }
-    }
 }
 
 impl Begin<'_> {
@@ -302,7 +283,9 @@ fn mounted_on(target: &Target) -> Option<(PathBuf, String)> {
 
 /// Layers that hold I/O back for longer than a wait: what they hold reaches the device after another host took it.
 fn check_queueing(task: &Task) -> Result<(), Error> {
-    let found = queueing::check(&task.target(), task.wait_after_lease);
+    let others = task.with.iter().filter_map(|device| Target::of(device).ok());
+    let targets = std::iter::once(task.target()).chain(others);
+    let found: Vec<_> = targets.flat_map(|target| queueing::check(&target, task.wait_after_lease)).collect();
     let mut refused = Vec::new();
     for finding in found {
         let text = format!("{}; {}", finding.what, finding.advice);

@@ -56,7 +56,7 @@ fn drop_cache(place: &Place) -> Result<(), Error> {
 }
 
 /// Whoever had it while we waited may have grown its filesystem over the area.
-fn check_content(place: &Place) -> Result<(), Error> {
+pub(super) fn check_content(place: &Place) -> Result<(), Error> {
     let reaches_in = place.slot().map(|(area, _)| area.content_reaches_in()).transpose()?.flatten();
     match reaches_in {
         None => Ok(()),

@@ -43,6 +43,7 @@ use self::cell::CellState;
 pub(crate) use self::options::watch_place;
 pub use self::options::{Options, watch};
 pub use self::place::{AreaView, OWN_SLOT, Place, Selector, SlotAddress, SlotView};
+pub(crate) use self::place::{Searched, check_given_up};
 use self::thread::{
     COMMAND_CRASH, COMMAND_HAND_OVER, COMMAND_HAND_OVER_MOUNTED, COMMAND_MOUNT_ENDED, COMMAND_MOUNT_KILLED,
     COMMAND_RELEASE, Shared,

@@ -31,7 +31,7 @@ pub(crate) fn check_distinct(places: &[&Place]) -> Result<(), Error> {
     for (index, place) in places.iter().enumerate() {
         if let Some(twin) = places[..index].iter().find(|other| other.rank() == place.rank()) {
             return Err(Error::Argument(format!(
-                "{} and {} are protected by the same block; name it once",
+                "{} and {} are protected by the same block, or are copies of one another; name one of them",
                 twin.asked().display(),
                 place.asked().display()
             )));

@@ -7,6 +7,7 @@ use std::sync::mpsc::sync_channel;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::cell::LeaseCell;
+use super::first_use::check_content;
 use super::place::Place;
 use super::thread::{self, Driver, Shared};
 use super::trace::Trace;
@@ -59,6 +60,7 @@ pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
         Some(adoption) => Guard::adopt(medium, options, adoption, seed, clock::now()),
     };
     let kernel = place.target().map(|target| KernelView::new(target.clone(), &place.device().kernel_name()));
+    let claimed = place.clone();
     let driver = Driver {
         guard,
         store,
@@ -68,6 +70,7 @@ pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
         timer,
         // What is used under a slot alone is not known; in an area nobody asks.
         ask_kernel: Box::new(move || kernel.as_ref().map_or(Activity::Gone, KernelView::ask)),
+        check_content: Box::new(move || check_content(&claimed)),
         // A successor goes on with the lease that the cell carries.
         cell_end: adoption.and_then(|adoption| adoption.left).map(|left| left.lease_end),
     };

@@ -79,6 +79,9 @@ const INPUTS: [(u64, Input<'static>); 6] = [
 /// Finds out what the kernel does with the device. Called from the guarding thread, only when something is to be judged.
 pub(super) type AskKernel = Box<dyn FnMut() -> Activity + Send>;
 
+/// Looks at what stands before a tail area. Called from the guarding thread, before a claim is written.
+pub(super) type CheckContent = Box<dyn FnMut() -> Result<(), Error> + Send>;
+
 pub(super) struct Driver<S> {
     pub(super) guard: Guard,
     pub(super) store: S,
@@ -88,6 +91,8 @@ pub(super) struct Driver<S> {
     pub(super) wake_keeper: Option<super::WakeKeeper>,
     pub(super) timer: TimerFd,
     pub(super) ask_kernel: AskKernel,
+    /// Whether what stands before a tail area leaves it alone: right before every claim.
+    pub(super) check_content: CheckContent,
     /// What the cell was left at.
     pub(super) cell_end: Option<Mono>,
 }
@@ -164,7 +169,7 @@ impl<S: BlockStore> Driver<S> {
                 }
                 Err(error) => self.failed(&error, |failure| Input::Read(Err(failure))),
             },
-            Output::Superblock => match self.store.read_superblock() {
+            Output::Superblock => match (self.check_content)().and_then(|()| self.store.read_superblock()) {
                 Ok(bytes) => self.step(Input::Superblock(Ok(&bytes))),
                 Err(error) => self.failed(&error, |failure| Input::Superblock(Err(failure))),
             },

@@ -26,6 +26,8 @@ pub struct SlotFile {
     target_bytes: u64,
     header_bytes: u64,
     copy_bytes: u64,
+    /// For who moves the area: its copy may tell of the new place already.
+    moving: bool,
     slot_bytes: u64,
     entry_bytes: u64,
     /// One block, for whatever is under way.
@@ -75,6 +77,7 @@ impl SlotFile {
             target_bytes,
             header_bytes: layout.header_offset_bytes(),
             copy_bytes: layout.copy_offset_bytes(),
+            moving: false,
             slot_bytes,
             entry_bytes,
             arena: Arena::new(AREA_BLOCK_BYTES)?,
@@ -88,7 +91,7 @@ impl SlotFile {
     /// The same, for who moves the area: the target has another size than the area was made for.
     #[must_use]
     pub fn of_moved(self) -> SlotFile {
-        SlotFile { target_bytes: self.device.size_bytes(), ..self }
+        SlotFile { target_bytes: self.device.size_bytes(), moving: true, ..self }
     }
 
     /// Reads both headers as they stand, block 0 first.
@@ -164,9 +167,10 @@ impl BlockStore for SlotFile {
             return Err(Error::Unsupported { path: self.device.path().to_owned(), what });
         }
         let [header, copy] = self.read_headers()?;
-        // Of two that do not go together either says enough: it will not decode, or not be the one that was known.
-        let counts = choose(&header, &copy).map_or(HeaderRole::Header, |choice| choice.header.role);
-        Ok(if counts == HeaderRole::Header { header } else { copy })
+        let choice = choose(&header, &copy)
+            .map_err(|source| Error::Area { path: self.device.path().to_owned(), source })?;
+        let elsewhere = self.moving && choice.header.offset_bytes != self.header_bytes;
+        Ok(if elsewhere || choice.header.role == HeaderRole::Header { header } else { copy })
     }
 
     fn read_entry(&mut self) -> Result<Image, Error> {

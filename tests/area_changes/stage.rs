@@ -31,7 +31,7 @@ pub(crate) fn asking() -> Asking<'static> {
 }
 
 pub(crate) fn wanted(slots: u32) -> Wanted {
-    Wanted { slots, label: Name::new("stage"), interval_ms: INTERVAL_MS, end_bytes: None, blank: false }
+    Wanted { slots, label: Name::new("stage"), interval_ms: INTERVAL_MS, end_bytes: None, blank: false, fresh: false }
 }
 
 pub(crate) fn name(text: &str) -> SlotName {

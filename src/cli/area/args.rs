@@ -84,6 +84,9 @@ pub(in crate::cli) struct Made {
     /// Where what stands on the device ends, if that is not known here (such as 1048576 or 20GiB); the area is made behind it.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(super) end: Option<u64>,
+    /// The device never had an area, or was not grown since: on a large one, where it is not known whether one was left behind.
+    #[arg(long)]
+    pub(super) fresh: bool,
     /// Nothing on the device is needed: nothing that is known was found there.
     #[arg(long)]
     pub(super) blank: bool,

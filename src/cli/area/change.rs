@@ -44,11 +44,15 @@ pub(super) fn add_slot(
 }
 
 pub(super) fn remove(arguments: &Remove) -> Result<(), Error> {
-    let view = found(&arguments.change.target)?;
+    // Also in an area that has to be moved, and has too many slots for that.
+    let view = area::find_moved(&Device::inspect(&arguments.change.target)?, None)?;
     let selector = Selector::parse(arguments.slot.as_bytes())?;
     view.slot(&selector)?;
     changing(&arguments.change.locking, |asking| {
-        let mut lock = AreaLock::take(&view, asking)?;
+        let mut lock = match view.unusable {
+            None => AreaLock::take(&view, asking)?,
+            Some(_) => AreaLock::take_moved(&view, asking)?,
+        };
         let slot = lock.view.slot(&selector);
         let result = slot.and_then(|slot| area::remove(&mut lock, slot, asking));
         release(lock, result)

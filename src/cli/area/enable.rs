@@ -6,7 +6,7 @@ use super::args::Enable;
 use super::change::{add_slot, found, uuid_on};
 use super::{exit, make, output, render, told, wanted};
 use crate::area::Plan;
-use crate::driver::{AreaView, Place, Selector, SlotAddress};
+use crate::driver::{AreaView, Place, Selector, SlotAddress, check_given_up};
 use crate::error::Error;
 use crate::format::SuperblockError;
 use crate::format::area::{SlotName, slot_name};
@@ -57,11 +57,25 @@ fn behind(arguments: &Enable) -> Result<String, Error> {
 fn by_slot(arguments: &Enable, area: &std::path::Path) -> Result<String, Error> {
     let address = SlotAddress::parse(area)?;
     let device = Device::inspect(&arguments.device)?;
-    if let Ok(place) = Place::find(&arguments.device, None) {
-        let own = if place.slot().is_some() { "the area behind what stands there" } else { "its own MMP" };
-        let what =
-            format!("it is protected already, by {own}; two protections of one device would protect nothing");
-        return Err(Error::Unsupported { path: arguments.device.clone(), what });
+    match Place::find(&arguments.device, None) {
+        Err(
+            Error::Unprotected { .. }
+            | Error::Short { .. }
+            | Error::Superblock {
+                source: SuperblockError::NotEnabled | SuperblockError::JournalDevice, ..
+            },
+        ) => {}
+        // An area that a filesystem was grown over is given up: the slot is what protects from now on.
+        Err(Error::Unsupported { .. }) if check_given_up(&device)? => {}
+        Err(error) => return Err(error),
+        Ok(place) => {
+            let own =
+                if place.slot().is_some() { "the area behind what stands there" } else { "its own MMP" };
+            let what = format!(
+                "it is protected already, by {own}; two protections of one device would protect nothing"
+            );
+            return Err(Error::Unsupported { path: arguments.device.clone(), what });
+        }
     }
     let uuid = match content::filesystems(&device)?.is_empty() {
         true => [0; 16],

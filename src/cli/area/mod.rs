@@ -88,7 +88,14 @@ fn make_file_long(path: &std::path::Path, slots: u32) -> Result<bool, Error> {
 }
 
 fn wanted(made: &args::Made) -> Wanted {
-    Wanted { slots: 1, label: made.label, interval_ms: made.interval, end_bytes: made.end, blank: made.blank }
+    Wanted {
+        slots: 1,
+        label: made.label,
+        interval_ms: made.interval,
+        end_bytes: made.end,
+        blank: made.blank,
+        fresh: made.fresh,
+    }
 }
 
 /// Carries a plan out, with a progress bar, until it is interrupted.

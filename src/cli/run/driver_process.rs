@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
 
 use super::super::args::Run;
-use super::super::{exit, progress, render};
+use super::super::{exit, progress, render, whole};
 use super::messages::{FromDriver, ToDriver};
 use crate::clock::{self, Mono};
 use crate::driver::cell::LeaseCell;
@@ -31,6 +31,8 @@ use crate::sys::users;
 
 /// How often the main thread looks at the socket, and asks whether the device is unused.
 const PERIOD: Duration = Duration::from_millis(100);
+/// How often it is looked whether a filesystem was grown over the area behind it.
+const CONTENT_PERIOD: Duration = Duration::from_secs(10);
 /// How often the scan for users is repeated while somebody uses the device.
 const SCAN_PERIOD: Duration = Duration::from_millis(500);
 
@@ -106,6 +108,9 @@ fn members(arguments: &Run, cells: &[LeaseCell], pipe: &Arc<DriverPipe>) -> Resu
         let what = "--area guards one device; a slot that guards several is named by itself, as TARGET:SLOT";
         return Err(Error::Argument(what.to_owned()));
     }
+    if arguments.by.area.is_none() {
+        whole::check(arguments.devices.iter().map(std::path::PathBuf::as_path))?;
+    }
     let node = arguments.node.as_deref();
     let mut members = Vec::new();
     for (device, cell) in arguments.devices.iter().zip(cells) {
@@ -153,6 +158,7 @@ struct Holding {
 impl Holding {
     fn run(mut self) -> i32 {
         let mut next_scan = Mono(0);
+        let mut next_content = clock::mono() + CONTENT_PERIOD;
         let mut pause = SCAN_PERIOD;
         let mut quiet = 0;
         loop {
@@ -166,6 +172,12 @@ impl Holding {
                     Some(event) => tell(&self.front, FromDriver::Told(progress::told(&event))),
                     None if held.is_over() => return 1,
                     None => {}
+                }
+            }
+            if clock::mono() >= next_content {
+                next_content = clock::mono() + CONTENT_PERIOD;
+                if let Some(what) = self.overrun() {
+                    return lost(&self.front, &what);
                 }
             }
             let keeper_is_gone = self.keeper_is_gone();
@@ -202,6 +214,15 @@ impl Holding {
                 pause = (pause * 5 / 4).min(LONGEST_SCAN_PERIOD);
             }
         }
+    }
+
+    /// A filesystem that was grown over the area in which we beat: its blocks are the filesystem's by now, so what uses it is stopped, and
+    /// our end does that.
+    fn overrun(&self) -> Option<Error> {
+        self.held.iter().find_map(|held| {
+            let what = held.place().slot()?.0.content_reaches_in().ok().flatten()?;
+            Some(Error::Unsupported { path: held.place().asked().to_owned(), what })
+        })
     }
 
     /// Gives all back, or none as long as one of them is used.

@@ -110,9 +110,24 @@ impl AreaView {
     fn from_header(device: &Device, found: AreaHeader) -> Result<Self, Error> {
         let fail = |source: AreaError| Error::Area { path: device.path().to_owned(), source };
         let layout = found.check().map_err(|damage| fail(damage.into()))?;
+        if layout.end_bytes() > device.size_bytes() {
+            let what = format!(
+                "its area was moved when it had grown to {} bytes, and this host sees {}: have the kernel look at its size again",
+                found.target_bytes,
+                device.size_bytes()
+            );
+            return Err(Error::Unsupported { path: device.path().to_owned(), what });
+        }
         let header = read_image(device, layout.header_offset_bytes())?;
         let copy = read_image(device, layout.copy_offset_bytes())?;
         let choice = choose(&header, &copy).map_err(fail)?;
+        if choice.header.offset_bytes != found.offset_bytes {
+            // What stands where its copy was tells of the area's new place.
+            let revision = choice.header.revision.max(found.revision);
+            let unusable = Some("its move was broken off; `mmp area move` ends it".to_owned());
+            let header = AreaHeader { revision, ..found };
+            return Ok(AreaView { device: device.clone(), header, repair: None, layout, unusable });
+        }
         let layout = choice.header.check().map_err(|damage| fail(damage.into()))?;
         let stands = match choice.header.role {
             HeaderRole::Header => layout.header_offset_bytes(),
@@ -235,15 +250,24 @@ impl AreaView {
             let (mut blocks, mut entries) = (vec![0; length], vec![0; length]);
             let places = self.layout.slot_offset_bytes(first).zip(self.layout.entry_offset_bytes(first));
             let Some((slot_bytes, entry_bytes)) = places else { break };
-            self.device.read_at(slot_bytes, &mut blocks)?;
-            self.device.read_at(entry_bytes, &mut entries)?;
-            for (number, (block, entry)) in
-                (first..).zip(blocks.chunks_exact(block_bytes).zip(entries.chunks_exact(block_bytes)))
-            {
-                let (Some(block), Some(entry)) = (block.first_chunk(), entry.first_chunk()) else { continue };
-                let view = self.view(number, block, entry);
-                each(if view.block.is_err() || view.entry.is_err() { self.read_slot(number)? } else { view });
-            }
+            let mut tries = 0;
+            let views = loop {
+                self.device.read_at(slot_bytes, &mut blocks)?;
+                self.device.read_at(entry_bytes, &mut entries)?;
+                let pairs = blocks.chunks_exact(block_bytes).zip(entries.chunks_exact(block_bytes));
+                let images = pairs.filter_map(|(block, entry)| block.first_chunk().zip(entry.first_chunk()));
+                let views: Vec<_> = (first..)
+                    .zip(images)
+                    .map(|(number, (block, entry))| self.view(number, block, entry))
+                    .collect();
+                tries += 1;
+                // One pause for all of them: somebody may be writing one.
+                if tries > TORN_REREADS || views.iter().all(|view| view.block.is_ok() && view.entry.is_ok()) {
+                    break views;
+                }
+                crate::clock::sleep(TORN_PAUSE);
+            };
+            views.into_iter().for_each(&mut each);
             first += count;
         }
         Ok(())
@@ -278,6 +302,9 @@ impl SlotView {
     /// a later version wrote is not repaired.
     #[must_use]
     pub fn needs_repair(&self) -> bool {
+        if self.is_of_a_later_version() {
+            return false;
+        }
         let errors = [self.block.as_ref().err(), self.entry.as_ref().err()];
         if errors.into_iter().flatten().any(|error| !error.is_damage()) {
             return false;
@@ -292,6 +319,13 @@ impl SlotView {
             (Err(error), Ok(_)) => error.is_absent(),
             (Err(_), Err(_)) => true,
         }
+    }
+
+    /// A later version wrote one of its blocks: nothing may be done about it.
+    #[must_use]
+    pub fn is_of_a_later_version(&self) -> bool {
+        let later = |error: Option<&AreaError>| error.is_some_and(|error| !error.is_damage());
+        later(self.block.as_ref().err()) || later(self.entry.as_ref().err())
     }
 
     /// Somebody claims it or holds it, or died at that.

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 pub use self::address::{Selector, SlotAddress};
 pub use self::area::{AreaView, SlotView};
+pub(crate) use self::refuse::check_given_up;
 use self::refuse::{check_no_mmp, check_no_tail, check_target, find_area, has_no_mmp, unprotected};
+pub(crate) use self::search::Searched;
 use crate::error::Error;
 use crate::format::area::{AREA_BLOCK_BYTES, AreaPlace, GuardRecord, SlotState};
 use crate::format::superblock::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{AreaView, SlotView, native};
+use super::{AreaView, OWN_SLOT, SlotView, native};
 use crate::error::Error;
 use crate::format::SuperblockError;
 use crate::format::area::{AreaPlace, Hex};
@@ -20,10 +20,28 @@ pub(super) fn find_area(device: &Device) -> Result<AreaView, Error> {
         return Ok(area);
     }
     let path = device.path().to_owned();
-    Err(match AreaView::search(device, GLANCE_BYTES).ok().flatten() {
+    Err(match glance(device) {
         Some(left) => Error::Unsupported { path, what: left.left_behind() },
         None => Error::Unprotected { path, what: "there is no area".to_owned() },
     })
+}
+
+/// An area that was left behind, if one is found at a glance.
+fn glance(device: &Device) -> Option<AreaView> {
+    AreaView::search(device, 0, GLANCE_BYTES).ok()?.found
+}
+
+/// A filesystem was grown over the area, so no host claims anything there any more; and nobody held it then, or he has noticed.
+fn is_given_up(area: &AreaView) -> Result<bool, Error> {
+    Ok(area.content_reaches_in()?.is_some() && !area.read_slot(OWN_SLOT)?.is_live_or_unclean())
+}
+
+/// The same of a device: true if its area is given up.
+///
+/// # Errors
+/// As [`AreaView::find`].
+pub(crate) fn check_given_up(device: &Device) -> Result<bool, Error> {
+    AreaView::find(device)?.map_or(Ok(false), |area| is_given_up(&area))
 }
 
 /// There is nothing of ext4's MMP, as far as its superblock goes.
@@ -52,6 +70,11 @@ pub(super) fn check_no_mmp(asked: &Path, device: &Device) -> Result<(), Error> {
 /// The same, of an area behind what stands on it.
 pub(super) fn check_no_tail(asked: &Path, device: &Device) -> Result<(), Error> {
     match AreaView::find(device)? {
+        None => match AreaView::search(device, 0, GLANCE_BYTES)?.found {
+            None => Ok(()),
+            Some(left) => Err(Error::Unsupported { path: asked.to_owned(), what: left.left_behind() }),
+        },
+        Some(found) if found.header.place == AreaPlace::Tail && is_given_up(&found)? => Ok(()),
         Some(found) if found.header.place == AreaPlace::Tail => {
             let what = "an area stands behind what it holds, and that is what every host goes by that is not told otherwise; name the \
                         device alone, or take that area away (`mmp area destroy`)"
@@ -64,7 +87,7 @@ pub(super) fn check_no_tail(asked: &Path, device: &Device) -> Result<(), Error> 
 
 /// Neither an MMP block nor an area. `error` says what is wrong with the first; what is worse than its absence stays.
 pub(super) fn unprotected(device: &Device, error: Error) -> Error {
-    if let Some(left) = AreaView::search(device, GLANCE_BYTES).ok().flatten() {
+    if let Some(left) = glance(device) {
         return Error::Unsupported { path: device.path().to_owned(), what: left.left_behind() };
     }
     let Error::Superblock { source: SuperblockError::NoSuperblock { .. }, path } = error else {
@@ -83,14 +106,13 @@ pub(super) fn unprotected(device: &Device, error: Error) -> Error {
 pub(super) fn check_target(asked: &Path, device: &Device, by: &Path, slot: &SlotView) -> Result<(), Error> {
     let Ok(Some((name, wanted))) = slot.identity() else { return Ok(()) };
     let standing = content::filesystems(device)?;
-    if wanted == [0; 16] || standing.is_empty() || standing.iter().any(|standing| standing.uuid == wanted) {
+    if wanted == [0; 16] || standing.iter().any(|standing| standing.uuid == wanted) {
         return Ok(());
     }
-    let what = format!(
-        "slot \"{name}\" of {} guards the UUID {}, and this is {}",
-        by.display(),
-        Hex(wanted),
-        Hex(standing[0].uuid)
-    );
+    let found = match standing.first() {
+        Some(standing) => format!("this is {}", Hex(standing.uuid)),
+        None => "no filesystem stands here that tells its own".to_owned(),
+    };
+    let what = format!("slot \"{name}\" of {} guards the UUID {}, and {found}", by.display(), Hex(wanted));
     Err(Error::Unsupported { path: asked.to_owned(), what })
 }

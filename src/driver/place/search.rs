@@ -12,16 +12,26 @@ use crate::sys::content;
 /// So much is read at once.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// What a search came to.
+#[derive(Debug)]
+pub(crate) struct Searched {
+    /// The first area found.
+    pub(crate) found: Option<AreaView>,
+    /// Without one: so much at the end of the device was not looked at.
+    pub(crate) left_bytes: u64,
+}
+
 impl AreaView {
-    /// Looks for a header that stands where it says, within `most_bytes` behind what stands on the device.
+    /// Looks for a header that stands where it says, within `most_bytes` behind what stands on the device, or `after_bytes` if
+    /// that is further.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Content`] if what stands there cannot be understood; [`Error::Area`] of a later version.
-    pub(crate) fn search(device: &Device, most_bytes: u64) -> Result<Option<Self>, Error> {
+    pub(crate) fn search(device: &Device, after_bytes: u64, most_bytes: u64) -> Result<Searched, Error> {
         let block = AREA_BLOCK_BYTES as u64;
         let begins =
             content::filesystems(device)?.iter().map(|standing| standing.end_bytes).max().unwrap_or(0);
-        let begins = begins.checked_next_multiple_of(block).unwrap_or(u64::MAX);
+        let begins = begins.max(after_bytes).checked_next_multiple_of(block).unwrap_or(u64::MAX);
         let end = device.size_bytes().min(begins.saturating_add(most_bytes)) / block * block;
         let mut at = begins;
         while at < end {
@@ -34,13 +44,14 @@ impl AreaView {
                 }
                 for role in [HeaderRole::Header, HeaderRole::Copy] {
                     if let Some(view) = AreaView::at(device, role, found)? {
-                        return Ok(Some(view));
+                        return Ok(Searched { found: Some(view), left_bytes: 0 });
                     }
                 }
             }
             at += length as u64;
         }
-        Ok(None)
+        let left_bytes = (device.size_bytes() / block * block).saturating_sub(end.max(begins));
+        Ok(Searched { found: None, left_bytes })
     }
 
     /// What is to be done about an area that was found by [`AreaView::search`], in words.

@@ -87,7 +87,8 @@ struct Keeper<'a> {
     protection: Protection,
     /// One a device: all of them are cut off.
     fences: Vec<Prepared>,
-    view: KernelView,
+    /// Of what is mounted, and of every device that is used with it: a filesystem may leave one of them.
+    views: Vec<KernelView>,
     mounter: Option<Mounter>,
     /// Something may be mounted.
     mount_begun: bool,
@@ -148,7 +149,7 @@ impl<'a> Keeper<'a> {
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
             protection: protect(Lock::Everything),
             fences,
-            view: KernelView::new(task.target(), &task.kernel_name).without_kmmpd(task.area),
+            views: views(&task),
             mounter: None,
             mount_begun: matches!(task.purpose, Purpose::Adopt { .. }) || replaced.is_some(),
             committed: replaced.is_some(),
@@ -346,6 +347,17 @@ impl<'a> Keeper<'a> {
             let _ = front.send(message);
         }
     }
+}
+
+/// What the kernel does with each device.
+fn views(task: &Task) -> Vec<KernelView> {
+    let main = KernelView::new(task.target(), &task.kernel_name).without_kmmpd(task.area);
+    let others = task.with.iter().filter_map(|device| Target::of(device).ok());
+    let other = |target: Target| {
+        let name = target.canonical.file_name().map(|name| name.to_string_lossy().into_owned());
+        KernelView::new(target, &name.unwrap_or_default()).without_kmmpd(true)
+    };
+    std::iter::once(main).chain(others.map(other)).collect()
 }
 
 /// What is mounted, and every device that is used with it.

@@ -130,7 +130,8 @@ impl Area {
         if fresh.uuid != known.uuid {
             return changed("another area was made there (its UUID is new)", Change::Gone);
         }
-        if (fresh.offset_bytes, fresh.slots) != (known.offset_bytes, known.slots) {
+        let place = |header: &AreaHeader| (header.offset_bytes, header.target_bytes, header.slots);
+        if place(&fresh) != place(known) {
             return changed("the area was moved", Change::Settings);
         }
         if fresh.interval_ms != known.interval_ms {

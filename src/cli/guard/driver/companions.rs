@@ -15,6 +15,12 @@ use crate::clock::Mono;
 use crate::driver::cell::CellState;
 use crate::driver::set::{Member, acquire_all, check_distinct};
 use crate::driver::{Place, Released};
+use crate::io::Device;
+use crate::protocol::Activity;
+use crate::sys::KernelView;
+
+/// How long what was claimed, and never used, may take to be given back.
+pub(super) const UNUSED_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Guardian {
     /// Claims all of it: what is mounted, by `options`, and what is used with it.
@@ -48,7 +54,7 @@ impl Guardian {
         let acquired = options.acquire_with(|event| self.observe(Some(&device), event));
         if acquired.is_err() {
             // Never used; one that was lost meanwhile stands as after a crash.
-            let _ = self.release_companions();
+            let _ = self.release_companions(clock::mono() + UNUSED_PATIENCE);
         }
         acquired
     }
@@ -91,6 +97,19 @@ impl Guardian {
         Ok(())
     }
 
+    /// The kernel uses neither what was mounted any more, nor anything that was used with it: a btrfs may have left the device by
+    /// which it was mounted.
+    pub(super) fn is_gone(&self) -> bool {
+        let unclaimed = |held: &Held| match held.place().target() {
+            Some(target) => {
+                let name = held.place().guarded().map(Device::kernel_name).unwrap_or_default();
+                KernelView::new(target.clone(), &name).without_kmmpd(true).ask() == Activity::Gone
+            }
+            None => true,
+        };
+        self.view.ask() == Activity::Gone && self.companions.iter().all(unclaimed)
+    }
+
     /// Hears from them; gives what one of them lost.
     pub(super) fn companions_lost(&mut self) -> Option<Loss> {
         let mut heard = Vec::new();
@@ -112,10 +131,14 @@ impl Guardian {
         lost
     }
 
-    /// Gives them back, as soon as nothing uses them any more.
-    pub(super) fn release_companions(&mut self) -> Result<(), Loss> {
+    /// Gives them back, as soon as nothing uses them any more; after `until` they are left as a crash leaves them.
+    pub(super) fn release_companions(&mut self, until: Mono) -> Result<(), Loss> {
         let mut told = String::new();
         while let Some(held) = self.companions.last_mut() {
+            if clock::mono() >= until {
+                self.companions.clear();
+                return Ok(());
+            }
             match held.release() {
                 Ok(left) => {
                     self.companions.pop();
@@ -132,6 +155,9 @@ impl Guardian {
                         told = text;
                     }
                     self.look_after_keeper();
+                    if clock::mono() >= self.next_record {
+                        self.write_record(None);
+                    }
                     clock::sleep(SCAN_PERIOD.max(PERIOD));
                 }
             }

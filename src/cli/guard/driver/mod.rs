@@ -143,8 +143,8 @@ impl Guardian {
             }
             Err(failure) => {
                 // Nothing is mounted, so there is nothing to be lost.
-                let _ = self.release_companions();
                 self.tell(FromDriver::Failed { text: failure.text, code: failure.code });
+                let _ = self.release_companions(clock::mono() + companions::UNUSED_PATIENCE);
                 self.end(self.task.earlier.as_deref())
             }
         }
@@ -217,7 +217,7 @@ impl Guardian {
 
     /// We beat: for a read-only mount, or for one that the kernel has given up. When it is gone, so is our business.
     fn release_if_gone(&mut self, held: &mut Held) -> Option<i32> {
-        if !self.releasing && self.view.ask() != Activity::Gone {
+        if !self.releasing && !self.is_gone() {
             // A release that met a new mount is over.
             self.phase = Phase::Guarding;
             return None;
@@ -267,7 +267,7 @@ impl Guardian {
     }
 
     fn finish(&mut self) -> i32 {
-        match self.release_companions() {
+        match self.release_companions(Mono::FAR) {
             Ok(()) => self.end(None),
             Err(loss) => self.lost(&loss),
         }

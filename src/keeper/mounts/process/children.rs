@@ -150,9 +150,9 @@ impl Keeper<'_> {
     /// Whether anything of the kernel's uses the device. Asked by a process of its own, since asking may hang; without an
     /// answer it is.
     pub(super) fn is_mounted(&self) -> bool {
-        let view = self.view.clone();
+        let views = self.views.clone();
         let asked = fork_process(c"mmp-ask", Place::OwnSession, Descriptors::Only(&[]), move || {
-            i32::from(view.ask() != Activity::Gone)
+            i32::from(views.iter().any(|view| view.ask() != Activity::Gone))
         });
         let Ok(pid) = asked else { return true };
         match answer(pid) {
