@@ -11,6 +11,8 @@ use crate::harness::{at_most, observed, seconds};
 
 pub(crate) const CASES: &[Case] = &[
     ("area_3_xfs_grown_over_its_area_is_refused_at_the_next_use", grown_filesystem),
+    ("area_3_xfs_grown_over_its_area_is_stopped_while_it_is_mounted", || grown_and_stopped(Content::Xfs)),
+    ("area_3_btrfs_grown_over_its_area_is_stopped_while_it_is_mounted", || grown_and_stopped(Content::Btrfs)),
     ("area_4_a_grown_lun_is_refused_until_its_area_was_moved", grown_lun),
     ("area_4_a_lun_that_grows_while_it_is_held_stays_held", grown_while_held),
 ];
@@ -61,6 +63,34 @@ fn grown_filesystem() {
     assert_eq!(spoiled(&again.dir, "file", FILES), 0);
     lun.released(&again.dir);
     Content::Xfs.check(case, lun.image());
+}
+
+/// Every beat would be written into what is the filesystem's by then.
+fn grown_and_stopped(content: Content) {
+    let case = format!("area 3, {content:?} mounted");
+    let lun = Lun::protected(content, Made::default());
+    let mounted = lun.guarded(&lun.a, &[]);
+    match content {
+        Content::Xfs => must("xfs_growfs", &[text(&mounted.dir)]),
+        _ => must("btrfs", &["filesystem", "resize", "max", text(&mounted.dir)]),
+    };
+    let grown = clock::mono();
+    let (status, seen) = lun.status_until(&lun.a, seconds(120), |status| !status["lost"].is_null());
+    // XFS tells it on the disk half a minute later.
+    at_most(&case, "from growing it over its area to the loss", seen.since(grown), 60.0);
+    let lost = &status["lost"];
+    assert!(lost["reason"].to_string().contains("over the area"), "{status:#}");
+    observed(&case, &format!("fence {}", lost["fence"]));
+    if content == Content::Xfs {
+        std::fs::write(mounted.dir.join("late"), "late").expect_err("the filesystem is shut down");
+    }
+    // By its directory, whatever number mountinfo has for it.
+    lun.verb(&["umount", text(&mounted.dir)]).expect(5).says("not unmounted").says("--although-lost");
+    lun.verb(&["umount", "--although-lost", text(&mounted.dir)]).expect(0);
+    lun.forget_mount(&mounted.dir);
+    let before = lun.digest();
+    lun.mount_fails(&lun.b, 7, "over the area that begins at byte");
+    assert_eq!(lun.digest(), before, "a refusal wrote something");
 }
 
 fn grown_lun() {

@@ -34,7 +34,7 @@ fn refused(lun: &Lun, options: &[&str], code: i32, told: &[&str]) {
 
 fn no_room() {
     for (content, command) in
-        [(Content::Xfs, "mkfs.xfs -d size=299m"), (Content::Btrfs, "mkfs.btrfs -b 119M")]
+        [(Content::Xfs, "mkfs.xfs -d size=299m"), (Content::Btrfs, "mkfs.btrfs -b 259M")]
     {
         let lun = Lun::made(content.filesystem_bytes(), None, None, |image| content.make(image, None));
         let command = format!("`{command} {}`", lun.a.path());

@@ -56,8 +56,7 @@ fn life(content: Content) {
     assert_eq!(spoiled(&second.dir, "first", FILES), 0);
     write_files(&second.dir, "second", FILES).expect("writes");
 
-    must("umount", &[text(&second.dir)]);
-    lun.forget_mount(&second.dir);
+    lun.unmount_plainly(&second.dir);
     let unmounted = clock::mono();
     lun.gone(&lun.b);
     at_most(&case, "from a plain umount to the release", clock::mono().since(unmounted), 2.0);
