@@ -41,12 +41,14 @@ fn a_name_stands_for_one_slot_and_a_full_area_takes_no_more() {
     stage.add("data");
     stage.add("logs");
     let before = stage.but_for(&[0]);
+    let twice = stage.change(|lock| add(lock, name("more"), TARGET)).expect_err("is guarded");
+    assert!(twice.to_string().contains("guards that UUID"), "{twice}");
     let taken = stage.change(|lock| add(lock, name("logs"), TARGET)).expect_err("is taken");
     assert!(taken.to_string().contains("called \"logs\" already"), "{taken}");
     let slot = stage.slot(1);
     let taken = stage.change(|lock| rename(lock, slot, name("logs"), asking())).expect_err("is taken");
     assert!(taken.to_string().contains("already"), "{taken}");
-    let full = stage.change(|lock| add(lock, name("more"), TARGET)).expect_err("is full");
+    let full = stage.change(|lock| add(lock, name("more"), [0; 16])).expect_err("is full");
     assert!(full.to_string().contains("in use"), "{full}");
     let lock_slot = stage.slot(0);
     assert!(stage.change(|lock| remove(lock, lock_slot, asking())).is_err(), "the lock stays");

@@ -21,14 +21,44 @@ fn a_tail_area_goes_where_the_end_is_now() {
         assert_eq!(new.layout.end_bytes(), 512 * 1024);
         assert!(new.unusable.is_none() && new.repair.is_none() && new.header.revision > old.header.revision);
         let bytes = stage.bytes();
-        for at in [old.layout.header_offset_bytes(), old.layout.copy_offset_bytes()] {
-            let at = usize::try_from(at).unwrap();
-            assert!(bytes[at..at + 4096].iter().all(|&byte| byte == 0), "the old headers are gone");
-        }
+        let at = usize::try_from(old.layout.header_offset_bytes()).unwrap();
+        assert!(bytes[at..at + 4096].iter().all(|&byte| byte == 0), "the old header is gone");
+        // Whoever still sees the old size finds there that the area is elsewhere.
+        stage.cut_to(256 * 1024, |cut| {
+            let refused = AreaView::find(cut).expect_err("is elsewhere").to_string();
+            assert!(refused.contains("was moved") && refused.contains("look at its size again"), "{refused}");
+            assert!(find_moved(cut, None).is_err());
+        });
         assert_eq!(stage.block(1).record.name, name("device"));
         assert!(stage.use_once("device") > before, "generations go on");
         assert!(!relocate(&stage.view(), asking()).expect("is where it belongs"));
     }
+}
+
+/// Broken off when the old copy tells of the new place, and nothing stands there yet: nobody can claim anything, and it can be ended.
+#[test]
+fn a_move_that_was_broken_off_can_be_ended_and_nothing_is_claimed_before() {
+    let stage = Stage::tail(2);
+    let before = stage.use_once("device");
+    stage.grow(512 * 1024);
+    let (old, grown) = (find_moved(&stage.device(), None).expect("is found"), stage.bytes());
+    assert!(relocate(&old, asking()).expect("moves"));
+    let new = stage.view();
+    let at = usize::try_from(old.layout.header_offset_bytes()).unwrap();
+    stage.write_at(old.layout.header_offset_bytes(), &grown[at..at + 4096]);
+    for header in [new.layout.header_offset_bytes(), new.layout.copy_offset_bytes()] {
+        stage.write_at(header, &[0; 4096]);
+    }
+    assert!(AreaView::find(&stage.device()).unwrap().is_none());
+    assert!(stage.options("1").acquire().is_err());
+    stage.cut_to(256 * 1024, |cut| {
+        assert!(AreaView::find(cut).is_err(), "its old copy tells of another place")
+    });
+    let found = find_moved(&stage.device(), None).expect("is found");
+    assert!(found.unusable.as_ref().is_some_and(|why| why.contains("broken off")), "{found:?}");
+    assert!(relocate(&found, asking()).expect("moves"));
+    assert!(stage.use_once("device") > before);
+    assert!(stage.view().header.revision > new.header.revision);
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn a_lock_without_its_magic_is_made_anew() {
     stage.write_at(stage.slot_bytes(0), &[0x77; 4096]);
     let before = stage.but_for(&[0]);
     let refused =
-        stage.change(|lock| mmpguard::area::add(lock, name("more"), TARGET)).expect_err("is damaged");
+        stage.change(|lock| mmpguard::area::add(lock, name("more"), [0; 16])).expect_err("is damaged");
     assert_eq!(refused.kind(), Kind::Damaged, "{refused}");
     repaired(&stage, 0);
     assert!(stage.but_for(&[0]) == before);

@@ -31,7 +31,14 @@ pub(crate) fn asking() -> Asking<'static> {
 }
 
 pub(crate) fn wanted(slots: u32) -> Wanted {
-    Wanted { slots, label: Name::new("stage"), interval_ms: INTERVAL_MS, end_bytes: None, blank: false, fresh: false }
+    Wanted {
+        slots,
+        label: Name::new("stage"),
+        interval_ms: INTERVAL_MS,
+        end_bytes: None,
+        blank: false,
+        fresh: false,
+    }
 }
 
 pub(crate) fn name(text: &str) -> SlotName {
@@ -93,6 +100,13 @@ impl Stage {
         File::options().write(true).open(&self.path).expect("opens").set_len(bytes).expect("grows");
     }
 
+    /// What a host sees that still has the old size.
+    pub(crate) fn cut_to(&self, bytes: usize, look: impl FnOnce(&Device)) {
+        let cut = self.path.with_extension("cut");
+        std::fs::write(&cut, &self.bytes()[..bytes]).expect("writes");
+        look(&Device::inspect(&cut).expect("is a file"));
+    }
+
     pub(crate) fn slot_bytes(&self, number: u32) -> u64 {
         self.view().layout.slot_offset_bytes(number).expect("is a slot")
     }
@@ -128,7 +142,9 @@ impl Stage {
     }
 
     pub(crate) fn add(&self, called: &str) -> u32 {
-        self.change(|lock| mmpguard::area::add(lock, name(called), TARGET)).expect("is added")
+        // One thing under two slots would be refused.
+        let target = if called == "data" { TARGET } else { [0; 16] };
+        self.change(|lock| mmpguard::area::add(lock, name(called), target)).expect("is added")
     }
 
     pub(crate) fn options(&self, slot: &str) -> Options {

@@ -93,7 +93,7 @@ impl Claim {
             Err(failure) => return refuse(self.failed(failure), context),
         };
         let Medium::Area(area) = &context.medium else { unreachable!("only areas have entries") };
-        self.step = match area.knows_ours(entry) {
+        self.step = match area.knows_ours(entry) || broken!(EntryIsNotWritten) {
             true => Step::Silent { image, since, stage: Stage::Confirmed },
             // From the beginning, over our own claim: a number that nobody was given is drawn then.
             false => Step::Look,

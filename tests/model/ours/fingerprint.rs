@@ -33,6 +33,7 @@ pub(crate) fn exact(text: &str, base: Base) -> String {
 pub(crate) fn normal(text: &str, base: Base, draws: bool) -> String {
     let waits = text.contains("wait: Until(");
     let stands = text.contains("step: Silent {")
+        || text.contains("step: Confirm {")
         || (text.contains("step: Writing {") && !text.contains("stage: Claim }"));
     let draws =
         draws || ["step: Look,", "step: Watch(", "step: BackOff"].iter().any(|step| text.contains(step));
