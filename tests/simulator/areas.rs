@@ -21,7 +21,7 @@ use mmpguard::format::{DeviceName, Image, MmpBlock, Name, NodeName};
 use super::disk::Before;
 use super::host::Job;
 use super::io::LANDING_BOUND_NS;
-use super::plan::{Kind, MILLISECOND, Plan, Profile, SECOND, log_uniform, pick};
+use super::plan::{Kind, MILLISECOND, Plan, Profile, Rates, SECOND, log_uniform, pick};
 use super::succession;
 use super::world::{What, World};
 
@@ -32,6 +32,8 @@ const CREATED_S: u64 = 1_700_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AreaPlan {
     pub(crate) interval_ms: u32,
+    /// Of the clean marks so many are written long after the look.
+    pub(crate) late_marks: f64,
 }
 
 /// The part of a disk that native filesystems have not.
@@ -51,8 +53,25 @@ pub(crate) fn apply(plan: &mut Plan, rng: &mut Rng) {
         host.fence_ns = pick(rng, &[0, 5 * interval_ns, 9 * interval_ns]);
     }
     plan.filesystem.needs_recovery = false;
-    plan.area = Some(AreaPlan { interval_ms });
+    plan.area = Some(AreaPlan { interval_ms, late_marks: 0.0 });
     succession::apply(plan, rng);
+    late_marks(plan, rng);
+}
+
+/// In some plans: short uses, marks that come late, holders whose beats hang, and whose fences take as long as they may. Drawn beside the
+/// plan's own numbers.
+fn late_marks(plan: &mut Plan, rng: &Rng) {
+    let mut rng = Rng::with_seed(rng.clone().u64(..) ^ 0x1A7E_0A2C);
+    if rng.f64() >= 0.15 {
+        return;
+    }
+    let interval_ns = 100 * MILLISECOND;
+    plan.area = Some(AreaPlan { interval_ms: 100, late_marks: 0.5 });
+    for host in &mut plan.hosts {
+        (host.interval, host.fence_ns) = (Duration::from_nanos(interval_ns), 9 * interval_ns);
+        (host.faulty, host.use_s) = (true, Some(pick(&mut rng, &[1, 10])));
+    }
+    plan.rates = Rates { slow: pick(&mut rng, &[0.01, 0.03]), ..Rates::default() };
 }
 
 impl AreaDisk {
@@ -154,6 +173,12 @@ impl World {
     pub(crate) fn area_wait_ns(&self) -> Option<u64> {
         let wait = CheckInterval::Area(self.plan.area?.interval_ms).wait();
         Some(u64::try_from(wait.as_nanos()).expect("two minutes at most"))
+    }
+
+    /// Of the writes so many begin long after the check of the clock.
+    pub(crate) fn stalled_writes(&self, clean: bool) -> f64 {
+        let late_marks = self.plan.area.filter(|_| clean).map_or(0.0, |area| area.late_marks);
+        self.plan.rates.stall_after_check.max(late_marks)
     }
 
     /// A native clean mark that a host writes long after its last look stops whoever has come. In an area it says whose it is.

@@ -113,7 +113,7 @@ impl World {
         let clean = is_clean(&write.image);
         let late_cleans = self.plan.profile == Profile::LateClean;
         let most = if clean && !late_cleans { self.longest_stall_before_clean_ns() } else { 60 * SECOND };
-        if (clean || !late_cleans) && self.strikes(host, self.plan.rates.stall_after_check) {
+        if (clean || !late_cleans) && self.strikes(host, self.stalled_writes(clean)) {
             if let Some(span) = self.stall_span(host, most) {
                 self.stall(host, span);
             }
