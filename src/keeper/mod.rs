@@ -3,7 +3,7 @@
 //! # What it protects
 //! A protected command must not run a moment longer than its lease. The driver cannot see to that: it may hang in
 //! the dead device's write, be stopped, or be killed. Nor can the front, which a user stops and kills at will. So a third
-//! process does: small, single-threaded, locked in memory, asleep until the end of the lease that the [`LeaseCell`]
+//! process does: small, single-threaded, locked in memory, asleep until the end of the lease that the [`LeaseCell`](crate::driver::cell::LeaseCell)
 //! names. It touches no file and no device after its start but `/proc` and the cgroup, and it is the *parent* of the
 //! command and the adopter of its orphans (subreaper), so that nothing of the tree escapes it.
 //!
