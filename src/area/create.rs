@@ -41,7 +41,7 @@ pub struct Wanted {
     pub end_bytes: Option<u64>,
     /// The administrator says that nothing on it is needed.
     pub blank: bool,
-    /// The administrator says that the device never had an area, or was never grown since: none is looked for.
+    /// The administrator says that no area was left behind on it, further away than one is looked for.
     pub fresh: bool,
 }
 
@@ -229,11 +229,10 @@ fn check_unused(device: &Device, wanted: &Wanted) -> Result<(), Error> {
         ));
     }
     // A second one, while another host goes by the first: both would be held.
-    let after_bytes = wanted.end_bytes.unwrap_or(0);
-    match AreaView::search(device, after_bytes, SEARCHED_BYTES)? {
-        _ if wanted.fresh => {}
+    match AreaView::search(device, SEARCHED_BYTES)? {
         Searched { found: Some(left), .. } => return refuse(left.left_behind()),
         Searched { found: None, left_bytes: 0 } => {}
+        Searched { found: None, .. } if wanted.fresh => {}
         Searched { found: None, left_bytes } => {
             return refuse(format!(
                 "whether an area was left behind on it when it was grown is not known: {left_bytes} bytes behind what stands on it were not \

@@ -29,7 +29,11 @@ pub fn find_moved(device: &Device, was_bytes: Option<u64>) -> Result<AreaView, E
     }
     let found = match was_bytes.and_then(last_block_offset_bytes) {
         Some(at) => AreaView::at(device, HeaderRole::Copy, at)?,
-        None => AreaView::search(device, 0, SEARCHED_BYTES)?.found,
+        None => AreaView::search(device, SEARCHED_BYTES)?.found,
+    };
+    let found = match (found, was_bytes) {
+        (None, Some(was_bytes)) => block_0_of(device, was_bytes)?,
+        (found, _) => found,
     };
     found.ok_or_else(|| {
         let what = "there is no area on it, nor one that was made for a smaller size; if that size is known, say it with --was BYTES"
@@ -53,10 +57,14 @@ pub fn relocate(view: &AreaView, asking: Asking<'_>) -> Result<bool, Error> {
     let mut lock = AreaLock::take_moved(view, asking)?;
     let held = hold_all(&lock, asking)?;
     // Both took waits: what stands there may have been grown, and the device, too.
-    if view.device.size_now_bytes()? != size_bytes {
-        return Err(changed(&view.device, "it was grown again"));
-    }
-    let header = new_header(&lock.view)?;
+    let header = match look_again(&lock.view, size_bytes) {
+        Ok(header) => header,
+        Err(error) => {
+            release_all(held)?;
+            return Err(error);
+        }
+    };
+    wipe_left_behind(&mut lock)?;
     if header.offset_bytes == view.header.offset_bytes {
         lock.write_headers(&header)?;
         release_all(held)?;
@@ -92,6 +100,34 @@ pub fn destroy(view: &AreaView, asking: Asking<'_>) -> Result<(), Error> {
     // A generation is seeded from the time: an area that is made here next begins in a later second.
     clock::sleep(std::time::Duration::from_secs(1));
     Ok(())
+}
+
+/// A move that was broken off after its new headers stood has left the old block 0: a later one must not begin from that.
+fn wipe_left_behind(lock: &mut AreaLock) -> Result<(), Error> {
+    let own = lock.view.layout.header_offset_bytes();
+    for at in AreaView::blocks_0(&lock.view.device, &lock.view.header.uuid, SEARCHED_BYTES)? {
+        if at != own {
+            lock.write(at, &[0; MMP_STRUCT_BYTES])?;
+        }
+    }
+    Ok(())
+}
+
+/// Where block 0 stood when the target had that many bytes, if its copy tells of another place.
+fn block_0_of(device: &Device, was_bytes: u64) -> Result<Option<AreaView>, Error> {
+    let Some(last) = last_block_offset_bytes(was_bytes) else { return Ok(None) };
+    let mut copy: Image = [0; MMP_STRUCT_BYTES];
+    device.read_at(last, &mut copy)?;
+    let Ok(header) = AreaHeader::decode(&copy, HeaderRole::Copy) else { return Ok(None) };
+    let Ok(layout) = AreaLayout::tail(was_bytes, header.slots) else { return Ok(None) };
+    AreaView::at(device, HeaderRole::Header, layout.header_offset_bytes())
+}
+
+fn look_again(view: &AreaView, size_bytes: u64) -> Result<AreaHeader, Error> {
+    if view.device.size_now_bytes()? != size_bytes {
+        return Err(changed(&view.device, "it was grown again"));
+    }
+    new_header(view)
 }
 
 fn hold_all(lock: &AreaLock, asking: Asking<'_>) -> Result<Vec<Held>, Error> {

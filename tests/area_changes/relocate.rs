@@ -61,6 +61,24 @@ fn a_move_that_was_broken_off_can_be_ended_and_nothing_is_claimed_before() {
     assert!(stage.view().header.revision > new.header.revision);
 }
 
+/// Broken off when the new headers stand, and the old block 0 still does: that must never be begun from again.
+#[test]
+fn an_old_block_0_that_a_move_has_left_is_never_begun_from_again() {
+    let stage = Stage::tail(2);
+    stage.grow(512 * 1024);
+    let (old, grown) = (find_moved(&stage.device(), None).expect("is found"), stage.bytes());
+    assert!(relocate(&old, asking()).expect("moves"));
+    let left = usize::try_from(old.layout.header_offset_bytes()).unwrap();
+    stage.write_at(old.layout.header_offset_bytes(), &grown[left..left + 4096]);
+    let (new, number) = (stage.view(), stage.add("later"));
+    stage.grow(1024 * 1024);
+    let found = find_moved(&stage.device(), None).expect("is found");
+    assert_eq!(found.layout, new.layout, "the area as it was used last");
+    assert!(relocate(&found, asking()).expect("moves"));
+    assert_eq!(stage.block(number).record.name, name("later"));
+    assert!(stage.bytes()[left..left + 4096].iter().all(|&byte| byte == 0), "it is gone now");
+}
+
 #[test]
 fn an_area_that_begins_its_file_stays_there() {
     let stage = Stage::file(2);

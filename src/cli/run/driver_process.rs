@@ -220,7 +220,7 @@ impl Holding {
     /// our end does that.
     fn overrun(&self) -> Option<Error> {
         self.held.iter().find_map(|held| {
-            let what = held.place().slot()?.0.content_reaches_in().ok().flatten()?;
+            let what = held.place().undermined()?;
             Some(Error::Unsupported { path: held.place().asked().to_owned(), what })
         })
     }

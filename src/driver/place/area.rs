@@ -83,9 +83,11 @@ impl AreaView {
             HeaderRole::Header => layout.header_offset_bytes() == offset_bytes,
             HeaderRole::Copy => layout.copy_offset_bytes() == offset_bytes,
         });
+        if !stands {
+            return Ok(None);
+        }
         match AreaView::from_header(device, found) {
-            Ok(view) if stands => Ok(Some(view)),
-            Ok(_) => Ok(None),
+            Ok(view) => Ok(Some(view)),
             Err(Error::Area { source, .. }) if source.is_damage() => Ok(None),
             Err(error) => Err(error),
         }
@@ -122,7 +124,12 @@ impl AreaView {
         let copy = read_image(device, layout.copy_offset_bytes())?;
         let choice = choose(&header, &copy).map_err(fail)?;
         if choice.header.offset_bytes != found.offset_bytes {
-            // What stands where its copy was tells of the area's new place.
+            // What stands where its copy was tells of the area's new place: if the area stands there, that is the one.
+            if let Some(moved) = AreaView::at(device, HeaderRole::Header, choice.header.offset_bytes)?
+                && moved.header.uuid == found.uuid
+            {
+                return Ok(moved);
+            }
             let revision = choice.header.revision.max(found.revision);
             let unusable = Some("its move was broken off; `mmp area move` ends it".to_owned());
             let header = AreaHeader { revision, ..found };
@@ -173,8 +180,8 @@ impl AreaView {
         Ok(longest.filter(|longest| longest.end_bytes > begins).map(|longest| {
             format!(
                 "its {} reaches to byte {}, over the area that begins at byte {begins}: it was grown, or made anew; nothing may \
-                 be written into the area any more. Shrink what reaches in, use another protection (`mmp enable --area`), or grow the \
-                 device, and `mmp enable` makes another area behind it",
+                 be written into the area any more. Use another protection (`mmp enable --area`), or grow the device, and `mmp enable` makes another area behind \
+                 what stands there",
                 longest.kind, longest.end_bytes
             )
         }))

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 pub use self::address::{Selector, SlotAddress};
 pub use self::area::{AreaView, SlotView};
 pub(crate) use self::refuse::check_given_up;
+use self::refuse::has_tail;
 use self::refuse::{check_no_mmp, check_no_tail, check_target, find_area, has_no_mmp, unprotected};
 pub(crate) use self::search::Searched;
 use crate::error::Error;
@@ -231,6 +232,23 @@ impl Place {
         match &self.stands {
             Stands::Native { superblock, .. } => superblock.block_bytes,
             Stands::Slot { .. } => SLOT_BLOCK_BYTES,
+        }
+    }
+
+    /// Why what is used must not be used any more: a filesystem was grown over the area in which we beat; or the device is guarded by a
+    /// slot elsewhere, and has a protection of its own by now. What cannot be told at this moment is no reason.
+    pub(crate) fn undermined(&self) -> Option<String> {
+        let (area, _) = self.slot()?;
+        let elsewhere = self.guarded().filter(|device| device.kind() != self.device.kind());
+        match elsewhere {
+            None => area.content_reaches_in().ok().flatten(),
+            Some(device) => match has_tail(device) {
+                Ok(true) => Some(
+                    "an area behind what it holds protects it, too, by now: another host may go by that"
+                        .to_owned(),
+                ),
+                Ok(false) | Err(_) => None,
+            },
         }
     }
 

@@ -6,13 +6,17 @@ use std::path::Path;
 
 use super::{AreaView, OWN_SLOT, SlotView, native};
 use crate::error::Error;
+use crate::format::Image;
 use crate::format::SuperblockError;
 use crate::format::area::{AreaPlace, Hex};
 use crate::io::Device;
+use crate::protocol::timing::CheckInterval;
 use crate::sys::content;
 
 /// So far it is looked for an area that was left behind, where there is none.
 const GLANCE_BYTES: u64 = 64 << 20;
+/// How often a slot is looked at that nobody should beat any more.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// The area that somebody was told of: without it nothing goes on.
 pub(super) fn find_area(device: &Device) -> Result<AreaView, Error> {
@@ -26,14 +30,39 @@ pub(super) fn find_area(device: &Device) -> Result<AreaView, Error> {
     })
 }
 
+/// A tail area that can be claimed stands on it.
+pub(super) fn has_tail(device: &Device) -> Result<bool, Error> {
+    let tail = AreaView::find(device)?.filter(|found| found.header.place == AreaPlace::Tail);
+    Ok(tail.is_some_and(|found| found.unusable.is_none()))
+}
+
 /// An area that was left behind, if one is found at a glance.
 fn glance(device: &Device) -> Option<AreaView> {
-    AreaView::search(device, 0, GLANCE_BYTES).ok()?.found
+    AreaView::search(device, GLANCE_BYTES).ok()?.found
 }
 
 /// A filesystem was grown over the area, so no host claims anything there any more; and nobody held it then, or he has noticed.
 fn is_given_up(area: &AreaView) -> Result<bool, Error> {
-    Ok(area.content_reaches_in()?.is_some() && !area.read_slot(OWN_SLOT)?.is_live_or_unclean())
+    if area.content_reaches_in()?.is_none() {
+        return Ok(false);
+    }
+    let at = area.layout.slot_offset_bytes(OWN_SLOT).unwrap_or_default();
+    let mut before: Image = [0; _];
+    area.device.read_at(at, &mut before)?;
+    if !area.read_slot(OWN_SLOT)?.is_live_or_unclean() {
+        return Ok(true);
+    }
+    // Nobody will release it: who held it was stopped, or will have been by then.
+    let until = crate::clock::mono() + CheckInterval::Area(area.header.interval_ms).wait() * 2;
+    while crate::clock::mono() < until {
+        crate::clock::sleep(LOOK);
+        let mut now: Image = [0; _];
+        area.device.read_at(at, &mut now)?;
+        if now != before {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The same of a device: true if its area is given up.
@@ -70,7 +99,7 @@ pub(super) fn check_no_mmp(asked: &Path, device: &Device) -> Result<(), Error> {
 /// The same, of an area behind what stands on it.
 pub(super) fn check_no_tail(asked: &Path, device: &Device) -> Result<(), Error> {
     match AreaView::find(device)? {
-        None => match AreaView::search(device, 0, GLANCE_BYTES)?.found {
+        None => match AreaView::search(device, GLANCE_BYTES)?.found {
             None => Ok(()),
             Some(left) => Err(Error::Unsupported { path: asked.to_owned(), what: left.left_behind() }),
         },

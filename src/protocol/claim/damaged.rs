@@ -5,7 +5,7 @@
 use super::super::event::Refusal;
 use super::super::guard::Context;
 use super::super::timing;
-use super::{Claim, Progress, refuse};
+use super::{Claim, Progress, Step, refuse};
 use crate::clock::Now;
 use crate::format::{Damage, Image};
 
@@ -18,6 +18,10 @@ impl Claim {
         context: &mut Context,
     ) -> Progress {
         self.undecoded += 1;
+        if matches!(self.step, Step::Drawn { .. }) {
+            // What was claimed over is not known to have stood all the while.
+            self.step = Step::Look;
+        }
         if self.undecoded > timing::TORN_REREADS && context.medium.claims_damaged(&damage) {
             return self.watch_damaged(now, image, context);
         }

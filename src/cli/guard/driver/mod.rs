@@ -40,6 +40,8 @@ const RECORD_PERIOD: Duration = Duration::from_secs(1);
 const SCAN_PERIOD: Duration = Duration::from_millis(500);
 /// How often it is looked whether a filesystem was grown over the area behind it.
 const CONTENT_PERIOD: Duration = Duration::from_secs(10);
+/// How long a keeper may take to end that has nothing left to do.
+const FINISH_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a keeper is started anew, if that fails.
 const KEEPER_PERIOD: Duration = Duration::from_secs(1);
 /// How long a lost guard waits for its keeper to end it.
@@ -277,6 +279,12 @@ impl Guardian {
     fn end(&self, earlier: Option<&Record>) -> i32 {
         self.slot.put_back(earlier);
         self.tell_keeper(&ToKeeper::Finish);
+        // What is still held is lost with this process, and that must not reach a keeper that would fence for it.
+        let until = clock::mono() + FINISH_PATIENCE;
+        let listens = || self.keeper.as_ref().is_some_and(|keeper| keeper.receive::<FromKeeper>().is_ok());
+        while !self.companions.is_empty() && clock::mono() < until && listens() {
+            clock::sleep(Duration::from_millis(5));
+        }
         i32::from(exit::DONE)
     }
 

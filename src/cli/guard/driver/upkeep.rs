@@ -46,10 +46,7 @@ impl Guardian {
             return None;
         }
         self.next_content = clock::mono() + CONTENT_PERIOD;
-        let members = std::iter::once(held).chain(&self.companions);
-        let mut areas = members.filter_map(|held| held.place().slot());
-        // What cannot be read or understood at this moment may be written at this moment.
-        areas.find_map(|(area, _)| area.content_reaches_in().ok().flatten())
+        std::iter::once(held).chain(&self.companions).find_map(|held| held.place().undermined())
     }
 
     /// Whether this kernel lets a mounted device be written: without that, no freeze can be bridged.
