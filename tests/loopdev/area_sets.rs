@@ -170,8 +170,11 @@ fn two_devices() {
 fn refused_to_others(one: &Lun, other: &Lun) {
     for (lun, device) in [(one, &one.b), (other, &other.b)] {
         lun.verb(&["check", device.path()]).expect(1).says("in use elsewhere");
-        lun.run_true(device.path()).expect(121).says("in use elsewhere");
+        // A part of it is refused before anybody is asked.
+        lun.run_true(device.path()).expect(120).says("stands on 2 devices");
     }
+    let both = one.run_with("beta", &one.b, &[other.b.path()], "true", &[]).end(seconds(30));
+    both.expect(121).says("in use elsewhere");
     for (first, second) in [(&one.b, &other.b), (&other.b, &one.b)] {
         let (mut mounting, _) = one.guard_together(first, &[second.path()], &[]);
         let refused = mounting.end(seconds(30));
