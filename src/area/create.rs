@@ -15,7 +15,7 @@ use crate::format::{DeviceName, Image, MmpBlock, Name, NodeName};
 use crate::io::{BlockWriter, Device, DeviceKind};
 use crate::protocol::sequence;
 use crate::sys::content::{self, Found};
-use crate::sys::{Target, identity, users};
+use crate::sys::{ExclusiveHold, Target, User, identity, users};
 
 use super::room;
 
@@ -110,11 +110,7 @@ impl Plan {
     /// # Errors
     /// [`Error::UsedHere`] if somebody was faster; [`Error::Io`]; [`Error::Interrupted`].
     pub fn carry_out(&self, progress: &mut dyn FnMut(u32, u32) -> bool) -> Result<AreaView, Error> {
-        let target = Target::from(&self.device);
-        let _exclusive = users::claim_unused(&target, &[])?.map_err(|used| {
-            let users = used.iter().map(ToString::to_string).collect();
-            Error::UsedHere { path: self.device.path().to_owned(), users }
-        })?;
+        let _exclusive = unused_here(&self.device)?;
         // It took a while: another host may have made one.
         self.check_still_none()?;
         let mut writer = BlockWriter::open(&self.device)?;
@@ -202,7 +198,10 @@ fn before(device: &Device, wanted: &Wanted) -> Result<Before, Error> {
     let refuse = |what: String| Err(Error::Unsupported { path: device.path().to_owned(), what });
     Ok(match content::identify(device)? {
         Found::Filesystem(standing) => {
-            let end_bytes = longest(device)?.max(standing.end_bytes).max(wanted.end_bytes.unwrap_or(0));
+            let end_bytes = content::end_bytes(device)?
+                .unwrap_or(0)
+                .max(standing.end_bytes)
+                .max(wanted.end_bytes.unwrap_or(0));
             Before { content: standing.kind.to_owned(), end_bytes: Some(end_bytes), uuid: standing.uuid }
         }
         Found::Other { kind, .. } if wanted.end_bytes.is_none() => return refuse(room::needs_end(&kind)),
@@ -247,11 +246,17 @@ fn check_unused(device: &Device, wanted: &Wanted) -> Result<(), Error> {
         );
     }
     let used = users::users_before_claim(&Target::from(device), &[])?;
-    if used.is_empty() {
-        return Ok(());
-    }
+    if used.is_empty() { Ok(()) } else { Err(used_here(device, &used)) }
+}
+
+/// Nobody on this host uses the device, and nobody begins to as long as this is kept.
+pub(super) fn unused_here(device: &Device) -> Result<ExclusiveHold, Error> {
+    users::claim_unused(&Target::from(device), &[])?.map_err(|used| used_here(device, &used))
+}
+
+fn used_here(device: &Device, used: &[User]) -> Error {
     let users = used.iter().map(ToString::to_string).collect();
-    Err(Error::UsedHere { path: device.path().to_owned(), users })
+    Error::UsedHere { path: device.path().to_owned(), users }
 }
 
 /// A slot block that nobody holds.
@@ -298,9 +303,4 @@ fn is_whole(made: &AreaView) -> Result<bool, Error> {
     let mut whole = true;
     made.each_slot(|slot| whole &= slot.block.is_ok() && slot.entry.is_ok())?;
     Ok(whole)
-}
-
-/// Where the longest of what stands on the device ends.
-fn longest(device: &Device) -> Result<u64, Error> {
-    Ok(content::filesystems(device)?.iter().map(|standing| standing.end_bytes).max().unwrap_or(0))
 }

@@ -5,7 +5,7 @@
 //! sees the old size finds there says that the area is elsewhere, and it refuses, from then on for good. Whatever a move is broken off
 //! in, there is one place that can be claimed, or none until `mmp area move` has ended it.
 
-use super::create::{SEARCHED_BYTES, free_block, headers};
+use super::create::{SEARCHED_BYTES, free_block, headers, unused_here};
 use super::lock::{AreaLock, Asking};
 use crate::clock;
 use crate::driver::{AreaView, Held, SlotView};
@@ -16,7 +16,7 @@ use crate::format::area::{
 };
 use crate::format::{Image, MMP_STRUCT_BYTES};
 use crate::io::Device;
-use crate::sys::{ExclusiveHold, Target, content, users};
+use crate::sys::content;
 
 /// Looks for the area of a target that was grown: where it was with `was_bytes`, or else behind what stands there. Only for who was
 /// told to move it.
@@ -27,13 +27,9 @@ pub fn find_moved(device: &Device, was_bytes: Option<u64>) -> Result<AreaView, E
     if let Some(view) = AreaView::find(device)? {
         return Ok(view);
     }
-    let found = match was_bytes.and_then(last_block_offset_bytes) {
-        Some(at) => AreaView::at(device, HeaderRole::Copy, at)?,
+    let found = match was_bytes {
+        Some(was_bytes) => at_the_end_of(device, was_bytes)?,
         None => AreaView::search(device, SEARCHED_BYTES)?.found,
-    };
-    let found = match (found, was_bytes) {
-        (None, Some(was_bytes)) => block_0_of(device, was_bytes)?,
-        (found, _) => found,
     };
     found.ok_or_else(|| {
         let what = "there is no area on it, nor one that was made for a smaller size; if that size is known, say it with --was BYTES"
@@ -104,6 +100,10 @@ pub fn destroy(view: &AreaView, asking: Asking<'_>) -> Result<(), Error> {
 
 /// A move that was broken off after its new headers stood has left the old block 0: a later one must not begin from that.
 fn wipe_left_behind(lock: &mut AreaLock) -> Result<(), Error> {
+    // Others begin at byte 0, and leave nothing behind.
+    if lock.view.header.place != AreaPlace::Tail {
+        return Ok(());
+    }
     let own = lock.view.layout.header_offset_bytes();
     for at in AreaView::blocks_0(&lock.view.device, &lock.view.header.uuid, SEARCHED_BYTES)? {
         if at != own {
@@ -113,9 +113,12 @@ fn wipe_left_behind(lock: &mut AreaLock) -> Result<(), Error> {
     Ok(())
 }
 
-/// Where block 0 stood when the target had that many bytes, if its copy tells of another place.
-fn block_0_of(device: &Device, was_bytes: u64) -> Result<Option<AreaView>, Error> {
+/// The area of when the target had that many bytes: by its copy, or, if that tells of another place, by its block 0.
+fn at_the_end_of(device: &Device, was_bytes: u64) -> Result<Option<AreaView>, Error> {
     let Some(last) = last_block_offset_bytes(was_bytes) else { return Ok(None) };
+    if let Some(found) = AreaView::at(device, HeaderRole::Copy, last)? {
+        return Ok(Some(found));
+    }
     let mut copy: Image = [0; MMP_STRUCT_BYTES];
     device.read_at(last, &mut copy)?;
     let Ok(header) = AreaHeader::decode(&copy, HeaderRole::Copy) else { return Ok(None) };
@@ -140,7 +143,7 @@ fn hold_all(lock: &AreaLock, asking: Asking<'_>) -> Result<Vec<Held>, Error> {
         Err(error) => damaged = Some(error),
     })?;
     match damaged {
-        Some(source) => Err(Error::Area { path: lock.view.device.path().to_owned(), source }),
+        Some(source) => Err(area_error(&lock.view.device, source)),
         None => lock.claim_slots(used, asking),
     }
 }
@@ -171,9 +174,7 @@ fn new_header(view: &AreaView) -> Result<AreaHeader, Error> {
     }
     let mut content_end_bytes = 0;
     if header.place == AreaPlace::Tail {
-        let standing = content::filesystems(&view.device)?;
-        let ends = standing.iter().map(|standing| standing.end_bytes);
-        content_end_bytes = ends.max().unwrap_or(header.content_end_bytes);
+        content_end_bytes = content::end_bytes(&view.device)?.unwrap_or(header.content_end_bytes);
         if content_end_bytes > new {
             return refuse(format!(
                 "what stands there reaches to byte {content_end_bytes} by now, and the area would begin at byte {new}"
@@ -186,14 +187,6 @@ fn new_header(view: &AreaView) -> Result<AreaHeader, Error> {
         );
     };
     Ok(AreaHeader { offset_bytes: new, target_bytes: size_bytes, content_end_bytes, revision, ..header })
-}
-
-/// Nobody on this host uses the device, and nobody begins to as long as this is kept.
-fn unused_here(device: &Device) -> Result<ExclusiveHold, Error> {
-    users::claim_unused(&Target::from(device), &[])?.map_err(|used| {
-        let users = used.iter().map(ToString::to_string).collect();
-        Error::UsedHere { path: device.path().to_owned(), users }
-    })
 }
 
 fn changed(device: &Device, what: &str) -> Error {
@@ -211,8 +204,7 @@ fn copy_slots(
     held: &[Held],
     asking: Asking<'_>,
 ) -> Result<(), Error> {
-    let fail = |source| Error::Area { path: lock.view.device.path().to_owned(), source };
-    let layout = header.check().map_err(|damage| fail(damage.into()))?;
+    let layout = header.check().map_err(|damage| area_error(&lock.view.device, damage.into()))?;
     let ours: Vec<(u32, u64)> =
         held.iter().filter_map(|held| Some((held.place().slot()?.1.number, held.generation()?))).collect();
     for slot in 0..header.slots {

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::driver::{AreaView, SlotView};
 use crate::error::Error;
 use crate::format::Image;
+use crate::format::area::record::GENERATIONS_A_SECOND;
 use crate::format::area::{
     AreaLayout, EntryState, HeaderRole, LOCK_NAME, LOCK_SLOT, Repair, SLOTS_MAX, SLOTS_MIN, SlotBlock,
     SlotEntry, SlotName, whole_block,
@@ -19,8 +20,6 @@ use crate::protocol::timing::CheckInterval;
 
 /// How often a signal is asked for while nothing but time passes.
 const STEP: std::time::Duration = std::time::Duration::from_millis(100);
-/// One second's worth of generations.
-const GENERATIONS_A_SECOND: u64 = 65_536;
 
 /// What a repair came to.
 #[derive(Clone, Debug, Default, serde::Serialize)]

@@ -49,10 +49,7 @@ pub(super) fn run(arguments: &Check) -> ExitCode {
 
 fn look(arguments: &Check) -> Result<Report, Error> {
     let path = &arguments.device;
-    let place = match &arguments.by.area {
-        Some(slot) => Place::find_guarded_by(path, slot, None)?,
-        None => Place::find(path, None)?,
-    };
+    let place = Place::find_by(path, arguments.by.area.as_deref(), None)?;
     // On the host that uses it there is nothing to wait for.
     let used = match place.target().map(|target| users::users_before_claim(target, &[])) {
         // Without sysfs (a container) nothing can be claimed here, but the block can be watched.

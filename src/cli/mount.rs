@@ -158,10 +158,7 @@ struct Together<'a> {
 impl Begin<'_> {
     fn task(self, config: &Config, purpose: Purpose) -> Result<Task, Error> {
         let number = suitable(self.asked)?;
-        let place = match self.by.slot {
-            Some(slot) => Place::find_guarded_by(self.asked, slot, None)?,
-            None => Place::find(self.asked, None)?,
-        };
+        let place = Place::find_by(self.asked, self.by.slot, None)?;
         check_writes(&place)?;
         let (mut wait_after_lease, take_back) = waits(&place);
         for other in self.by.with {
@@ -283,8 +280,7 @@ fn mounted_on(target: &Target) -> Option<(PathBuf, String)> {
 
 /// Layers that hold I/O back for longer than a wait: what they hold reaches the device after another host took it.
 fn check_queueing(task: &Task) -> Result<(), Error> {
-    let others = task.with.iter().filter_map(|device| Target::of(device).ok());
-    let targets = std::iter::once(task.target()).chain(others);
+    let targets = std::iter::once(task.target()).chain(task.other_targets());
     let found: Vec<_> = targets.flat_map(|target| queueing::check(&target, task.wait_after_lease)).collect();
     let mut refused = Vec::new();
     for finding in found {

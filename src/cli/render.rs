@@ -198,8 +198,7 @@ pub(super) fn advice(error: &Error) -> Option<String> {
 
 /// A UUID, with its dashes.
 pub(super) fn uuid(bytes: &[u8; 16]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    crate::format::content::uuid_text(bytes)
 }
 
 /// A path, harmless to show.

@@ -63,10 +63,7 @@ pub(super) fn run(arguments: &Show) -> ExitCode {
 }
 
 fn place(arguments: &Show) -> Result<Place, Error> {
-    match &arguments.by.area {
-        Some(slot) => Place::find_guarded_by(&arguments.device, slot, None),
-        None => Place::find(&arguments.device, None),
-    }
+    Place::find_by(&arguments.device, arguments.by.area.as_deref(), None)
 }
 
 fn look(arguments: &Show, place: &Place) -> Result<Report, Error> {

@@ -53,6 +53,8 @@ use crate::error::Error;
 use crate::protocol::{Event, Loss, Mode, Peer};
 use crate::sys::{ExclusiveHold, Target, process, users};
 
+/// How often a holder asks [`Place::undermined`].
+pub(crate) const UNDERMINED_PERIOD: Duration = Duration::from_secs(10);
 /// How often the lease is looked at while the clean mark is on its way.
 const RELEASE_PERIOD: Duration = Duration::from_millis(200);
 

@@ -275,10 +275,9 @@ impl Options {
     }
 
     fn find(&self) -> Result<Place, Error> {
-        match (&self.place, &self.guarded_by) {
-            (Some(place), _) => Ok(place.clone()),
-            (None, Some(slot)) => Place::find_guarded_by(&self.path, slot, self.node.as_deref()),
-            (None, None) => Place::find(&self.path, self.node.as_deref()),
+        match &self.place {
+            Some(place) => Ok(place.clone()),
+            None => Place::find_by(&self.path, self.guarded_by.as_deref(), self.node.as_deref()),
         }
     }
 

@@ -12,7 +12,7 @@ use super::arena::Arena;
 use super::look::Look;
 use super::node::Access;
 use super::store::{BlockStore, Durability};
-use super::transfer::{read_span, read_whole, write_durably, write_whole};
+use super::transfer::{read_span, read_whole, write_block};
 use crate::error::Error;
 use crate::format::superblock::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};
 use crate::format::{Image, MMP_STRUCT_BYTES};
@@ -132,15 +132,7 @@ impl BlockStore for BlockFile {
         }
         self.arena.bytes_mut()[..MMP_STRUCT_BYTES].copy_from_slice(image);
         let bytes = self.arena.bytes();
-        if !self.direct {
-            // What is in the page cache only is on no disk: a buffered beat is synced as well.
-            write_whole(file, bytes, self.offset_bytes).and_then(|()| file.sync_data())
-        } else if durability == Durability::Durable {
-            write_durably(file, bytes, self.offset_bytes, &mut self.dsync)
-        } else {
-            write_whole(file, bytes, self.offset_bytes)
-        }
-        .map_err(fail)
+        write_block(file, bytes, self.offset_bytes, self.direct, durability, &mut self.dsync).map_err(fail)
     }
 
     fn read_superblock(&mut self) -> Result<[u8; SUPERBLOCK_BYTES], Error> {

@@ -12,7 +12,7 @@ use super::arena::Arena;
 use super::look::Look;
 use super::node::Access;
 use super::store::{BlockStore, Durability};
-use super::transfer::{read_whole, write_durably, write_whole};
+use super::transfer::{read_whole, write_block};
 use crate::error::Error;
 use crate::format::area::{AREA_BLOCK_BYTES, AreaHeader, AreaLayout, HeaderRole, choose};
 use crate::format::superblock::SUPERBLOCK_BYTES;
@@ -130,15 +130,7 @@ impl SlotFile {
         said.copy_from_slice(image);
         zero.fill(0);
         let bytes = self.arena.bytes();
-        if !self.direct {
-            // What is in the page cache only is on no disk: a buffered beat is synced as well.
-            write_whole(file, bytes, offset_bytes).and_then(|()| file.sync_data())
-        } else if durability == Durability::Durable {
-            write_durably(file, bytes, offset_bytes, &mut self.dsync)
-        } else {
-            write_whole(file, bytes, offset_bytes)
-        }
-        .map_err(fail)
+        write_block(file, bytes, offset_bytes, self.direct, durability, &mut self.dsync).map_err(fail)
     }
 }
 

@@ -10,6 +10,8 @@ use std::os::unix::fs::FileExt;
 
 use nix::libc;
 
+use super::store::Durability;
+
 /// The most that [`read_span`] asks for at once, in bytes.
 const SPAN_BYTES: usize = 1 << 20;
 
@@ -63,6 +65,25 @@ pub(super) fn write_durably(file: &File, bytes: &[u8], offset_bytes: u64, dsync:
     }
     write_whole(file, bytes, offset_bytes)?;
     file.sync_data()
+}
+
+/// Writes a block as a [`BlockStore`](super::BlockStore) does. What is in the page cache only is on no disk: a buffered beat is synced as
+/// well.
+pub(super) fn write_block(
+    file: &File,
+    bytes: &[u8],
+    offset_bytes: u64,
+    direct: bool,
+    durability: Durability,
+    dsync: &mut bool,
+) -> Result<()> {
+    if !direct {
+        write_whole(file, bytes, offset_bytes).and_then(|()| file.sync_data())
+    } else if durability == Durability::Durable {
+        write_durably(file, bytes, offset_bytes, dsync)
+    } else {
+        write_whole(file, bytes, offset_bytes)
+    }
 }
 
 fn read_once(file: &File, into: &mut [u8], offset_bytes: u64) -> Result<usize> {

@@ -21,7 +21,7 @@ use super::messages::{FromDriver, ToDriver};
 use crate::clock::{self, Mono};
 use crate::driver::cell::LeaseCell;
 use crate::driver::set::{Member, acquire_all};
-use crate::driver::{Held, Options, Place, Released};
+use crate::driver::{Held, Options, Place, Released, UNDERMINED_PERIOD};
 use crate::error::{Error, Kind};
 use crate::keeper::DriverPipe;
 use crate::keeper::message::Socket;
@@ -31,8 +31,6 @@ use crate::sys::users;
 
 /// How often the main thread looks at the socket, and asks whether the device is unused.
 const PERIOD: Duration = Duration::from_millis(100);
-/// How often it is looked whether a filesystem was grown over the area behind it.
-const CONTENT_PERIOD: Duration = Duration::from_secs(10);
 /// How often the scan for users is repeated while somebody uses the device.
 const SCAN_PERIOD: Duration = Duration::from_millis(500);
 
@@ -114,10 +112,7 @@ fn members(arguments: &Run, cells: &[LeaseCell], pipe: &Arc<DriverPipe>) -> Resu
     let node = arguments.node.as_deref();
     let mut members = Vec::new();
     for (device, cell) in arguments.devices.iter().zip(cells) {
-        let place = match &arguments.by.area {
-            Some(slot) => Place::find_guarded_by(device, slot, node)?,
-            None => Place::find(device, node)?,
-        };
+        let place = Place::find_by(device, arguments.by.area.as_deref(), node)?;
         let pipe = Arc::clone(pipe);
         let mut options = Options::of_place(place.clone())
             .wait(arguments.wait.unwrap_or_default())
@@ -158,7 +153,7 @@ struct Holding {
 impl Holding {
     fn run(mut self) -> i32 {
         let mut next_scan = Mono(0);
-        let mut next_content = clock::mono() + CONTENT_PERIOD;
+        let mut next_content = clock::mono() + UNDERMINED_PERIOD;
         let mut pause = SCAN_PERIOD;
         let mut quiet = 0;
         loop {
@@ -175,7 +170,7 @@ impl Holding {
                 }
             }
             if clock::mono() >= next_content {
-                next_content = clock::mono() + CONTENT_PERIOD;
+                next_content = clock::mono() + UNDERMINED_PERIOD;
                 if let Some(what) = self.overrun() {
                     return lost(&self.front, &what);
                 }

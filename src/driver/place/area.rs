@@ -312,10 +312,6 @@ impl SlotView {
         if self.is_of_a_later_version() {
             return false;
         }
-        let errors = [self.block.as_ref().err(), self.entry.as_ref().err()];
-        if errors.into_iter().flatten().any(|error| !error.is_damage()) {
-            return false;
-        }
         match (&self.block, &self.entry) {
             (Ok(SlotBlock { record, .. }), Ok(entry)) => {
                 let used = entry.state == EntryState::Used;

@@ -92,6 +92,17 @@ impl Place {
         }
     }
 
+    /// Looks at `asked`, which is guarded by the slot `by` of an area elsewhere, if one is named, or by what stands on it.
+    ///
+    /// # Errors
+    /// As [`Place::find`] and [`Place::find_guarded_by`].
+    pub fn find_by(asked: &Path, by: Option<&Path>, node: Option<&str>) -> Result<Self, Error> {
+        match by {
+            Some(slot) => Place::find_guarded_by(asked, slot, node),
+            None => Place::find(asked, node),
+        }
+    }
+
     /// Looks at `asked`, which is guarded by the slot `by` of an area elsewhere.
     ///
     /// # Errors

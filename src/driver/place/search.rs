@@ -85,7 +85,7 @@ fn each_header(
     mut each: impl FnMut(u64, &Image) -> Result<bool, Error>,
 ) -> Result<u64, Error> {
     let block = AREA_BLOCK_BYTES as u64;
-    let begins = content::filesystems(device)?.iter().map(|standing| standing.end_bytes).max().unwrap_or(0);
+    let begins = content::end_bytes(device)?.unwrap_or(0);
     let begins = begins.checked_next_multiple_of(block).unwrap_or(u64::MAX);
     let all = device.size_bytes() / block * block;
     let end = all.min(begins.saturating_add(most_bytes) / block * block);

@@ -44,6 +44,8 @@ const TARGET_END: usize = 0x0B8;
 const NAME: usize = 0x0C0;
 const NAME_END: usize = 0x100;
 
+/// A generation that is seeded from the time is that many times the seconds since 1970.
+pub const GENERATIONS_A_SECOND: u64 = 1 << 16;
 /// `EXT4_MMP_SEQ_CLEAN`; what it means otherwise stands in `protocol::sequence`.
 const SEQ_CLEAN: u32 = 0xFF4D_4D50;
 /// `EXT4_MMP_SEQ_MAX`.
@@ -250,7 +252,7 @@ pub fn next_generation(
 ) -> Result<u64, GenerationError> {
     // None is less than any number.
     let last = slot.max(high_water).ok_or(GenerationError::Unknown)?;
-    let floor = floor_s.checked_mul(1 << 16).ok_or(GenerationError::UsedUp)?;
+    let floor = floor_s.checked_mul(GENERATIONS_A_SECOND).ok_or(GenerationError::UsedUp)?;
     Ok(last.checked_add(1).ok_or(GenerationError::UsedUp)?.max(floor))
 }
 

@@ -48,9 +48,15 @@ impl Standing {
     /// The UUID as tools write it.
     #[must_use]
     pub fn uuid_text(&self) -> String {
-        let hex = format!("{:032x}", u128::from_be_bytes(self.uuid));
-        [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+        uuid_text(&self.uuid)
     }
+}
+
+/// A UUID as tools write it, with its dashes.
+#[must_use]
+pub fn uuid_text(uuid: &[u8; 16]) -> String {
+    let hex = format!("{:032x}", u128::from_be_bytes(*uuid));
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 impl fmt::Display for Standing {

@@ -352,21 +352,19 @@ impl<'a> Keeper<'a> {
 /// What the kernel does with each device.
 fn views(task: &Task) -> Vec<KernelView> {
     let main = KernelView::new(task.target(), &task.kernel_name).without_kmmpd(task.area);
-    let others = task.with.iter().filter_map(|device| Target::of(device).ok());
     let other = |target: Target| {
         let name = target.canonical.file_name().map(|name| name.to_string_lossy().into_owned());
         KernelView::new(target, &name.unwrap_or_default()).without_kmmpd(true)
     };
-    std::iter::once(main).chain(others.map(other)).collect()
+    std::iter::once(main).chain(task.other_targets().map(other)).collect()
 }
 
 /// What is mounted, and every device that is used with it.
 fn fence_targets(task: &Task) -> Vec<FenceTarget> {
-    let others = task.with.iter().filter_map(|device| Target::of(device).ok());
     let of = |target| FenceTarget {
         target,
         filesystem: task.filesystem.clone(),
         spare: vec![i32::try_from(std::process::id()).unwrap_or(0)],
     };
-    std::iter::once(task.target()).chain(others).map(of).collect()
+    std::iter::once(task.target()).chain(task.other_targets()).map(of).collect()
 }

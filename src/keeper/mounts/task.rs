@@ -127,6 +127,11 @@ impl Task {
         self.area || self.is_read_only()
     }
 
+    /// The devices that are used together with it; not slots of areas, nor what is not there any more.
+    pub fn other_targets(&self) -> impl Iterator<Item = Target> {
+        self.with.iter().filter_map(|device| Target::of(device).ok())
+    }
+
     /// How many leases it takes: its own comes first.
     #[must_use]
     pub fn members(&self) -> usize {

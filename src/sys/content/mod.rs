@@ -66,6 +66,14 @@ pub enum Found {
     },
 }
 
+/// Where the longest of [`filesystems`] ends, in bytes; none if there is none.
+///
+/// # Errors
+/// As [`filesystems`].
+pub fn end_bytes(device: &Device) -> Result<Option<u64>, Error> {
+    Ok(filesystems(device)?.iter().map(|standing| standing.end_bytes).max())
+}
+
 /// All filesystems of the kinds known here that stand on the device, by superblocks read from the disk: none, one, or
 /// several if an old one was left. Their order says nothing; all that counts for safety is the greatest `end_bytes`.
 ///

@@ -80,10 +80,7 @@ impl Guardian {
     }
 
     fn place(&self) -> Result<Place, Error> {
-        match &self.task.guarded_by {
-            Some(slot) => Place::find_guarded_by(&self.task.device, slot, None),
-            None => Place::find(&self.task.device, None),
-        }
+        Place::find_by(&self.task.device, self.task.guarded_by.as_deref(), None)
     }
 
     /// Goes on for a guard that died, under the leases that still run.

@@ -19,7 +19,7 @@ use super::messages::{FromDriver, ToDriver};
 use super::{exit, render};
 use crate::cli::progress::{self, Told};
 use crate::clock::{self, Mono};
-use crate::driver::{Held, Options, Released};
+use crate::driver::{Held, Options, Released, UNDERMINED_PERIOD};
 use crate::error::{Error, Kind};
 use crate::keeper::DriverPipe;
 use crate::keeper::mounts::{self, Driver, FromKeeper, Link, Memory, Purpose, Task, ToKeeper};
@@ -38,8 +38,6 @@ const PERIOD: Duration = Duration::from_millis(50);
 const RECORD_PERIOD: Duration = Duration::from_secs(1);
 /// How often the kernel is asked whether a filesystem that we beat for is still there, and a release is tried.
 const SCAN_PERIOD: Duration = Duration::from_millis(500);
-/// How often it is looked whether a filesystem was grown over the area behind it.
-const CONTENT_PERIOD: Duration = Duration::from_secs(10);
 /// How long a keeper may take to end that has nothing left to do.
 const FINISH_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a keeper is started anew, if that fails.
@@ -118,7 +116,7 @@ impl Guardian {
             phase: Phase::Beginning,
             next_record: Mono(0),
             next_scan: Mono(0),
-            next_content: clock::mono() + CONTENT_PERIOD,
+            next_content: clock::mono() + UNDERMINED_PERIOD,
             bridged: 0,
             notes: Vec::new(),
             mount_end: None,

@@ -6,7 +6,7 @@
 //! filesystem has not told on the disk that it was grown (XFS: half a minute).
 
 use super::{
-    CONTENT_PERIOD, FromDriver, FromKeeper, Guardian, Held, KEEPER_PERIOD, Mode, Mono, Told, clock, mounts,
+    FromDriver, FromKeeper, Guardian, Held, KEEPER_PERIOD, Mode, Mono, Told, UNDERMINED_PERIOD, clock, mounts,
 };
 
 impl Guardian {
@@ -45,7 +45,7 @@ impl Guardian {
         if clock::mono() < self.next_content {
             return None;
         }
-        self.next_content = clock::mono() + CONTENT_PERIOD;
+        self.next_content = clock::mono() + UNDERMINED_PERIOD;
         std::iter::once(held).chain(&self.companions).find_map(|held| held.place().undermined())
     }
 
