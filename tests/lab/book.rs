@@ -1,0 +1,103 @@
+//! The record of a run: what was promised before a scenario began, what was measured, and the table of both.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::sync::{Arc, Mutex};
+
+use crate::harness::{Outcome, lab};
+
+/// Shared by all scenarios of a run.
+#[derive(Clone)]
+pub(crate) struct Book(Arc<Mutex<Vec<Row>>>);
+
+/// Who protects the filesystem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Guarded {
+    /// Plain mount(8) on both hosts.
+    Kernel,
+    /// `mmp` on both hosts.
+    Mmp,
+    /// `mmp` on one, plain mount(8) on the other.
+    Mixed,
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Row {
+    scenario: String,
+    guarded: Guarded,
+    promise: String,
+    measured: String,
+}
+
+/// What was promised, waiting for what is measured.
+pub(crate) struct Promise<'b> {
+    book: &'b Book,
+    row: Row,
+}
+
+impl Book {
+    pub(crate) fn open() -> Book {
+        Book(Arc::default())
+    }
+
+    /// Says what must come, before it is tried.
+    pub(crate) fn promise(&self, scenario: &str, guarded: Guarded, promise: &str) -> Promise<'_> {
+        println!("lab: {scenario}, {}: promised: {promise}", guarded.text());
+        let (scenario, promise) = (scenario.to_owned(), promise.to_owned());
+        Promise { book: self, row: Row { scenario, guarded, promise, measured: String::new() } }
+    }
+
+    /// Prints the table, and leaves it beside what the machines boot from.
+    pub(crate) fn close(&self) {
+        let mut rows = self.0.lock().expect("no panic").clone();
+        if rows.is_empty() {
+            return;
+        }
+        rows.sort();
+        let mut table = String::new();
+        for kernel in [lab::KERNEL, lab::OLDER_KERNEL] {
+            let _ = writeln!(table, "Kernel {kernel}: {}", lab::kernel_version(kernel));
+        }
+        table += "\n| scenario | guarded by | promised | measured |\n|---|---|---|---|\n";
+        for Row { scenario, guarded, promise, measured } in &rows {
+            let _ = writeln!(table, "| {scenario} | {} | {promise} | {measured} |", guarded.text());
+        }
+        println!("{table}");
+        let path = lab::cache().join("evidence.md");
+        match fs::write(&path, table) {
+            Ok(()) => println!("lab: the table is in {}", path.display()),
+            Err(error) => println!("lab: {}: {error}", path.display()),
+        }
+    }
+}
+
+impl Guarded {
+    fn text(self) -> &'static str {
+        match self {
+            Guarded::Kernel => "kernel alone",
+            Guarded::Mmp => "mmp",
+            Guarded::Mixed => "mmp and kernel",
+        }
+    }
+}
+
+impl Promise<'_> {
+    /// What was measured, and whether that is what was promised. If it is not, the scenario fails.
+    pub(crate) fn judge(self, kept: bool, measured: &str) -> Outcome<()> {
+        if kept {
+            self.measured(measured);
+            return Ok(());
+        }
+        let broken = format!("{}: promised: {}; measured: {measured}", self.row.scenario, self.row.promise);
+        self.measured(&format!("**broken**: {measured}"));
+        Err(broken)
+    }
+
+    /// What was measured where nothing is promised.
+    pub(crate) fn measured(mut self, measured: &str) {
+        println!("lab: {}, {}: measured: {measured}", self.row.scenario, self.row.guarded.text());
+        self.row.measured = measured.to_owned();
+        self.book.0.lock().expect("no panic").push(self.row);
+    }
+}

@@ -1,0 +1,174 @@
+//! One run's folder: disks, the initramfs with the binary under test, the shared word that starts things at one instant.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use tempfile::TempDir;
+
+use super::{Disk, Doing, Outcome};
+
+/// The program that emulates the machines.
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
+/// The kernel that machines have unless a scenario says otherwise.
+pub(crate) const KERNEL: &str = "6.12";
+/// The older one.
+pub(crate) const OLDER_KERNEL: &str = "6.1";
+/// The size of the shared memory.
+const SHARED_BYTES: u64 = 1 << 20;
+
+/// What all machines of one scenario have in common. Removes it when dropped.
+pub(crate) struct Lab {
+    folder: TempDir,
+    /// Paths of sockets must be short.
+    sockets: TempDir,
+    shared: File,
+    triggers: AtomicU64,
+    group: u16,
+}
+
+/// Why the lab cannot run here, if it cannot.
+pub(crate) fn missing() -> Option<String> {
+    if Command::new(QEMU).arg("--version").output().is_err() {
+        return Some(format!("{QEMU} is not installed"));
+    }
+    let cache = cache();
+    if !cache.join("ready").exists() {
+        return Some(format!("{} has nothing to boot: run tests/lab/setup first", cache.display()));
+    }
+    None
+}
+
+/// Where `tests/lab/setup` put kernels and tools.
+pub(crate) fn cache() -> PathBuf {
+    std::env::var_os("MMPGUARD_LAB_DIR").map_or_else(
+        || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().expect("is below target").join("lab"),
+        PathBuf::from,
+    )
+}
+
+/// Whether the kernel was there to be fetched.
+pub(crate) fn has_kernel(name: &str) -> bool {
+    cache().join(format!("vmlinuz-{name}")).exists()
+}
+
+/// The exact version of a kernel, as it calls itself.
+pub(crate) fn kernel_version(name: &str) -> String {
+    fs::read_to_string(cache().join(format!("version-{name}"))).unwrap_or_default().trim().to_owned()
+}
+
+impl Lab {
+    pub(crate) fn new() -> Outcome<Lab> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let folder = tempfile::Builder::new()
+            .prefix("lab-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .doing("a folder")?;
+        let sockets = tempfile::Builder::new().prefix("mmplab-").tempdir().doing("a folder for sockets")?;
+        let shared = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(folder.path().join("shared-memory"))
+            .doing("the shared memory")?;
+        shared.set_len(SHARED_BYTES).doing("the shared memory")?;
+        // Networks of labs that run at once must not meet.
+        let group = (u64::from(std::process::id()) * 64 + COUNT.fetch_add(1, SeqCst)) as u16;
+        Ok(Lab { folder, sockets, shared, triggers: AtomicU64::new(0), group })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+        self.sockets.path().join(name)
+    }
+
+    pub(crate) fn shared_memory(&self) -> (PathBuf, u64) {
+        (self.folder().join("shared-memory"), SHARED_BYTES)
+    }
+
+    /// QEMU's words for the network that all machines of this lab are on.
+    pub(crate) fn network(&self) -> String {
+        let [high, low] = self.group.to_be_bytes();
+        let port = 20_000 + u32::from(self.group) % 20_000;
+        format!("socket,id=net0,mcast=239.77.{high}.{low}:{port},localaddr=127.0.0.1")
+    }
+
+    /// A disk for its machines, of zeroes.
+    pub(crate) fn disk(&self, serial: &str, mebibytes: u64) -> Outcome<Disk> {
+        Disk::create(&self.folder().join(format!("{serial}.raw")), serial, mebibytes)
+    }
+
+    /// The number that the next [`Lab::fire`] of it lets go.
+    pub(crate) fn next_trigger(&self) -> u64 {
+        self.triggers.fetch_add(1, SeqCst) + 1
+    }
+
+    /// Lets everything go that waits for this number or a lower one.
+    pub(crate) fn fire(&self, trigger: u64) -> Outcome<()> {
+        self.shared.write_all_at(&trigger.to_le_bytes(), 0).doing("the trigger")
+    }
+
+    /// What a machine with this kernel is booted from.
+    pub(crate) fn initramfs(kernel: &str) -> Outcome<PathBuf> {
+        let under_test = under_test()?;
+        let path = under_test.join(format!("initramfs-{kernel}"));
+        Ok(path)
+    }
+}
+
+/// A folder with one whole initramfs for each kernel: tools, modules, the binary under test and the agent. Made once a run.
+fn under_test() -> Outcome<PathBuf> {
+    static MADE: OnceLock<Outcome<(TempDir, PathBuf)>> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let folder = tempfile::Builder::new()
+            .prefix("lab-boot-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .doing("a folder")?;
+        let path = folder.path().to_owned();
+        let tree = path.join("tree");
+        fs::create_dir_all(tree.join("lab")).doing("a folder")?;
+        let agent = std::env::current_exe().doing("the agent")?;
+        strip(Path::new(env!("CARGO_BIN_EXE_mmp")), &tree.join("lab/mmp"))?;
+        strip(&agent, &tree.join("lab/agent"))?;
+        let script = "cd \"$1\" && find . | \"$2\" cpio -o -H newc 2>/dev/null";
+        let packed =
+            Command::new("sh").args(["-c", script, "pack"]).arg(&tree).arg(cache().join("busybox")).output();
+        let packed = packed.doing("packing the binary under test")?.stdout;
+        for kernel in [KERNEL, OLDER_KERNEL].into_iter().filter(|kernel| has_kernel(kernel)) {
+            let mut whole = Vec::new();
+            for part in ["tools.cpio".to_owned(), format!("modules-{kernel}.cpio")] {
+                let part = cache().join(part);
+                let mut file = File::open(&part).doing(&part.display().to_string())?;
+                file.read_to_end(&mut whole).doing(&part.display().to_string())?;
+            }
+            whole.extend_from_slice(&packed);
+            fs::write(path.join(format!("initramfs-{kernel}")), whole).doing("the initramfs")?;
+        }
+        Ok((folder, path))
+    });
+    made.as_ref().map(|(_, path)| path.clone()).map_err(Clone::clone)
+}
+
+/// Removes the folder of [`under_test`], which is in a static and so never dropped.
+pub(crate) fn forget_initramfs() {
+    if let Ok(path) = under_test() {
+        let _ = fs::remove_dir_all(path);
+    }
+}
+
+/// A copy without debugging symbols: they are most of it, and a machine has little memory.
+fn strip(from: &Path, to: &Path) -> Outcome<()> {
+    let what = format!("strip of {}", from.display());
+    let done = Command::new("strip").arg("-o").args([to, from]).status().doing(&what)?;
+    if !done.success() {
+        return Err(format!("{what}: {done}"));
+    }
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).doing(&what)
+}

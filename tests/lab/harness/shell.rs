@@ -1,0 +1,204 @@
+//! Commands in a machine: asked over its virtio port, answered by the agent in it.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use mmpguard::clock::{self, Mono};
+
+use super::vm::connect;
+use super::wire::{Reply, Request};
+use super::{Doing, Outcome};
+
+/// How long a command may take that says nothing else.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The connection to the agent, over all boots of its machine.
+pub(crate) struct Shell {
+    stream: Mutex<UnixStream>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Mutex<Waiting>,
+    /// The boot ids of every agent that has said hello.
+    boots: Mutex<Vec<String>>,
+    booted: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    senders: HashMap<u64, Sender<Reply>>,
+}
+
+/// A command that runs.
+pub(crate) struct Running {
+    replies: Receiver<Reply>,
+    script: String,
+    /// Of the shell that runs it, and of its process group. Some once it is known.
+    pid: Option<u32>,
+    lines: Vec<String>,
+    /// When it was asked for, by this machine's clock.
+    pub(crate) begun: Mono,
+}
+
+/// A command that has ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    /// How long it took by the clock of its machine.
+    pub(crate) seconds: f64,
+    /// When its end was heard of here.
+    pub(crate) at: Mono,
+}
+
+impl Shell {
+    pub(super) fn connect(path: &Path) -> Outcome<Shell> {
+        let stream = connect(path)?;
+        let reader = stream.try_clone().doing("the shell's socket")?;
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                if let Ok(reply) = serde_json::from_str(&line) {
+                    shared.take(reply);
+                }
+            }
+            // The machine has ended: nothing that waits will hear anything.
+            shared.waiting.lock().expect("no panic").senders.clear();
+        });
+        Ok(Shell { stream: Mutex::new(stream), state })
+    }
+
+    /// How many agents have said hello: one a boot.
+    pub(crate) fn boots(&self) -> usize {
+        self.state.boots.lock().expect("no panic").len()
+    }
+
+    /// Waits until so many have.
+    pub(crate) fn wait_for_boot(&self, count: usize, patience: Duration) -> Outcome<()> {
+        let boots = self.state.boots.lock().expect("no panic");
+        let waited = self.state.booted.wait_timeout_while(boots, patience, |boots| boots.len() < count);
+        let (boots, _) = waited.expect("no panic");
+        if boots.len() >= count { Ok(()) } else { Err(format!("no shell within {patience:?}")) }
+    }
+
+    pub(crate) fn start(&self, script: &str, trigger: Option<u64>, stream: bool) -> Outcome<Running> {
+        let (sender, replies) = channel();
+        let id = {
+            let mut waiting = self.state.waiting.lock().expect("no panic");
+            waiting.next += 1;
+            let id = waiting.next;
+            waiting.senders.insert(id, sender);
+            id
+        };
+        let request = Request { id, script: script.to_owned(), trigger, stream };
+        let mut line = serde_json::to_string(&request).expect("is plain");
+        line.push('\n');
+        let begun = clock::mono();
+        self.stream.lock().expect("no panic").write_all(line.as_bytes()).doing("the shell's socket")?;
+        Ok(Running { replies, script: script.to_owned(), pid: None, lines: Vec::new(), begun })
+    }
+}
+
+impl State {
+    fn take(&self, reply: Reply) {
+        if let Some(boot_id) = reply.hello {
+            // What ran in the boot before has ended without a word.
+            self.waiting.lock().expect("no panic").senders.clear();
+            self.boots.lock().expect("no panic").push(boot_id);
+            self.booted.notify_all();
+            return;
+        }
+        let mut waiting = self.waiting.lock().expect("no panic");
+        let (id, last) = (reply.id, reply.code.is_some());
+        if let Some(sender) = waiting.senders.get(&id) {
+            let _ = sender.send(reply);
+        }
+        if last {
+            waiting.senders.remove(&id);
+        }
+    }
+}
+
+impl Running {
+    /// Waits for its end.
+    pub(crate) fn wait(self) -> Outcome<Ended> {
+        self.wait_for(PATIENCE)
+    }
+
+    /// Waits for its end, not longer than that.
+    pub(crate) fn wait_for(mut self, patience: Duration) -> Outcome<Ended> {
+        let until = clock::mono() + patience;
+        loop {
+            match self.replies.recv_timeout(until.since(clock::mono())) {
+                Ok(reply) => {
+                    if let Some(ended) = self.take(reply) {
+                        return Ok(ended);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("`{}` has not ended in {patience:?}", self.script));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(format!("`{}`: its machine has ended", self.script));
+                }
+            }
+        }
+    }
+
+    /// What it ended with, if it has.
+    pub(crate) fn poll(&mut self) -> Outcome<Option<Ended>> {
+        while let Ok(reply) = self.replies.try_recv() {
+            if let Some(ended) = self.take(reply) {
+                return Ok(Some(ended));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The lines that it has printed so far, if it was started to be listened to.
+    pub(crate) fn lines(&mut self) -> &[String] {
+        while let Ok(reply) = self.replies.try_recv() {
+            self.take(reply);
+        }
+        &self.lines
+    }
+
+    /// The process that runs it, its group's first. Waits until it is known.
+    pub(crate) fn pid(&mut self) -> Outcome<u32> {
+        while self.pid.is_none() {
+            let reply = self.replies.recv_timeout(PATIENCE).doing(&self.script)?;
+            if self.take(reply).is_some() {
+                return Err(format!("`{}` has ended", self.script));
+            }
+        }
+        self.pid.ok_or_else(|| "no process".to_owned())
+    }
+
+    fn take(&mut self, reply: Reply) -> Option<Ended> {
+        self.pid = reply.pid.or(self.pid);
+        self.lines.extend(reply.line);
+        let Reply { code, stdout, stderr, seconds, .. } = reply;
+        code.map(|code| Ended { code, stdout, stderr, seconds, at: clock::mono() })
+    }
+}
+
+impl Ended {
+    pub(crate) fn ok(&self) -> bool {
+        self.code == 0
+    }
+
+    /// All that it said.
+    pub(crate) fn said(&self) -> String {
+        format!("exit status {}: {}{}", self.code, self.stdout, self.stderr)
+    }
+}

@@ -1,0 +1,11 @@
+//! What is tried on the machines.
+
+mod live;
+mod stage;
+
+use crate::Scenario;
+
+/// All of them.
+pub(crate) fn all() -> Vec<Scenario> {
+    [live::SCENARIOS].concat()
+}

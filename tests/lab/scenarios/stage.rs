@@ -1,0 +1,184 @@
+//! What the scenarios have in common: two hosts on a disk, who mounts it how, who writes, and what is on it afterwards.
+
+use std::time::Duration;
+
+use mmpguard::clock;
+
+use crate::agent::Found;
+use crate::book::Guarded;
+use crate::harness::{Disk, Doing, Lab, Outcome, Running, Spec, Turn, Vm, turns};
+
+/// Where the hosts mount.
+pub(crate) const DIRECTORY: &str = "/mnt/a";
+/// How soon a device is refused whose holder beats every second: 1.1 intervals and 0.3 s. The start of the program counts, too.
+pub(crate) const REFUSAL_SECONDS: f64 = 1.4;
+
+/// Two hosts, one disk.
+pub(crate) struct Pair {
+    pub(crate) lab: Lab,
+    pub(crate) disk: Disk,
+    pub(crate) a: Vm,
+    pub(crate) b: Vm,
+}
+
+/// What is on the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ext4,
+    Xfs,
+}
+
+/// Somebody who writes stamped files until he is stopped.
+pub(crate) struct Writer {
+    running: Running,
+}
+
+/// What a disk has on it when all is over.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    /// Of `e2fsck -fn` after a replay of the journal, or of `xfs_repair -n` after a mount: 0 is clean.
+    pub(crate) check: i32,
+    /// What the check said if it found anything, or why nothing could be read.
+    pub(crate) said: String,
+    pub(crate) good: usize,
+    /// Files that are not what their names say.
+    pub(crate) bad: Vec<String>,
+    /// Files that were durable when their writer said so, and are gone or not whole.
+    pub(crate) lost: Vec<String>,
+}
+
+impl Guarded {
+    /// The command by which a host mounts the disk.
+    pub(crate) fn mount(self, disk: &str) -> String {
+        self.mount_with("", disk)
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn mount_with(self, arguments: &str, disk: &str) -> String {
+        let program = if self == Guarded::Kernel { "mount" } else { "mmp mount" };
+        format!("{program} {arguments} {disk} {DIRECTORY}")
+    }
+
+    /// The command by which it unmounts.
+    pub(crate) fn umount(self) -> String {
+        let program = if self == Guarded::Kernel { "umount" } else { "mmp umount" };
+        format!("{program} {DIRECTORY}")
+    }
+}
+
+impl Pair {
+    /// Two hosts like each other, and an ext4 with MMP between them.
+    pub(crate) fn ext4() -> Outcome<Pair> {
+        Pair::of(Disk::make_ext4, |spec| spec, |spec| spec)
+    }
+
+    /// Two hosts and a disk that is prepared before they boot; `a` and `b` say what is special about each.
+    pub(crate) fn of(
+        prepare: impl FnOnce(&Disk) -> Outcome<()>,
+        a: impl FnOnce(Spec) -> Spec,
+        b: impl FnOnce(Spec) -> Spec,
+    ) -> Outcome<Pair> {
+        let lab = Lab::new()?;
+        let disk = lab.disk("shared0", 64)?;
+        prepare(&disk)?;
+        let [a, b] = Vm::boot_all(&lab, [a(Spec::new("alpha", &[&disk])), b(Spec::new("beta", &[&disk]))])?;
+        Ok(Pair { lab, disk, a, b })
+    }
+
+    /// Who wrote when outside the block that protects, as the emulators saw it.
+    pub(crate) fn turns(&self) -> Outcome<Vec<Turn>> {
+        let protection = self.disk.protection()?;
+        let (a, b) = (self.a.writes(&self.disk)?, self.b.writes(&self.disk)?);
+        Ok(turns(&[(&self.a.spec.host, &a), (&self.b.spec.host, &b)], protection))
+    }
+
+    /// What is on the disk. Nobody may have it mounted any more; it is read by `a`.
+    pub(crate) fn inspect(&self, kind: Kind, durable: &[String]) -> Outcome<Verdict> {
+        inspect(&self.a, &self.disk, kind, durable)
+    }
+}
+
+impl Writer {
+    /// Writes into the directory, one file every `pause` at most. Every session of a host has a number of its own.
+    pub(crate) fn start(vm: &Vm, session: u32, pause: Duration) -> Outcome<Writer> {
+        let (host, pause) = (&vm.spec.host, pause.as_millis());
+        let script = format!("exec /lab/agent lab-agent write {DIRECTORY} {host} {session} {pause}");
+        Ok(Writer { running: vm.listen(&script)? })
+    }
+
+    /// The stamps of files that it has said to be durable so far.
+    pub(crate) fn durable(&mut self) -> Vec<String> {
+        self.running.lines().to_vec()
+    }
+
+    /// Waits until it has written so many.
+    pub(crate) fn wait_for(&mut self, count: usize, patience: Duration) -> Outcome<()> {
+        let until = clock::mono() + patience;
+        while self.running.lines().len() < count {
+            if clock::mono() >= until {
+                return Err(format!("only {} files written in {patience:?}", self.running.lines().len()));
+            }
+            clock::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Ends it, waits for its end, and gives what it had said. The machine has to run.
+    pub(crate) fn stop(mut self, vm: &Vm) -> Outcome<Vec<String>> {
+        let pid = self.running.pid()?;
+        vm.run(&format!("kill -9 {pid}"))?;
+        clock::sleep(Duration::from_millis(200));
+        Ok(self.durable())
+    }
+}
+
+/// What is on a disk that nobody uses any more; `vm` reads the files.
+pub(crate) fn inspect(vm: &Vm, disk: &Disk, kind: Kind, durable: &[String]) -> Outcome<Verdict> {
+    let mut verdict = Verdict::default();
+    if kind == Kind::Ext4 {
+        // Nobody holds it: what a crash has left in the block is in nobody's way.
+        disk.tool_says("tune2fs", &["-f", "-E", "clear_mmp"])?;
+        disk.tool_says("e2fsck", &["-y", "-E", "journal_only"])?;
+        (verdict.check, verdict.said) = disk.tool_says("e2fsck", &["-fn"])?;
+    }
+    let read = vm.run(&format!(
+        "mount {0} {DIRECTORY} && /lab/agent lab-agent verify {DIRECTORY}; ended=$?; umount {DIRECTORY}; exit $ended",
+        disk.node()
+    ))?;
+    if kind == Kind::Xfs {
+        (verdict.check, verdict.said) = disk.tool_says("xfs_repair", &["-n"])?;
+    }
+    if verdict.check == 0 {
+        verdict.said.clear();
+    }
+    if !read.ok() {
+        verdict.said += &read.said();
+        verdict.lost = durable.to_vec();
+        return Ok(verdict);
+    }
+    let found: Found = serde_json::from_str(&read.stdout).doing(&read.stdout)?;
+    verdict.lost = durable.iter().filter(|stamp| !found.good.contains(stamp)).cloned().collect();
+    verdict.good = found.good.len();
+    verdict.bad = found.bad;
+    Ok(verdict)
+}
+
+impl Verdict {
+    /// Nothing is damaged, and nothing is missing.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.check == 0 && self.bad.is_empty() && self.lost.is_empty()
+    }
+
+    /// In a few words, for the table.
+    pub(crate) fn words(&self) -> String {
+        let Verdict { check, good, bad, lost, .. } = self;
+        if self.is_whole() {
+            return format!("check clean, {good} files whole");
+        }
+        format!(
+            "check exit status {check}, {good} files whole, {} not whole, {} durable ones lost",
+            bad.len(),
+            lost.len()
+        )
+    }
+}
