@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -44,6 +44,7 @@ pub(crate) struct Running {
     /// Of the shell that runs it, and of its process group. Some once it is known.
     pid: Option<u32>,
     lines: Vec<String>,
+    ended: Option<Ended>,
     /// When it was asked for, by this machine's clock.
     pub(crate) begun: Mono,
 }
@@ -105,7 +106,7 @@ impl Shell {
         line.push('\n');
         let begun = clock::mono();
         self.stream.lock().expect("no panic").write_all(line.as_bytes()).doing("the shell's socket")?;
-        Ok(Running { replies, script: script.to_owned(), pid: None, lines: Vec::new(), begun })
+        Ok(Running { replies, script: script.to_owned(), pid: None, lines: Vec::new(), ended: None, begun })
     }
 }
 
@@ -139,12 +140,11 @@ impl Running {
     pub(crate) fn wait_for(mut self, patience: Duration) -> Outcome<Ended> {
         let until = clock::mono() + patience;
         loop {
+            if let Some(ended) = self.ended.take() {
+                return Ok(ended);
+            }
             match self.replies.recv_timeout(until.since(clock::mono())) {
-                Ok(reply) => {
-                    if let Some(ended) = self.take(reply) {
-                        return Ok(ended);
-                    }
-                }
+                Ok(reply) => self.take(reply),
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(format!("`{}` has not ended in {patience:?}", self.script));
                 }
@@ -155,14 +155,17 @@ impl Running {
         }
     }
 
-    /// What it ended with, if it has.
+    /// What it ended with, if it has. An error: its machine has ended, or booted again, and it with it.
     pub(crate) fn poll(&mut self) -> Outcome<Option<Ended>> {
-        while let Ok(reply) = self.replies.try_recv() {
-            if let Some(ended) = self.take(reply) {
-                return Ok(Some(ended));
+        loop {
+            match self.replies.try_recv() {
+                Ok(reply) => self.take(reply),
+                Err(TryRecvError::Disconnected) if self.ended.is_none() => {
+                    return Err(format!("`{}`: its machine has ended", self.script));
+                }
+                Err(_) => return Ok(self.ended.clone()),
             }
         }
-        Ok(None)
     }
 
     /// The lines that it has printed so far, if it was started to be listened to.
@@ -175,20 +178,19 @@ impl Running {
 
     /// The process that runs it, its group's first. Waits until it is known.
     pub(crate) fn pid(&mut self) -> Outcome<u32> {
-        while self.pid.is_none() {
+        while self.pid.is_none() && self.ended.is_none() {
             let reply = self.replies.recv_timeout(PATIENCE).doing(&self.script)?;
-            if self.take(reply).is_some() {
-                return Err(format!("`{}` has ended", self.script));
-            }
+            self.take(reply);
         }
-        self.pid.ok_or_else(|| "no process".to_owned())
+        self.pid.ok_or_else(|| format!("`{}` has ended", self.script))
     }
 
-    fn take(&mut self, reply: Reply) -> Option<Ended> {
+    fn take(&mut self, reply: Reply) {
         self.pid = reply.pid.or(self.pid);
         self.lines.extend(reply.line);
         let Reply { code, stdout, stderr, seconds, .. } = reply;
-        code.map(|code| Ended { code, stdout, stderr, seconds, at: clock::mono() })
+        let ended = code.map(|code| Ended { code, stdout, stderr, seconds, at: clock::mono() });
+        self.ended = ended.or(self.ended.take());
     }
 }
 
