@@ -31,6 +31,9 @@ pub(super) fn serve() -> Result<(), String> {
             // Nobody is connected to the port's other end just now.
             Ok(0) => clock::sleep(Duration::from_millis(50)),
             Ok(_) => match serde_json::from_str::<Request>(&line) {
+                Ok(request) if request.boot_id != boot_id.trim() => {
+                    eprintln!("a request for an earlier boot")
+                }
                 Ok(request) => {
                     let out = Arc::clone(&out);
                     std::thread::spawn(move || send(&out, &run(&request, &out)));

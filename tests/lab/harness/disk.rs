@@ -62,13 +62,26 @@ impl Disk {
 
     /// An ext4 with MMP and an interval of a second.
     pub(crate) fn make_ext4(&self) -> Outcome<()> {
-        self.tool("mkfs.ext4", &["-q", "-F", "-O", "mmp", "-E", "mmp_update_interval=1"]).map(drop)
+        self.tool("mkfs.ext4", &["-q", "-F", "-b", "4096", "-O", "mmp", "-E", "mmp_update_interval=1"])
+            .map(drop)
     }
 
-    /// The block of its protection: an ext4's own, or that of its tail area's only slot.
+    /// An XFS that leaves room behind it, and a tail area there.
+    pub(crate) fn make_xfs_with_area(&self) -> Outcome<()> {
+        let mebibytes = (self.bytes >> 20) - 16;
+        self.tool("mkfs.xfs", &["-q", "-f", "-d", &format!("size={mebibytes}m")])?;
+        self.tool(env!("CARGO_BIN_EXE_mmp"), &["enable", "--quiet", "--fresh"]).map(drop)
+    }
+
+    /// What belongs to its protection alone: an ext4's MMP block, or its tail area.
     pub(crate) fn protection(&self) -> Outcome<Span> {
         let place = Place::find(&self.path, None).doing("looking for the protection")?;
-        Ok(Span { offset: place.offset_bytes(), bytes: BLOCK as u64 })
+        Ok(match place.slot() {
+            Some((area, _)) => {
+                Span { offset: area.header.offset_bytes, bytes: self.bytes - area.header.offset_bytes }
+            }
+            None => Span { offset: place.offset_bytes(), bytes: place.block_bytes().into() },
+        })
     }
 
     /// The MMP block, to be read beside every machine.

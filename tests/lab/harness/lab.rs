@@ -5,11 +5,12 @@ use std::io::Read as _;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, OnceLock};
 
 use tempfile::TempDir;
 
+use super::folder::Folder;
 use super::{Disk, Doing, Outcome};
 
 /// The program that emulates the machines.
@@ -23,12 +24,13 @@ const SHARED_BYTES: u64 = 1 << 20;
 
 /// What all machines of one scenario have in common. Removes it when dropped.
 pub(crate) struct Lab {
-    folder: TempDir,
+    folder: Folder,
     /// Paths of sockets must be short.
     sockets: TempDir,
     shared: File,
     triggers: AtomicU64,
     group: u16,
+    told: Mutex<String>,
 }
 
 /// Why the lab cannot run here, if it cannot.
@@ -64,10 +66,7 @@ pub(crate) fn kernel_version(name: &str) -> String {
 impl Lab {
     pub(crate) fn new() -> Outcome<Lab> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let folder = tempfile::Builder::new()
-            .prefix("lab-")
-            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
-            .doing("a folder")?;
+        let folder = Folder::new()?;
         let sockets = tempfile::Builder::new().prefix("mmplab-").tempdir().doing("a folder for sockets")?;
         let shared = File::options()
             .read(true)
@@ -78,7 +77,7 @@ impl Lab {
         shared.set_len(SHARED_BYTES).doing("the shared memory")?;
         // Networks of labs that run at once must not meet.
         let group = (u64::from(std::process::id()) * 64 + COUNT.fetch_add(1, SeqCst)) as u16;
-        Ok(Lab { folder, sockets, shared, triggers: AtomicU64::new(0), group })
+        Ok(Lab { folder, sockets, shared, triggers: AtomicU64::new(0), group, told: Mutex::default() })
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -105,6 +104,22 @@ impl Lab {
         Disk::create(&self.folder().join(format!("{serial}.raw")), serial, mebibytes)
     }
 
+    /// Notes what happens, for a scenario that draws its steps at random and has to say afterwards what they were.
+    pub(crate) fn tell(&self, what: &str) {
+        let line = format!("{:.3} {what}\n", super::seconds());
+        if std::env::var_os("MMPGUARD_LAB_TELL").is_some() {
+            print!("{line}");
+        }
+        self.told.lock().expect("no panic").push_str(&line);
+    }
+
+    /// Everything noted so far, into a file beside what the machines boot from. Gives its name.
+    pub(crate) fn keep_told(&self, name: &str) -> PathBuf {
+        let path = cache().join(name);
+        let _ = fs::write(&path, self.told.lock().expect("no panic").as_str());
+        path
+    }
+
     /// The number that the next [`Lab::fire`] of it lets go.
     pub(crate) fn next_trigger(&self) -> u64 {
         self.triggers.fetch_add(1, SeqCst) + 1
@@ -125,12 +140,9 @@ impl Lab {
 
 /// A folder with one whole initramfs for each kernel: tools, modules, the binary under test and the agent. Made once a run.
 fn under_test() -> Outcome<PathBuf> {
-    static MADE: OnceLock<Outcome<(TempDir, PathBuf)>> = OnceLock::new();
+    static MADE: OnceLock<Outcome<(Folder, PathBuf)>> = OnceLock::new();
     let made = MADE.get_or_init(|| {
-        let folder = tempfile::Builder::new()
-            .prefix("lab-boot-")
-            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
-            .doing("a folder")?;
+        let folder = Folder::new()?;
         let path = folder.path().to_owned();
         let tree = path.join("tree");
         fs::create_dir_all(tree.join("lab")).doing("a folder")?;

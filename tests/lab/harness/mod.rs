@@ -8,6 +8,7 @@
 #[path = "../../loopdev/harness/block.rs"]
 pub(crate) mod block;
 pub(crate) mod disk;
+mod folder;
 pub(crate) mod lab;
 pub(crate) mod qmp;
 pub(crate) mod shell;

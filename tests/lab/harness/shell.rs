@@ -101,7 +101,8 @@ impl Shell {
             waiting.senders.insert(id, sender);
             id
         };
-        let request = Request { id, script: script.to_owned(), trigger, stream };
+        let boot_id = self.state.boots.lock().expect("no panic").last().cloned().unwrap_or_default();
+        let request = Request { id, boot_id, script: script.to_owned(), trigger, stream };
         let mut line = serde_json::to_string(&request).expect("is plain");
         line.push('\n');
         let begun = clock::mono();

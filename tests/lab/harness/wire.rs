@@ -9,6 +9,8 @@ pub(crate) const SHELL_PORT: &str = "labsh";
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
     pub(crate) id: u64,
+    /// The boot that it is meant for. What arrives in a later one is not run.
+    pub(crate) boot_id: String,
     pub(crate) script: String,
     /// Begin when the shared word has reached this.
     pub(crate) trigger: Option<u64>,

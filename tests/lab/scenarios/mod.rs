@@ -1,11 +1,12 @@
 //! What is tried on the machines.
 
 mod live;
+mod soak;
 mod stage;
 
 use crate::Scenario;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Scenario> {
-    [live::SCENARIOS].concat()
+    [live::SCENARIOS, soak::SCENARIOS].concat()
 }

@@ -111,6 +111,16 @@ impl Writer {
         self.running.lines().to_vec()
     }
 
+    /// Whether it runs no more: because a write failed, or with its machine.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.running.poll(), Ok(None))
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&mut self) -> Outcome<u32> {
+        self.running.pid()
+    }
+
     /// Waits until it has written so many.
     pub(crate) fn wait_for(&mut self, count: usize, patience: Duration) -> Outcome<()> {
         let until = clock::mono() + patience;
