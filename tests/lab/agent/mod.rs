@@ -2,7 +2,7 @@
 //! asks over a virtio port, a line of JSON each way, and brings the writer and the checker of stamped files along.
 
 mod serve;
-mod stamps;
+pub(crate) mod stamps;
 mod trigger;
 
 use std::process::ExitCode;

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mmpguard::clock;
@@ -29,12 +29,8 @@ pub(super) fn write(directory: &str, host: &str, session: &str, pause_ms: &str) 
     let folder = File::open(directory).map_err(|error| format!("{directory}: {error}"))?;
     for number in 0_u64.. {
         let stamp = format!("{host} {session} {number}");
-        let path = Path::new(directory).join(stamp.replace(' ', "-"));
-        let written = File::create(&path).and_then(|mut file| {
-            file.write_all(&content(&stamp))?;
-            file.sync_all()?;
-            folder.sync_all()
-        });
+        let path = path_of(Path::new(directory), &stamp);
+        let written = write_one(&path, &stamp).and_then(|()| folder.sync_all());
         written.map_err(|error| format!("{}: {error}", path.display()))?;
         println!("{stamp}");
         clock::sleep(pause);
@@ -44,6 +40,24 @@ pub(super) fn write(directory: &str, host: &str, session: &str, pause_ms: &str) 
 
 /// Prints a [`Found`] as JSON.
 pub(super) fn verify(directory: &str) -> Result<(), String> {
+    println!("{}", serde_json::to_string(&found_in(directory)?).expect("is plain"));
+    Ok(())
+}
+
+/// Makes one stamped file, durable but for its name.
+pub(crate) fn write_one(path: &Path, stamp: &str) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(&content(stamp))?;
+    file.sync_all()
+}
+
+/// The name of a stamp's file.
+pub(crate) fn path_of(directory: &Path, stamp: &str) -> PathBuf {
+    directory.join(stamp.replace(' ', "-"))
+}
+
+/// Reads every file of a directory.
+pub(crate) fn found_in(directory: &str) -> Result<Found, String> {
     let mut found = Found::default();
     let entries = fs::read_dir(directory).map_err(|error| format!("{directory}: {error}"))?;
     for entry in entries {
@@ -60,8 +74,7 @@ pub(super) fn verify(directory: &str) -> Result<(), String> {
         let stamp = name.replace('-', " ");
         if read.is_ok() && bytes == content(&stamp) { found.good.push(stamp) } else { found.bad.push(name) }
     }
-    println!("{}", serde_json::to_string(&found).expect("is plain"));
-    Ok(())
+    Ok(found)
 }
 
 /// The whole file of a stamp.

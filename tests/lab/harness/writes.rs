@@ -76,7 +76,7 @@ pub(crate) fn seconds() -> f64 {
 ///
 /// `bdrv_open_common bs 0x.. filename ".."` tells which pointer is which file, `blk_co_pwritev` and
 /// `bdrv_co_pwrite_zeroes` tell the writes (block/trace-events in QEMU's source).
-pub(super) fn read(trace: &Path, disk: &Path) -> Outcome<Vec<Write>> {
+pub(crate) fn read(trace: &Path, disk: &Path) -> Outcome<Vec<Write>> {
     let bytes = fs::read(trace).doing("the trace")?;
     let text = String::from_utf8_lossy(&bytes);
     let named = format!("filename \"{}\"", disk.display());

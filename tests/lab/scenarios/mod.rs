@@ -3,10 +3,11 @@
 mod live;
 mod soak;
 mod stage;
+mod witness;
 
 use crate::Scenario;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Scenario> {
-    [live::SCENARIOS, soak::SCENARIOS].concat()
+    [live::SCENARIOS, soak::SCENARIOS, witness::SCENARIOS].concat()
 }

@@ -5,14 +5,14 @@ use super::host::History;
 use crate::harness::{Outcome, Span};
 
 /// What the check counted.
-pub(super) struct Checked {
-    pub(super) turns: usize,
+pub(crate) struct Checked {
+    pub(crate) turns: usize,
     /// Writes that a machine's emulator had taken before a hang, and made after it.
-    pub(super) queued: usize,
+    pub(crate) queued: usize,
 }
 
 /// No host writes between two writes of another's session: each session of each host is one piece in the order of all writes.
-pub(super) fn one_writer_at_a_time(histories: &[&History], protection: Span) -> Outcome<Checked> {
+pub(crate) fn one_writer_at_a_time(histories: &[&History], protection: Span) -> Outcome<Checked> {
     let mut all: Vec<(f64, &str, usize)> = Vec::new();
     let mut queued = 0;
     for history in histories {
@@ -47,7 +47,7 @@ pub(super) fn one_writer_at_a_time(histories: &[&History], protection: Span) -> 
 }
 
 /// A later mount has a higher generation, whoever made it.
-pub(super) fn generations_grow(histories: &[&History]) -> Outcome<()> {
+pub(crate) fn generations_grow(histories: &[&History]) -> Outcome<()> {
     let mut all: Vec<(f64, u64)> = histories.iter().flat_map(|history| history.generations.clone()).collect();
     let mounts: usize = histories.iter().map(|history| history.mounts).sum();
     if all.len() != mounts {

@@ -47,18 +47,18 @@ pub(super) enum Doing {
 
 /// What it did, for the checks.
 #[derive(Default)]
-pub(super) struct History {
-    pub(super) host: &'static str,
-    pub(super) mounts: usize,
-    pub(super) refused: usize,
-    pub(super) durable: Vec<String>,
+pub(crate) struct History {
+    pub(crate) host: &'static str,
+    pub(crate) mounts: usize,
+    pub(crate) refused: usize,
+    pub(crate) durable: Vec<String>,
     /// When each of its attempts to mount began.
-    pub(super) begun: Vec<f64>,
+    pub(crate) begun: Vec<f64>,
     /// When it went on after a hang that its watchdog ends.
-    pub(super) resumed: Vec<f64>,
+    pub(crate) resumed: Vec<f64>,
     /// `(when it was mounted, generation)`, in an area.
-    pub(super) generations: Vec<(f64, u64)>,
-    pub(super) writes: Vec<Write>,
+    pub(crate) generations: Vec<(f64, u64)>,
+    pub(crate) writes: Vec<Write>,
 }
 
 impl Host {

@@ -7,9 +7,9 @@
 //! nobody promises what it writes in the moments after it goes on. What its emulator had taken from it before it hung, and
 //! begins to write when it goes on, is counted by itself: [`QUEUED_SECONDS`].
 
-mod check;
+pub(super) mod check;
 mod faults;
-mod host;
+pub(super) mod host;
 
 use std::time::Duration;
 
