@@ -6,6 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use crate::harness::{Outcome, lab};
 
+/// The table's head.
+const HEAD: &str = "| scenario | guarded by | promised | measured |\n|---|---|---|---|\n";
+const BEGIN: &str = "<!-- lab:begin -->\n";
+const END: &str = "<!-- lab:end -->";
+
 /// Shared by all scenarios of a run.
 #[derive(Clone)]
 pub(crate) struct Book(Arc<Mutex<Vec<Row>>>);
@@ -48,27 +53,59 @@ impl Book {
         Promise { book: self, row: Row { scenario, guarded, promise, measured: String::new() } }
     }
 
-    /// Prints the table, and leaves it beside what the machines boot from.
+    /// Prints the table, and leaves it beside what the machines boot from. `MMPGUARD_BLESS=1` also writes its lines into
+    /// `docs/evidence.md`, over those of the same scenarios.
     pub(crate) fn close(&self) {
         let mut rows = self.0.lock().expect("no panic").clone();
         if rows.is_empty() {
             return;
         }
         rows.sort();
-        let mut table = String::new();
-        for kernel in [lab::KERNEL, lab::OLDER_KERNEL] {
-            let _ = writeln!(table, "Kernel {kernel}: {}", lab::kernel_version(kernel));
-        }
-        table += "\n| scenario | guarded by | promised | measured |\n|---|---|---|---|\n";
-        for Row { scenario, guarded, promise, measured } in &rows {
-            let _ = writeln!(table, "| {scenario} | {} | {promise} | {measured} |", guarded.text());
-        }
+        let lines: Vec<String> = rows.iter().map(Row::line).collect();
+        let table = format!("{}\n{HEAD}{}", kernels(), lines.concat());
         println!("{table}");
         let path = lab::cache().join("evidence.md");
         match fs::write(&path, table) {
             Ok(()) => println!("lab: the table is in {}", path.display()),
             Err(error) => println!("lab: {}: {error}", path.display()),
         }
+        if std::env::var_os("MMPGUARD_BLESS").is_some_and(|value| value == "1") {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/evidence.md");
+            let text = fs::read_to_string(path).expect("is there");
+            fs::write(path, merged(&text, &lines)).expect("writes");
+            println!("lab: docs/evidence.md says so, too");
+        }
+    }
+}
+
+/// The document with these lines in its table, each in place of the one with the same first two cells.
+fn merged(document: &str, lines: &[String]) -> String {
+    let (before, rest) = document.split_once(BEGIN).expect("docs/evidence.md has a beginning of its table");
+    let (old, after) = rest.split_once(END).expect("docs/evidence.md has an end of its table");
+    let key = |line: &str| line.split('|').take(3).map(str::trim).collect::<Vec<_>>().join("|");
+    let new: Vec<String> = lines.iter().map(|line| key(line)).collect();
+    let is_row = |line: &&str| line.starts_with("| ") && !HEAD.starts_with(line);
+    let mut all: Vec<String> = lines.to_vec();
+    all.extend(
+        old.lines().filter(is_row).filter(|line| !new.contains(&key(line))).map(|line| format!("{line}\n")),
+    );
+    all.sort();
+    format!("{before}{BEGIN}{}\n{HEAD}{}{END}{after}", kernels(), all.concat())
+}
+
+/// What the machines run.
+fn kernels() -> String {
+    let mut text = String::new();
+    for kernel in [lab::KERNEL, lab::OLDER_KERNEL] {
+        let _ = writeln!(text, "Kernel {kernel}: Debian's {}.", lab::kernel_version(kernel));
+    }
+    text
+}
+
+impl Row {
+    fn line(&self) -> String {
+        let Row { scenario, guarded, promise, measured } = self;
+        format!("| {scenario} | {} | {promise} | {measured} |\n", guarded.text())
     }
 }
 
