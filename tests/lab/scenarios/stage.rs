@@ -159,8 +159,17 @@ pub(crate) fn inspect(vm: &Vm, disk: &Disk, kind: Kind, durable: &[String]) -> O
     let found: Found = serde_json::from_str(&read.stdout).doing(&read.stdout)?;
     verdict.lost = durable.iter().filter(|stamp| !found.good.contains(stamp)).cloned().collect();
     verdict.good = found.good.len();
-    verdict.bad = found.bad;
+    verdict.bad = found.bad.into_iter().filter(|name| !is_unfinished(name, durable)).collect();
     Ok(verdict)
+}
+
+/// Whether a file is the one that its writer was at when it ended: each number of a session comes after the one before
+/// was durable.
+fn is_unfinished(name: &str, durable: &[String]) -> bool {
+    let Some((session, number)) = name.rsplit_once('-') else { return false };
+    let session = format!("{} ", session.replace('-', " "));
+    let written = durable.iter().filter_map(|stamp| stamp.strip_prefix(&session)?.parse::<u64>().ok());
+    number.parse() == Ok(written.max().map_or(0, |last| last + 1))
 }
 
 impl Verdict {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mmpguard::clock;
 
 use crate::book::{Book, Guarded};
-use crate::harness::{Disk, Lab, Outcome, Spec, Vm, seconds};
+use crate::harness::{Disk, Lab, Outcome, Span, Spec, Vm, seconds, turns};
 use crate::scenarios::life;
 use crate::scenarios::stage::{Kind, Pair, Writer, inspect};
 use crate::{Scenario, Set};
@@ -18,6 +18,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "xfs_hang_mmp", set: Set::Long, run: |book| hang(book, Guarded::Mmp) },
 ];
 
+/// What the kernel alone promises here.
+pub(crate) const NOTHING: &str = "nothing";
 /// Room for the smallest XFS, and for the area behind it.
 pub(crate) const DISK_MEBIBYTES: u64 = 320;
 /// How long a host may write on that wakes after its lease: its keeper has to be run first.
@@ -48,13 +50,14 @@ fn pair(guarded: Guarded) -> Outcome<Pair> {
 
 fn life_between_two(book: &Book) -> Outcome<()> {
     let Pair { lab, disk, a, b } = pair(Guarded::Mmp)?;
-    let promise = book.promise("XFS with a tail area: its life", Guarded::Mmp, &life::promise(Kind::Xfs));
+    let title = "XFS with a tail area: its life";
+    let promise = book.promise(title, Guarded::Mmp, &life::promise(Kind::Xfs));
     let life = life::live(Kind::Xfs, &disk.node(), &a, b)?;
     // Only to read what its emulators saw.
     let b = Vm::power_on(&lab, life.crashed.clone())?;
-    let turns = Pair { lab, disk: disk.clone(), a, b };
-    let hosts: Vec<_> = turns.turns()?.into_iter().map(|turn| turn.host).collect();
-    let end = turns.inspect(Kind::Xfs, &life.durable)?;
+    let pair = Pair { lab, disk, a, b };
+    let hosts: Vec<_> = pair.turns()?.into_iter().map(|turn| turn.host).collect();
+    let end = pair.inspect(Kind::Xfs, &life.durable)?;
     let kept = life.kept(&end) && hosts == ["alpha", "beta", "alpha"];
     promise.judge(kept, &format!("{}; writers in turn: {}", life.words(&end), hosts.join(", ")))
 }
@@ -76,7 +79,9 @@ fn mounted_twice(book: &Book) -> Outcome<()> {
     clock::sleep(Duration::from_secs(15));
     let mut durable = first.stop(&pair.a)?;
     durable.extend(other.stop(&pair.b)?);
-    let turns = pair.turns()?.len();
+    let (first, other) = (pair.a.writes(&pair.disk)?, pair.b.writes(&pair.disk)?);
+    // Nothing protects it.
+    let turns = turns(&[("alpha", &first), ("beta", &other)], Span { offset: 0, bytes: 0 }).len();
     for vm in [&pair.a, &pair.b] {
         vm.run(&Guarded::Kernel.umount())?;
     }
