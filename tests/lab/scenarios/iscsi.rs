@@ -53,14 +53,14 @@ fn queueing(book: &Book) -> Outcome<()> {
     let promise = book.promise(
         "iSCSI's replacement_timeout",
         Guarded::Mmp,
-        "120 s (open-iscsi's own): refused, exit status 10; 15 s: told; 10 s: nothing to tell",
+        "120 s (open-iscsi's own): refused, exit status 7; 15 s: told; 10 s: nothing to tell",
     );
     let told = |said: &str| said.contains("iSCSI session") && said.contains("holds I/O back");
     let (mount, umount) = (Guarded::Mmp.mount(NODE), Guarded::Mmp.umount());
     let refused = remote.a.run(&mount)?;
     let still_out = !remote.a.run("grep -q ' /mnt/a ' /proc/mounts")?.ok();
     let mut words = format!("120 s: exit status {} after {:.1} s", refused.code, refused.seconds);
-    let mut kept = refused.code == 10 && told(&refused.stderr) && still_out;
+    let mut kept = refused.code == 7 && told(&refused.stderr) && still_out;
     for (seconds, expected) in [(15, true), (10, false)] {
         remote.a.must(&format!("echo {seconds} >/sys/class/iscsi_session/session1/recovery_tmo"))?;
         let ended = remote.a.run(&mount)?;

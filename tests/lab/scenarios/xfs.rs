@@ -148,7 +148,7 @@ fn hang(book: &Book, guarded: Guarded) -> Outcome<()> {
 }
 
 /// What [`fate`] says of a host whose mount is as if nothing had happened.
-pub(crate) const STILL_THERE: &str = "it never noticed";
+pub(crate) const STILL_THERE: &str = "it went on";
 
 /// What became of a host that lost its protection: how it was cut off.
 pub(crate) fn fate(vm: &Vm) -> Outcome<String> {
