@@ -10,7 +10,7 @@ use crate::harness::{Disk, Outcome, Vm};
 use crate::scenarios::life;
 use crate::scenarios::remote::{Export, HELD_BACK_SECONDS, Remote};
 use crate::scenarios::stage::{Kind, Writer};
-use crate::scenarios::xfs::{DISK_MEBIBYTES, STILL_THERE, fate, load_xfs, make_xfs};
+use crate::scenarios::xfs::{DISK_MEBIBYTES, STILL_THERE, fate, is_cut_off, load_xfs, make_xfs};
 use crate::{Scenario, Set};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -71,7 +71,7 @@ fn outage(book: &Book) -> Outcome<()> {
     let durable = [durable, successor.stop(&remote.b)?].concat();
     remote.b.must(&Guarded::Mmp.umount())?;
     let end = remote.inspect(Kind::Xfs, &durable)?;
-    let kept = short == STILL_THERE && long != STILL_THERE && late == 0 && end.is_whole();
+    let kept = short == STILL_THERE && is_cut_off(&long) && late == 0 && end.is_whole();
     promise.judge(
         kept,
         &format!(

@@ -13,7 +13,7 @@ use crate::harness::{Disk, Outcome};
 use crate::scenarios::life;
 use crate::scenarios::remote::{Export, HELD_BACK_SECONDS, Remote, dirty_kibibytes, make_dirty};
 use crate::scenarios::stage::{Kind, Writer};
-use crate::scenarios::xfs::{NOTHING, STILL_THERE, fate};
+use crate::scenarios::xfs::{NOTHING, STILL_THERE, fate, is_cut_off};
 use crate::{Scenario, Set};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -121,7 +121,7 @@ fn fence(book: &Book, guarded: Guarded) -> Outcome<()> {
     remote.a.reset()?;
     let end = remote.inspect(Kind::Ext4, &durable)?;
     words += &format!("; {}", end.words());
-    promise.judge(fate_of_a != STILL_THERE && late == 0 && end.is_whole(), &words)
+    promise.judge(is_cut_off(&fate_of_a) && late == 0 && end.is_whole(), &words)
 }
 
 /// The network of the holder is cut: shortly, and for long. The other host takes over meanwhile.
@@ -179,7 +179,7 @@ fn cut(book: &Book, guarded: Guarded) -> Outcome<()> {
         return Ok(());
     }
     let kept =
-        short == STILL_THERE && long != STILL_THERE && late == 0 && went_on && left.ok() && end.is_whole();
+        short == STILL_THERE && is_cut_off(&long) && late == 0 && went_on && left.ok() && end.is_whole();
     promise.judge(kept, &words)
 }
 

@@ -173,7 +173,7 @@ impl Remote {
 /// Leaves that many mebibytes in the memory of a host, which writes them out when it likes: later than it will be cut off.
 pub(crate) fn make_dirty(vm: &Vm, mebibytes: u32) -> Outcome<Running> {
     vm.must("echo 60000 >/proc/sys/vm/dirty_expire_centisecs; echo 60 >/proc/sys/vm/dirty_background_ratio; echo 80 >/proc/sys/vm/dirty_ratio")?;
-    vm.start(&format!("exec dd if=/dev/urandom of={DIRECTORY}/dirty bs=1M count={mebibytes}"))
+    vm.start(&format!("exec dd if=/dev/urandom of={DIRECTORY}/lost+found/dirty bs=1M count={mebibytes}"))
 }
 
 /// What a host has not written yet, in KiB.

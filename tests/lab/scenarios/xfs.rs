@@ -144,16 +144,22 @@ fn hang(book: &Book, guarded: Guarded) -> Outcome<()> {
         promise.measured(&words);
         return Ok(());
     }
-    promise.judge(left.ok() && last <= AWAKE_SECONDS && fate != STILL_THERE && end.is_whole(), &words)
+    promise.judge(left.ok() && last <= AWAKE_SECONDS && is_cut_off(&fate) && end.is_whole(), &words)
 }
 
 /// What [`fate`] says of a host whose mount is as if nothing had happened.
 pub(crate) const STILL_THERE: &str = "it went on";
+const REBOOTED: &str = "it was rebooted";
+
+/// Whether what [`fate`] says is a fence that was done.
+pub(crate) fn is_cut_off(fate: &str) -> bool {
+    fate == REBOOTED || fate.contains("it was cut off by")
+}
 
 /// What became of a host that lost its protection: how it was cut off.
 pub(crate) fn fate(vm: &Vm) -> Outcome<String> {
     if vm.boots() > 1 {
-        return Ok("it was rebooted".to_owned());
+        return Ok(REBOOTED.to_owned());
     }
     let status = vm.run("mmp status")?;
     let lost = status.stdout.lines().find_map(|line| line.trim().strip_prefix("lost "));
