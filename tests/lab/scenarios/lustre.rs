@@ -25,7 +25,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 const FSCK_INTERVAL_S: u16 = 30;
 /// Two waits of the kernel's and, as it is asked for while the block's stamp is fresh, a look for a beat before them; the
 /// rest is a busy machine's.
-const TAKEOVER_SECONDS: f64 = 26.5;
+const TAKEOVER_SECONDS: f64 = 29.0;
 /// How long the case that resets a host waits for the others.
 const PATIENCE_S: u32 = 150;
 /// Long enough for 2 looks of e2fsck at that interval, and for its passes.
@@ -89,11 +89,22 @@ fn ten(book: &Book, guarded: Guarded) -> Outcome<()> {
         let started: Vec<_> = (1..=CASES.len()).map(|number| start(scope, case(number))).collect();
         started.into_iter().map(|case| case.join().expect("no panic")).collect::<Vec<_>>()
     });
+    let seen = scope(|scope| {
+        let looks = told.into_iter().zip(1..).map(|(told, number)| {
+            let case = case(number);
+            scope.spawn(move || {
+                let told = told.map_err(|error| format!("case {number}: {error}"))?;
+                let turns = case.turns()?;
+                let end = inspect(case.b, case.disk, Kind::Ext4, &told.durable)?;
+                Ok((told, turns, end))
+            })
+        });
+        let looks: Vec<_> = looks.collect();
+        looks.into_iter().map(|look| look.join().expect("no panic")).collect::<Outcome<Vec<_>>>()
+    })?;
     let mut broken = Vec::new();
-    for ((promise, told), number) in promises.into_iter().zip(told).zip(1..) {
-        let told = told.map_err(|error| format!("case {number}: {error}"))?;
+    for ((promise, (told, turns, end)), number) in promises.into_iter().zip(seen).zip(1..) {
         let case = case(number);
-        let (turns, end) = (case.turns()?, inspect(&b, case.disk, Kind::Ext4, &told.durable)?);
         let words = format!("{}; {}", told.words, end.words());
         let kept = told.kept && end.is_whole() && case.in_turn(&turns);
         if guarded == Guarded::Kernel {
@@ -109,7 +120,7 @@ fn case_promise(number: usize) -> &'static str {
     match number {
         5 => "never both",
         6 => "it gets in",
-        7 => "it gets in, within 26.5 s",
+        7 => "it gets in, within 29 s",
         8 => "refused, and e2fsck ends well",
         9 => "refused, then let in",
         _ => "exit status 0 or 4, and the mount is unharmed",

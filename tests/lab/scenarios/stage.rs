@@ -132,7 +132,7 @@ impl Writer {
     }
 }
 
-/// What is on a disk that nobody uses any more; `vm` reads the files.
+/// What is on a disk that nobody uses any more; `vm` reads the files. Several may be looked at at once: e2fsck waits for long.
 pub(crate) fn inspect(vm: &Vm, disk: &Disk, kind: Kind, durable: &[String]) -> Outcome<Verdict> {
     let mut verdict = Verdict::default();
     if kind == Kind::Ext4 {
@@ -142,7 +142,7 @@ pub(crate) fn inspect(vm: &Vm, disk: &Disk, kind: Kind, durable: &[String]) -> O
         (verdict.check, verdict.said) = disk.tool_says("e2fsck", &["-fn"])?;
     }
     let read = vm.run(&format!(
-        "mount {0} {DIRECTORY} && /lab/agent lab-agent verify {DIRECTORY}; ended=$?; umount {DIRECTORY}; exit $ended",
+        "exec 9>/run/inspecting; flock 9; mount {0} {DIRECTORY} && /lab/agent lab-agent verify {DIRECTORY}; ended=$?; umount {DIRECTORY}; exit $ended",
         disk.node()
     ))?;
     if kind == Kind::Xfs {
