@@ -184,6 +184,11 @@ impl Vm {
         self.qmp.execute("cont", &json!({})).map(drop)
     }
 
+    /// Pulls its network cable out, or puts it back.
+    pub(crate) fn connect_network(&self, connected: bool) -> Outcome<()> {
+        self.qmp.execute("set_link", &json!({ "name": "net0", "up": connected })).map(drop)
+    }
+
     /// Resets it, as its button would; its next boot begins. Does not wait for it.
     pub(crate) fn reset(&self) -> Outcome<()> {
         self.qmp.execute("system_reset", &json!({})).map(drop)
@@ -290,10 +295,10 @@ fn arguments(lab: &Lab, spec: &Spec) -> Outcome<Vec<String>> {
         words.push(format!("-device {device},drive=d{at},share-rw=on,serial={}", disk.serial));
     }
     if spec.address.is_some() {
-        let mac = spec.host.bytes().fold(0_u8, u8::wrapping_add);
+        let [a, b, c, d] = crc32c::crc32c(spec.host.as_bytes()).to_be_bytes();
         words.push(format!("-netdev {}", lab.network()));
         words.push(format!(
-            "-device virtio-net-pci,netdev=net0,romfile=,host_mtu=9000,mac=52:54:00:00:00:{mac:02x}"
+            "-device virtio-net-pci,netdev=net0,romfile=,host_mtu=9000,mac=52:54:{a:02x}:{b:02x}:{c:02x}:{d:02x}"
         ));
     }
     let mut arguments: Vec<String> =

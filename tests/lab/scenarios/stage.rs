@@ -142,7 +142,7 @@ impl Writer {
     }
 }
 
-/// What is on a disk that nobody uses any more; `vm` reads the files.
+/// What is on a disk that nobody uses any more; `vm` reads the files. Several may be looked at at once: e2fsck waits for long.
 pub(crate) fn inspect(vm: &Vm, disk: &Disk, kind: Kind, durable: &[String]) -> Outcome<Verdict> {
     let mut verdict = Verdict::default();
     if kind == Kind::Ext4 {
@@ -152,7 +152,7 @@ pub(crate) fn inspect(vm: &Vm, disk: &Disk, kind: Kind, durable: &[String]) -> O
         (verdict.check, verdict.said) = disk.tool_says("e2fsck", &["-fn"])?;
     }
     let read = vm.run(&format!(
-        "mount {0} {DIRECTORY} && /lab/agent lab-agent verify {DIRECTORY}; ended=$?; umount {DIRECTORY}; exit $ended",
+        "exec 9>/run/inspecting; flock 9; mount {0} {DIRECTORY} && /lab/agent lab-agent verify {DIRECTORY}; ended=$?; umount {DIRECTORY}; exit $ended",
         disk.node()
     ))?;
     if kind == Kind::Xfs {
@@ -169,8 +169,17 @@ pub(crate) fn inspect(vm: &Vm, disk: &Disk, kind: Kind, durable: &[String]) -> O
     let found: Found = serde_json::from_str(&read.stdout).doing(&read.stdout)?;
     verdict.lost = durable.iter().filter(|stamp| !found.good.contains(stamp)).cloned().collect();
     verdict.good = found.good.len();
-    verdict.bad = found.bad;
+    verdict.bad = found.bad.into_iter().filter(|name| !is_unfinished(name, durable)).collect();
     Ok(verdict)
+}
+
+/// Whether a file is the one that its writer was at when it ended: each number of a session comes after the one before
+/// was durable.
+fn is_unfinished(name: &str, durable: &[String]) -> bool {
+    let Some((session, number)) = name.rsplit_once('-') else { return false };
+    let session = format!("{} ", session.replace('-', " "));
+    let written = durable.iter().filter_map(|stamp| stamp.strip_prefix(&session)?.parse::<u64>().ok());
+    number.parse() == Ok(written.max().map_or(0, |last| last + 1))
 }
 
 impl Verdict {

@@ -1,0 +1,91 @@
+//! An XFS with an area behind it, on a disk that comes over AoE: the one storage network here that has no sessions, so that
+//! nothing but the area says who uses it.
+
+use std::time::Duration;
+
+use mmpguard::clock;
+
+use crate::book::{Book, Guarded};
+use crate::harness::{Disk, Outcome, Vm};
+use crate::scenarios::life;
+use crate::scenarios::remote::{Export, HELD_BACK_SECONDS, Remote};
+use crate::scenarios::stage::{Kind, Writer};
+use crate::scenarios::xfs::{DISK_MEBIBYTES, STILL_THERE, fate, is_cut_off, load_xfs, make_xfs};
+use crate::{Scenario, Set};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "aoe_xfs_life_mmp", set: Set::Long, run: life_between_two },
+    Scenario { name: "aoe_xfs_outage_mmp", set: Set::Long, run: outage },
+];
+
+/// What a holder survives, with the 3 s that are left for looks and retries.
+const SHORT_OUTAGE: Duration = Duration::from_secs(8);
+const LONG_OUTAGE: Duration = Duration::from_secs(60);
+/// How long nothing may be written after the fence.
+const QUIET: Duration = Duration::from_secs(30);
+
+fn remote() -> Outcome<Remote> {
+    let prepare = |disk: &Disk| make_xfs(disk, Guarded::Mmp);
+    let remote = Remote::new(Export::Aoe, HELD_BACK_SECONDS, DISK_MEBIBYTES, prepare)?;
+    load_xfs(&[&remote.target, &remote.a, &remote.b])?;
+    Ok(remote)
+}
+
+fn life_between_two(book: &Book) -> Outcome<()> {
+    let remote = remote()?;
+    let promise = book.promise("XFS on AoE: its life", Guarded::Mmp, &life::promise(Kind::Xfs));
+    let (life, end) = remote.live(Kind::Xfs)?;
+    promise.judge(life.kept(&end), &life.words(&end))
+}
+
+/// The target does not answer: shortly, and for long.
+fn outage(book: &Book) -> Outcome<()> {
+    let remote = remote()?;
+    let promise = book.promise(
+        "XFS on AoE: the target is away",
+        Guarded::Mmp,
+        "8 s: the holder goes on; 60 s: it is cut off and writes nothing more, and the other host takes over",
+    );
+    let node = Export::Aoe.node();
+    remote.a.must(&Guarded::Mmp.mount(node))?;
+    let mut writer = Writer::start(&remote.a, 1, Duration::from_millis(100))?;
+    writer.wait_for(10, Duration::from_secs(30))?;
+
+    away(&remote.target, SHORT_OUTAGE)?;
+    let before = writer.durable().len();
+    writer.wait_for(before + 20, Duration::from_secs(30))?;
+    let short = fate(&remote.a)?;
+
+    away(&remote.target, LONG_OUTAGE)?;
+    clock::sleep(Duration::from_secs(2));
+    let durable = writer.durable();
+    let long = fate(&remote.a)?;
+    // What the network had stored up has landed by now.
+    let late = remote.blocks_written_in(QUIET)?;
+    let taken = remote.b.run(&Guarded::Mmp.mount(node))?;
+    if !taken.ok() {
+        return Err(format!("nobody took over; the first: {long}; {}", taken.said()));
+    }
+    let mut successor = Writer::start(&remote.b, 1, Duration::from_millis(100))?;
+    successor.wait_for(20, Duration::from_secs(30))?;
+    let durable = [durable, successor.stop(&remote.b)?].concat();
+    remote.b.must(&Guarded::Mmp.umount())?;
+    let end = remote.inspect(Kind::Xfs, &durable)?;
+    let kept = short == STILL_THERE && is_cut_off(&long) && late == 0 && end.is_whole();
+    promise.judge(
+        kept,
+        &format!(
+            "8 s: {short}; 60 s: {long}, {late} blocks written in the {} s after it, taken over after {:.1} s; {}",
+            QUIET.as_secs(),
+            taken.seconds,
+            end.words()
+        ),
+    )
+}
+
+/// It hangs for so long.
+fn away(target: &Vm, time: Duration) -> Outcome<()> {
+    target.hang()?;
+    clock::sleep(time);
+    target.resume()
+}
