@@ -1,11 +1,14 @@
 //! What is tried on the machines.
 
+mod clean_race;
 mod live;
+mod race;
+mod side;
 mod stage;
 
 use crate::Scenario;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Scenario> {
-    [live::SCENARIOS].concat()
+    [clean_race::SCENARIOS, live::SCENARIOS].concat()
 }

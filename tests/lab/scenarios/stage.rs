@@ -55,14 +55,24 @@ impl Guarded {
 
     /// The same with further arguments.
     pub(crate) fn mount_with(self, arguments: &str, disk: &str) -> String {
+        self.mount_at(arguments, disk, DIRECTORY)
+    }
+
+    /// The same in another directory.
+    pub(crate) fn mount_at(self, arguments: &str, disk: &str, directory: &str) -> String {
         let program = if self == Guarded::Kernel { "mount" } else { "mmp mount" };
-        format!("{program} {arguments} {disk} {DIRECTORY}")
+        format!("{program} {arguments} {disk} {directory}")
     }
 
     /// The command by which it unmounts.
     pub(crate) fn umount(self) -> String {
+        self.umount_at(DIRECTORY)
+    }
+
+    /// The same in another directory.
+    pub(crate) fn umount_at(self, directory: &str) -> String {
         let program = if self == Guarded::Kernel { "umount" } else { "mmp umount" };
-        format!("{program} {DIRECTORY}")
+        format!("{program} {directory}")
     }
 }
 
@@ -101,8 +111,13 @@ impl Pair {
 impl Writer {
     /// Writes into the directory, one file every `pause` at most. Every session of a host has a number of its own.
     pub(crate) fn start(vm: &Vm, session: u32, pause: Duration) -> Outcome<Writer> {
+        Writer::start_in(vm, DIRECTORY, session, pause)
+    }
+
+    /// The same in another directory.
+    pub(crate) fn start_in(vm: &Vm, directory: &str, session: u32, pause: Duration) -> Outcome<Writer> {
         let (host, pause) = (&vm.spec.host, pause.as_millis());
-        let script = format!("exec /lab/agent lab-agent write {DIRECTORY} {host} {session} {pause}");
+        let script = format!("exec /lab/agent lab-agent write {directory} {host} {session} {pause}");
         Ok(Writer { running: vm.listen(&script)? })
     }
 
@@ -134,6 +149,18 @@ impl Writer {
 
 /// What is on a disk that nobody uses any more; `vm` reads the files.
 pub(crate) fn inspect(vm: &Vm, disk: &Disk, kind: Kind, durable: &[String]) -> Outcome<Verdict> {
+    inspect_at(vm, disk, &disk.node(), DIRECTORY, kind, durable)
+}
+
+/// The same by another name of the disk, in another directory.
+pub(crate) fn inspect_at(
+    vm: &Vm,
+    disk: &Disk,
+    node: &str,
+    directory: &str,
+    kind: Kind,
+    durable: &[String],
+) -> Outcome<Verdict> {
     let mut verdict = Verdict::default();
     if kind == Kind::Ext4 {
         // Nobody holds it: what a crash has left in the block is in nobody's way.
@@ -142,8 +169,7 @@ pub(crate) fn inspect(vm: &Vm, disk: &Disk, kind: Kind, durable: &[String]) -> O
         (verdict.check, verdict.said) = disk.tool_says("e2fsck", &["-fn"])?;
     }
     let read = vm.run(&format!(
-        "mount {0} {DIRECTORY} && /lab/agent lab-agent verify {DIRECTORY}; ended=$?; umount {DIRECTORY}; exit $ended",
-        disk.node()
+        "mount {node} {directory} && /lab/agent lab-agent verify {directory}; ended=$?; umount {directory}; exit $ended"
     ))?;
     if kind == Kind::Xfs {
         (verdict.check, verdict.said) = disk.tool_says("xfs_repair", &["-n"])?;
