@@ -57,9 +57,10 @@ impl<'v> Side<'v> {
             }
         };
         let name = format!("over-{}", self.disk.serial);
-        // No udev runs in the machines: nobody else makes the node, and nobody answers to a cookie.
+        // No udev runs in the machines: nobody answers to a cookie, and nobody else makes the node.
         self.vm.must(&format!(
-            "modprobe dm-delay; dmsetup create {name} --noudevrules --noudevsync --table '{table}'"
+            "modprobe dm-delay; dmsetup create {name} --noudevrules --noudevsync --table '{table}' && \
+             ln -sf /dev/dm-$(dmsetup info -c --noheadings -o minor {name}) /dev/mapper/{name}"
         ))?;
         self.device = format!("/dev/mapper/{name}");
         Ok(self)
@@ -99,6 +100,15 @@ impl<'v> Side<'v> {
     pub(crate) fn freeze(&self, frozen: bool) -> Outcome<()> {
         let option = if frozen { "-f" } else { "-u" };
         self.vm.must(&format!("fsfreeze {option} {}", self.directory)).map(drop)
+    }
+
+    /// Whether it is mounted here and, if mmp does that, guarded.
+    pub(crate) fn is_guarded(&self) -> Outcome<bool> {
+        let asked = match self.guarded {
+            Guarded::Kernel => format!("mountpoint -q {}", self.directory),
+            Guarded::Mmp | Guarded::Mixed => format!("mmp status {}", self.directory),
+        };
+        Ok(self.vm.run(&asked)?.ok())
     }
 
     /// A writer of stamped files.
