@@ -110,10 +110,9 @@ fn mmp(book: &Book) -> Outcome<()> {
     promise.judge(
         kept,
         &format!(
-            "{refused} of {tries} refused ({} plain ones); by mmp the first in {:.2} s, then in up to {longest:.2} s; {} \
-             beats while frozen, longest silence {:.1} s; {}",
+            "{refused} of {tries} refused ({} plain ones); by mmp in {} s; {} beats while frozen, longest silence {:.1} s; {}",
             by_plain.len(),
-            by_mmp[0].seconds,
+            by_mmp.iter().map(|ended| format!("{:.2}", ended.seconds)).collect::<Vec<_>>().join(", "),
             beats.len(),
             silence.as_secs_f64(),
             verdict.words()

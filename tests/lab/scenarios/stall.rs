@@ -62,6 +62,8 @@ struct Fate {
     both_until_s: f64,
     sleeper_stays: bool,
     successor_stays: bool,
+    /// Hosts that have rebooted themselves: the sleeper, the successor.
+    rebooted: [bool; 2],
     damage: Option<String>,
 }
 
@@ -100,7 +102,8 @@ fn mmp(book: &Book, how: Stall, ladder: Ladder) -> Outcome<()> {
         )
     };
     let promise = book.promise(&title, Guarded::Mmp, &promised);
-    let fates = stall(Guarded::Mmp, how, ladder, Duration::from_secs(40))?;
+    let observed = if how == Stall::Hang { 5.0 * CUT_WITHIN_S } else { DOUBLE_USE_S + 12.5 };
+    let fates = stall(Guarded::Mmp, how, ladder, Duration::from_secs_f64(observed))?;
     let kept = fates.iter().all(|fate| match how {
         Stall::Hang => fate.sleeper_until_s <= CUT_WITHIN_S && !fate.sleeper_stays && fate.successor_stays,
         Stall::Pause => fate.both_until_s <= DOUBLE_USE_S && !(fate.sleeper_stays && fate.successor_stays),
@@ -135,6 +138,7 @@ fn stall(guarded: Guarded, how: Stall, ladder: Ladder, observed: Duration) -> Ou
     how.end(&a)?;
     clock::sleep(observed);
     let stays = [stay(&sleeper, &mut first)?, stay(&successor, &mut second)?];
+    let rebooted = [a.boots() > 1, b.boots() > 1];
     // From here on it writes nothing more, whatever it is.
     a.pause()?;
     for (writer, durable) in second.into_iter().zip(&mut durable) {
@@ -160,6 +164,7 @@ fn stall(guarded: Guarded, how: Stall, ladder: Ladder, observed: Duration) -> Ou
             both_until_s: last(&by_sleeper).min(last(&by_successor)),
             sleeper_stays: stays[0][at],
             successor_stays: stays[1][at],
+            rebooted,
             damage: (!verdict.is_whole()).then(|| verdict.words()),
         });
     }
@@ -210,13 +215,19 @@ fn words(fates: &[Fate]) -> String {
     let damaged = count(|fate| fate.damage.is_some());
     let mut words = format!(
         "{} disks: after it went on the sleeper wrote {} times outside the MMP block, the last one after {:.2} s; both wrote for up to \
-         {:.2} s; sleeper stayed on {}, successor on {}; {damaged} filesystems damaged",
+         {:.2} s; sleeper stayed on {}, successor on {}; {}; {damaged} filesystems damaged",
         fates.len(),
         writes.join(", "),
         longest(|fate| fate.sleeper_until_s),
         longest(|fate| fate.both_until_s),
         count(|fate| fate.sleeper_stays),
         count(|fate| fate.successor_stays),
+        match fates.first().map(|fate| fate.rebooted) {
+            Some([true, false]) => "the sleeper rebooted",
+            Some([false, true]) => "the successor rebooted",
+            Some([true, true]) => "both rebooted",
+            _ => "nobody rebooted",
+        },
     );
     if let Some(damage) = fates.iter().find_map(|fate| fate.damage.as_ref()) {
         words += &format!(" ({damage})");
