@@ -8,7 +8,7 @@ use mmpguard::clock::{self, Mono};
 use crate::book::{Book, Guarded};
 use crate::harness::{Ended, Outcome, block::Sample};
 use crate::scenarios::side::Side;
-use crate::scenarios::stage::{Kind, Pair, REFUSAL_SECONDS};
+use crate::scenarios::stage::{BUSY_SECONDS, Kind, Pair, REFUSAL_SECONDS};
 use crate::{Scenario, Set};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -18,8 +18,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 
 /// Longer than a takeover by half a minute's third.
 const FROZEN: Duration = Duration::from_secs(40);
-/// Before the bridge: a beat that is missed for an interval and a second, seen a look later.
-const SILENCE: Duration = Duration::from_millis(3500);
+/// Before the bridge: a beat that is missed for an interval and a second, seen a look later; less than half of what a peer
+/// waits, on a busy machine, too.
+const SILENCE: Duration = Duration::from_millis(5000);
 /// How long both write once it is thawed.
 const AFTERWARDS: Duration = Duration::from_secs(12);
 const TITLE: &str = "K3 peer mounts while the filesystem is frozen for 40 s";
@@ -67,7 +68,7 @@ fn kernel(book: &Book) -> Outcome<()> {
 /// With mmp the frozen filesystem is beaten, and nobody gets in, whatever he mounts with.
 fn mmp(book: &Book) -> Outcome<()> {
     let promised = format!(
-        "never in, each mount by mmp refused within {REFUSAL_SECONDS} s but the first (one beat is missed before the bridge), \
+        "never in, each mount by mmp refused within {REFUSAL_SECONDS} s (+{BUSY_SECONDS} s if busy) but the first (one beat is missed before the bridge), \
          a plain one as well; beats all the time; the filesystem whole after the thaw"
     );
     let promise = book.promise(TITLE, Guarded::Mmp, &promised);
@@ -104,7 +105,7 @@ fn mmp(book: &Book) -> Outcome<()> {
     let silence = longest_silence(frozen, &beats);
     let kept = refused == tries
         && by_mmp.iter().all(|ended| ended.code == 1)
-        && longest <= REFUSAL_SECONDS
+        && longest <= REFUSAL_SECONDS + BUSY_SECONDS
         && beats.len() >= 30
         && silence <= SILENCE
         && turns == 1
