@@ -188,8 +188,22 @@ pub(crate) fn inspect_at(
     let found: Found = serde_json::from_str(&read.stdout).doing(&read.stdout)?;
     verdict.lost = durable.iter().filter(|stamp| !found.good.contains(stamp)).cloned().collect();
     verdict.good = found.good.len();
-    verdict.bad = found.bad;
+    verdict.bad = found.bad.into_iter().filter(|name| !is_unfinished(name, durable)).collect();
     Ok(verdict)
+}
+
+/// Whether a file is the one that its writer was at when he was killed, or his host crashed: the next after all that were durable.
+fn is_unfinished(name: &str, durable: &[String]) -> bool {
+    let Some((writer, Ok(number))) =
+        name.rsplit_once('-').map(|(writer, number)| (writer, number.parse::<u64>()))
+    else {
+        return false;
+    };
+    let written = durable.iter().filter_map(|stamp| {
+        let (by, number) = stamp.rsplit_once(' ')?;
+        (by.replace(' ', "-") == writer).then(|| number.parse::<u64>().ok())?
+    });
+    written.max().map_or(0, |last| last + 1) == number
 }
 
 impl Verdict {

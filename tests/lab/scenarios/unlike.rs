@@ -74,7 +74,8 @@ impl Unlike {
             self.takeover(book, [1, 0]),
             self.races(book),
         ];
-        outcomes.into_iter().collect()
+        let failed: Vec<String> = outcomes.into_iter().filter_map(Result::err).collect();
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 
     fn side<'v>(&'v self, which: usize, disk: &'v Disk) -> Side<'v> {
