@@ -145,7 +145,11 @@ impl Writer {
     pub(crate) fn stop(mut self, vm: &Vm) -> Outcome<Vec<String>> {
         let pid = self.running.pid()?;
         vm.run(&format!("kill -9 {pid}"))?;
-        clock::sleep(Duration::from_millis(200));
+        // Its last words come before its end.
+        let until = clock::mono() + Duration::from_secs(10);
+        while self.running.poll()?.is_none() && clock::mono() < until {
+            clock::sleep(Duration::from_millis(20));
+        }
         Ok(self.durable())
     }
 }
