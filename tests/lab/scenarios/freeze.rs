@@ -106,7 +106,7 @@ fn mmp(book: &Book) -> Outcome<()> {
     let kept = refused == tries
         && by_mmp.iter().all(|ended| ended.code == 1)
         && longest <= REFUSAL_SECONDS + BUSY_SECONDS
-        && beats.len() >= 30
+        && beats.len() >= 20
         && silence <= SILENCE
         && turns == 1
         && verdict.is_whole();
