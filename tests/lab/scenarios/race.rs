@@ -141,10 +141,7 @@ impl Track<'_> {
             durable.extend(writer.stop(vm)?);
         }
         for side in inside {
-            let left = side.vm.run(&side.umount())?;
-            if !left.ok() {
-                return Err(format!("{}: {}: {}", side.vm.spec.host, side.umount(), left.said()));
-            }
+            side.leave()?;
         }
         Ok(durable)
     }

@@ -159,7 +159,7 @@ impl Tally {
                 let mut writer = side.writer(2)?;
                 writer.wait_for(3, Duration::from_secs(60))?;
                 durable.extend(writer.stop(side.vm)?);
-                side.vm.must(&side.umount())?;
+                side.leave()?;
             } else if !side.writes_since(since_s)?.is_empty() {
                 self.wrote_outside += 1;
             }

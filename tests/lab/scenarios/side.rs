@@ -3,12 +3,17 @@
 
 use std::time::Duration;
 
+use mmpguard::clock;
+
 use crate::book::Guarded;
 use crate::harness::{Disk, Ended, Outcome, Running, Vm, Write};
 use crate::scenarios::stage::{Kind, Verdict, Writer, inspect_at};
 
 /// How often a writer writes.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// For how long an unmount is tried again.
+const BUSY_FOR: Duration = Duration::from_secs(20);
 
 /// One host and one disk.
 #[derive(Clone)]
@@ -75,6 +80,21 @@ impl<'v> Side<'v> {
     /// The command that unmounts it.
     pub(crate) fn umount(&self) -> String {
         self.guarded.umount_at(&self.directory)
+    }
+
+    /// Unmounts it. A process that was killed may keep it busy for a moment.
+    pub(crate) fn leave(&self) -> Outcome<()> {
+        let until = clock::mono() + BUSY_FOR;
+        loop {
+            let left = self.vm.run(&self.umount())?;
+            if left.ok() {
+                return Ok(());
+            }
+            if clock::mono() >= until {
+                return Err(format!("{}: {}: {}", self.vm.spec.host, self.umount(), left.said()));
+            }
+            clock::sleep(Duration::from_millis(200));
+        }
     }
 
     /// Mounts it when the trigger is fired.

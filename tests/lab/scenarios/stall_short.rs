@@ -45,7 +45,7 @@ fn short(book: &Book) -> Outcome<()> {
     let written = writer.durable().len();
     let goes_on = writer.wait_for(written + 5, Duration::from_secs(30)).is_ok();
     let durable = writer.stop(&pair.a)?;
-    pair.a.must(&a.umount())?;
+    a.leave()?;
     let (boots, turns) = (pair.a.boots(), pair.turns()?.len());
     let verdict = pair.inspect(Kind::Ext4, &durable)?;
     let kept = refused == 2 && guarded && goes_on && boots == 1 && turns == 1 && verdict.is_whole();

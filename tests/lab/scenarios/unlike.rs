@@ -116,7 +116,7 @@ impl Unlike {
             longest = longest.max(ended.seconds);
         }
         let durable = writer.stop(holder.vm)?;
-        holder.vm.must(&holder.umount())?;
+        holder.leave()?;
         let strange = other.writes_since(since_s)?.len();
         let verdict = holder.inspect(&durable)?;
         promise.judge(
@@ -154,7 +154,7 @@ impl Unlike {
         let mut successor = other.writer(2)?;
         successor.wait_for(5, Duration::from_secs(60))?;
         durable.extend(successor.stop(other.vm)?);
-        other.vm.must(&other.umount())?;
+        other.leave()?;
         holder.vm.wait_for_boot(boots + 1)?;
         let verdict = other.inspect(&durable)?;
         promise.judge(
