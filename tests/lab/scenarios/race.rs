@@ -35,6 +35,8 @@ pub(crate) struct Tally {
     pub(crate) damaged: usize,
     /// How long the winners' mounts took.
     pub(crate) seconds: Vec<f64>,
+    /// How far apart the first writes of both to the block were, where both wrote: how close the race was.
+    pub(crate) apart_s: Vec<f64>,
     /// What went otherwise than promised to protected hosts.
     pub(crate) remarks: Vec<String>,
 }
@@ -92,6 +94,8 @@ impl Track<'_> {
             windows.push(self.round(gate, number, &mut tally)?);
         }
         let written = [self.a.writes_since(0.0)?, self.b.writes_since(0.0)?];
+        let beats = [self.a.beats()?, self.b.beats()?];
+        tally.apart_s = windows.iter().filter_map(|window| window.apart_s(&beats)).collect();
         tally.wrote_outside = windows.iter().filter(|window| window.stranger_wrote(&written)).count();
         Ok(tally)
     }
@@ -148,6 +152,13 @@ impl Track<'_> {
 }
 
 impl Window {
+    fn apart_s(&self, beats: &[Vec<Write>; 2]) -> Option<f64> {
+        let [a, b] = beats
+            .each_ref()
+            .map(|beats| beats.iter().map(|beat| beat.at).find(|at| (self.from..=self.to).contains(at)));
+        Some((a? - b?).abs())
+    }
+
     fn stranger_wrote(&self, written: &[Vec<Write>; 2]) -> bool {
         let wrote =
             |writes: &[Write]| writes.iter().any(|write| write.at >= self.from && write.at <= self.to);
@@ -167,6 +178,7 @@ impl Tally {
             sum.wrote_outside += tally.wrote_outside;
             sum.damaged += tally.damaged;
             sum.seconds.extend(&tally.seconds);
+            sum.apart_s.extend(&tally.apart_s);
             sum.remarks.extend(tally.remarks.iter().cloned());
         }
         sum
@@ -179,10 +191,16 @@ impl Tally {
 
     /// For the table.
     pub(crate) fn words(&self) -> String {
-        let Tally { rounds, both, one, none, wrote_outside, damaged, seconds, remarks } = self;
+        let Tally { rounds, both, one, none, wrote_outside, damaged, seconds, apart_s, remarks } = self;
         let mut words = format!("{rounds} rounds: both in {both}, exactly one {one}, none {none}");
         if let Some(longest) = seconds.iter().copied().reduce(f64::max) {
             words += &format!("; mounts took up to {longest:.1} s");
+        }
+        let mut apart_s = apart_s.clone();
+        apart_s.sort_by(f64::total_cmp);
+        if let Some(median) = apart_s.get(apart_s.len() / 2) {
+            words +=
+                &format!("; both claimed in {}, half of these within {:.0} ms", apart_s.len(), median * 1e3);
         }
         words += &format!("; {damaged} filesystems damaged; {wrote_outside} refused hosts wrote");
         if let Some(remark) = remarks.first() {

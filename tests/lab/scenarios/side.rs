@@ -144,6 +144,14 @@ impl<'v> Side<'v> {
         Ok(writes)
     }
 
+    /// What it has written to the block that protects.
+    pub(crate) fn beats(&self) -> Outcome<Vec<Write>> {
+        let protection = self.disk.protection()?;
+        let mut writes = self.vm.writes(self.disk)?;
+        writes.retain(|write| write.inside(protection));
+        Ok(writes)
+    }
+
     /// What is on the disk, which nobody has mounted any more.
     pub(crate) fn inspect(&self, durable: &[String]) -> Outcome<Verdict> {
         self.vm.must(&format!("mkdir -p {}", self.directory))?;
