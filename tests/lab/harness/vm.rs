@@ -18,7 +18,7 @@ use super::writes::{self, Write};
 use super::{Disk, Doing, Lab, Outcome};
 
 /// How long a boot may take beside others on a busy machine.
-const BOOT: Duration = Duration::from_secs(120);
+const BOOT: Duration = Duration::from_secs(300);
 /// Kills its child, the emulator, when it hears the end of its input: also when the test process is killed.
 const GUARDIAN: &str =
     r#"exec 3<&0; "$@" </dev/null 3<&- & q=$!; (read -r _ <&3; kill -9 $q 2>/dev/null) & wait $q"#;

@@ -12,6 +12,9 @@ use crate::harness::{Disk, Doing, Lab, Outcome, Running, Spec, Turn, Vm, turns};
 pub(crate) const DIRECTORY: &str = "/mnt/a";
 /// How soon a device is refused whose holder beats every second: 1.1 intervals and 0.3 s. The start of the program counts, too.
 pub(crate) const REFUSAL_SECONDS: f64 = 1.4;
+/// What a wait may take longer when the machine that emulates the hosts is busy with others: the hosts' clocks run on, their
+/// processors do not.
+pub(crate) const BUSY_SECONDS: f64 = 5.0;
 
 /// Two hosts, one disk.
 pub(crate) struct Pair {
@@ -55,14 +58,24 @@ impl Guarded {
 
     /// The same with further arguments.
     pub(crate) fn mount_with(self, arguments: &str, disk: &str) -> String {
+        self.mount_at(arguments, disk, DIRECTORY)
+    }
+
+    /// The same in another directory.
+    pub(crate) fn mount_at(self, arguments: &str, disk: &str, directory: &str) -> String {
         let program = if self == Guarded::Kernel { "mount" } else { "mmp mount" };
-        format!("{program} {arguments} {disk} {DIRECTORY}")
+        format!("{program} {arguments} {disk} {directory}")
     }
 
     /// The command by which it unmounts.
     pub(crate) fn umount(self) -> String {
+        self.umount_at(DIRECTORY)
+    }
+
+    /// The same in another directory.
+    pub(crate) fn umount_at(self, directory: &str) -> String {
         let program = if self == Guarded::Kernel { "umount" } else { "mmp umount" };
-        format!("{program} {DIRECTORY}")
+        format!("{program} {directory}")
     }
 }
 
@@ -101,8 +114,13 @@ impl Pair {
 impl Writer {
     /// Writes into the directory, one file every `pause` at most. Every session of a host has a number of its own.
     pub(crate) fn start(vm: &Vm, session: u32, pause: Duration) -> Outcome<Writer> {
+        Writer::start_in(vm, DIRECTORY, session, pause)
+    }
+
+    /// The same in another directory.
+    pub(crate) fn start_in(vm: &Vm, directory: &str, session: u32, pause: Duration) -> Outcome<Writer> {
         let (host, pause) = (&vm.spec.host, pause.as_millis());
-        let script = format!("exec /lab/agent lab-agent write {DIRECTORY} {host} {session} {pause}");
+        let script = format!("exec /lab/agent lab-agent write {directory} {host} {session} {pause}");
         Ok(Writer { running: vm.listen(&script)? })
     }
 
@@ -137,13 +155,29 @@ impl Writer {
     pub(crate) fn stop(mut self, vm: &Vm) -> Outcome<Vec<String>> {
         let pid = self.running.pid()?;
         vm.run(&format!("kill -9 {pid}"))?;
-        clock::sleep(Duration::from_millis(200));
+        // Its last words come before its end.
+        let until = clock::mono() + Duration::from_secs(10);
+        while self.running.poll()?.is_none() && clock::mono() < until {
+            clock::sleep(Duration::from_millis(20));
+        }
         Ok(self.durable())
     }
 }
 
 /// What is on a disk that nobody uses any more; `vm` reads the files. Several may be looked at at once: e2fsck waits for long.
 pub(crate) fn inspect(vm: &Vm, disk: &Disk, kind: Kind, durable: &[String]) -> Outcome<Verdict> {
+    inspect_at(vm, disk, &disk.node(), DIRECTORY, kind, durable)
+}
+
+/// The same by another name of the disk, in another directory.
+pub(crate) fn inspect_at(
+    vm: &Vm,
+    disk: &Disk,
+    node: &str,
+    directory: &str,
+    kind: Kind,
+    durable: &[String],
+) -> Outcome<Verdict> {
     let mut verdict = Verdict::default();
     if kind == Kind::Ext4 {
         // Nobody holds it: what a crash has left in the block is in nobody's way.
@@ -152,8 +186,8 @@ pub(crate) fn inspect(vm: &Vm, disk: &Disk, kind: Kind, durable: &[String]) -> O
         (verdict.check, verdict.said) = disk.tool_says("e2fsck", &["-fn"])?;
     }
     let read = vm.run(&format!(
-        "exec 9>/run/inspecting; flock 9; mount {0} {DIRECTORY} && /lab/agent lab-agent verify {DIRECTORY}; ended=$?; umount {DIRECTORY}; exit $ended",
-        disk.node()
+        "exec 9>/run/inspecting; flock 9
+         mount {node} {directory} && /lab/agent lab-agent verify {directory}; ended=$?; umount {directory}; exit $ended"
     ))?;
     if kind == Kind::Xfs {
         (verdict.check, verdict.said) = disk.tool_says("xfs_repair", &["-n"])?;
