@@ -12,7 +12,7 @@ use crate::scenarios::side::Side;
 /// How long a mount may take: the longest waits, and a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long it takes from a script's start until it waits for the trigger.
-const TO_THE_LINE: Duration = Duration::from_millis(400);
+const TO_THE_LINE: Duration = Duration::from_millis(700);
 /// For how long whoever is in writes.
 const WRITES_FOR: Duration = Duration::from_millis(1500);
 

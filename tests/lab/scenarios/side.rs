@@ -73,8 +73,11 @@ impl<'v> Side<'v> {
 
     /// The command that mounts it. It makes the directory, which a boot has forgotten.
     pub(crate) fn mount(&self) -> String {
-        let mount = self.guarded.mount_at(&self.arguments, &self.device, &self.directory);
-        format!("mkdir -p {} && exec {mount}", self.directory)
+        format!("mkdir -p {} && exec {}", self.directory, self.command())
+    }
+
+    fn command(&self) -> String {
+        self.guarded.mount_at(&self.arguments, &self.device, &self.directory)
     }
 
     /// The command that unmounts it.
@@ -97,9 +100,10 @@ impl<'v> Side<'v> {
         }
     }
 
-    /// Mounts it when the trigger is fired.
+    /// Mounts it when the trigger is fired. Nothing but the program's own start lies between the two.
     pub(crate) fn mount_at(&self, trigger: u64) -> Outcome<Running> {
-        self.vm.start_at(trigger, &self.mount())
+        let wait = format!("/lab/agent lab-agent trigger {trigger}");
+        self.vm.start(&format!("mkdir -p {} && exec {wait} {}", self.directory, self.command()))
     }
 
     /// Mounts it, and gives how that ended.
