@@ -55,14 +55,24 @@ impl Guarded {
 
     /// The same with further arguments.
     pub(crate) fn mount_with(self, arguments: &str, disk: &str) -> String {
+        self.mount_at(arguments, disk, DIRECTORY)
+    }
+
+    /// The same, somewhere else.
+    pub(crate) fn mount_at(self, arguments: &str, disk: &str, directory: &str) -> String {
         let program = if self == Guarded::Kernel { "mount" } else { "mmp mount" };
-        format!("{program} {arguments} {disk} {DIRECTORY}")
+        format!("{program} {arguments} {disk} {directory}")
     }
 
     /// The command by which it unmounts.
     pub(crate) fn umount(self) -> String {
+        self.umount_at(DIRECTORY)
+    }
+
+    /// The same, somewhere else.
+    pub(crate) fn umount_at(self, directory: &str) -> String {
         let program = if self == Guarded::Kernel { "umount" } else { "mmp umount" };
-        format!("{program} {DIRECTORY}")
+        format!("{program} {directory}")
     }
 }
 
@@ -101,8 +111,13 @@ impl Pair {
 impl Writer {
     /// Writes into the directory, one file every `pause` at most. Every session of a host has a number of its own.
     pub(crate) fn start(vm: &Vm, session: u32, pause: Duration) -> Outcome<Writer> {
+        Writer::start_in(vm, DIRECTORY, session, pause)
+    }
+
+    /// The same, somewhere else.
+    pub(crate) fn start_in(vm: &Vm, directory: &str, session: u32, pause: Duration) -> Outcome<Writer> {
         let (host, pause) = (&vm.spec.host, pause.as_millis());
-        let script = format!("exec /lab/agent lab-agent write {DIRECTORY} {host} {session} {pause}");
+        let script = format!("exec /lab/agent lab-agent write {directory} {host} {session} {pause}");
         Ok(Writer { running: vm.listen(&script)? })
     }
 

@@ -1,0 +1,162 @@
+//! What a losing ext4 does to the winner: a filesystem that is shut down marks the block clean, whoever holds it, and its dirty
+//! blocks follow. The kernel alone; a real fence, which leaves nothing of it; and what the winner does where the fence was
+//! allowed to be none.
+
+use std::time::Duration;
+
+use mmpguard::clock::{self, Mono};
+use mmpguard::protocol::Sequence;
+
+use crate::book::{Book, Guarded};
+use crate::harness::block::Sample;
+use crate::harness::{Disk, Outcome, Vm, seconds};
+use crate::scenarios::paths::{after, mapped, told, wait_for_fence};
+use crate::scenarios::stage::{DIRECTORY, Kind, Pair, Writer, inspect};
+use crate::{Scenario, Set};
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "clean_mark_kernel", set: Set::Long, run: kernel },
+    Scenario { name: "clean_mark_dm_mmp", set: Set::Long, run: |book| loser(book, Ladder::Dm) },
+    Scenario { name: "clean_mark_reboot_mmp", set: Set::Long, run: |book| loser(book, Ladder::Reboot) },
+    Scenario { name: "clean_mark_shutdown_mmp", set: Set::Long, run: |book| loser(book, Ladder::Shutdown) },
+];
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than dirty blocks stay in memory.
+const WATCHED: Duration = Duration::from_secs(45);
+/// The block is looked at every 200 ms after a takeover; the rest is the machines' own slowness.
+const BEATEN_OVER_SECONDS: f64 = 1.0;
+/// Metadata that is dirty in the block device's cache: groups, bitmaps and directories.
+const DIRTY: &str = "for n in $(seq 400); do mkdir /mnt/a/directory$n; done";
+
+/// What the loser's guard has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ladder {
+    Dm,
+    Reboot,
+    /// Allowed in so many words, and no fence on ext4.
+    Shutdown,
+}
+
+/// The kernel alone: a plain shutdown, then a plain mount elsewhere.
+fn kernel(book: &Book) -> Outcome<()> {
+    let pair = Pair::ext4()?;
+    let mount = Guarded::Kernel.mount(&pair.disk.node());
+    pair.a.must(&mount)?;
+    let mut writer = Writer::start(&pair.a, 1, Duration::from_millis(100))?;
+    writer.wait_for(5, PATIENCE)?;
+    pair.a.must(DIRTY)?;
+    let promise = book.promise(
+        "ext4 shut down (ATTACK 1)",
+        Guarded::Kernel,
+        "nothing: how soon the block says clean, and what is written afterwards, is told",
+    );
+    let sampler = pair.disk.sampler();
+    let (begun, at) = (clock::mono(), seconds());
+    pair.a.must(&format!("xfs_io -x -c shutdown {DIRECTORY}"))?;
+    let until = begun + Duration::from_secs(10);
+    while clean_marks(&sampler.since(begun), clock::mono()).is_empty() && clock::mono() < until {
+        clock::sleep(Duration::from_millis(20));
+    }
+    let clean_ms = clock::mono().since(begun).as_millis();
+    let durable = writer.durable();
+    let entered = pair.b.run(&mount)?;
+    let entered_at = seconds();
+    clock::sleep(WATCHED);
+    pair.a.run("umount /mnt/a")?;
+    clock::sleep(Duration::from_secs(1));
+    let protection = pair.disk.protection()?;
+    let of_a = pair.a.writes(&pair.disk)?;
+    let late = |from: f64| after(&of_a, from).iter().filter(|write| !write.inside(protection)).count();
+    let (in_all, beside) = (late(at), late(entered_at));
+    if entered.ok() {
+        pair.b.run(&Guarded::Kernel.umount())?;
+    }
+    let mut verdict = inspect(&pair.b, &pair.disk, Kind::Ext4, &durable)?;
+    verdict.bad.retain(|name| !name.starts_with("directory"));
+    promise.measured(&format!(
+        "clean after {clean_ms} ms; a plain mount elsewhere {} after {:.2} s; {in_all} writes of the stopped filesystem follow, {beside} of them beside the new holder; {}",
+        if entered.ok() { "gets in" } else { "is refused" },
+        entered.seconds,
+        verdict.words()
+    ));
+    Ok(())
+}
+
+/// A host hangs until another has taken over, and goes on: its guard fences it.
+fn loser(book: &Book, ladder: Ladder) -> Outcome<()> {
+    let pair = Pair::ext4()?;
+    let (device, arguments) = device(&pair.a, &pair.disk, ladder)?;
+    pair.a.must(&Guarded::Mmp.mount_with(arguments, &device))?;
+    let mut writer = Writer::start(&pair.a, 1, Duration::from_millis(100))?;
+    writer.wait_for(5, PATIENCE)?;
+    pair.a.must(DIRTY)?;
+    let (title, promised) = promise_of(ladder);
+    let promise = book.promise(title, Guarded::Mmp, &promised);
+    pair.a.hang()?;
+    clock::sleep(Duration::from_secs(1));
+    let mut durable = writer.durable();
+    pair.b.must(&Guarded::Mmp.mount(&pair.disk.node()))?;
+    let mut other = Writer::start(&pair.b, 2, Duration::from_millis(100))?;
+    other.wait_for(5, PATIENCE)?;
+    let sampler = pair.disk.sampler();
+    let resumed = clock::mono();
+    pair.a.resume()?;
+    let (done, by) = wait_for_fence(&pair.a, PATIENCE)?;
+    let fenced_ms = clock::mono().since(resumed).as_millis();
+    clock::sleep(WATCHED);
+    let marks = clean_marks(&sampler.since(resumed), clock::mono());
+    drop(sampler);
+    let late = after(&pair.a.writes(&pair.disk)?, done).len();
+    let holds = told(&pair.b)?.state().to_owned();
+    durable.extend(other.stop(&pair.b)?);
+    let left = pair.b.run(&Guarded::Mmp.umount())?;
+    let mut verdict = inspect(&pair.b, &pair.disk, Kind::Ext4, &durable)?;
+    verdict.bad.retain(|name| !name.starts_with("directory"));
+    let longest = marks.iter().copied().fold(0.0, f64::max);
+    let words = format!(
+        "fence over by {by} {fenced_ms} ms after the hang; {} clean marks, the longest stood {longest:.2} s; {late} writes of the loser after its fence; the winner: {holds}; {}",
+        marks.len(),
+        verdict.words()
+    );
+    let holds_on = holds == "guarding" && left.ok();
+    let kept = match ladder {
+        // What its cache writes is not promised: the word for it is --incomplete-fence.
+        Ladder::Shutdown => holds_on && !marks.is_empty() && longest <= BEATEN_OVER_SECONDS,
+        _ => holds_on && marks.is_empty() && late == 0 && verdict.is_whole(),
+    };
+    promise.judge(kept, &words)
+}
+
+fn device(vm: &Vm, disk: &Disk, ladder: Ladder) -> Outcome<(String, &'static str)> {
+    Ok(match ladder {
+        Ladder::Dm => (mapped(vm, "lun", &disk.node())?, ""),
+        Ladder::Reboot => (disk.node(), ""),
+        Ladder::Shutdown => (disk.node(), "--incomplete-fence --on-loss shutdown"),
+    })
+}
+
+fn promise_of(ladder: Ladder) -> (&'static str, String) {
+    let real =
+        "no clean mark of the loser, 0 writes after its fence, the winner holds on, nothing durable is lost";
+    match ladder {
+        Ladder::Dm => ("loser fenced by dm after a hang", real.to_owned()),
+        Ladder::Reboot => ("loser fenced by reboot after a hang", real.to_owned()),
+        Ladder::Shutdown => (
+            "loser with --incomplete-fence --on-loss shutdown",
+            format!(
+                "its clean mark is beaten over within {BEATEN_OVER_SECONDS} s, and the winner holds on; what the loser writes besides is not promised"
+            ),
+        ),
+    }
+}
+
+/// How long each clean mark stood, in seconds.
+fn clean_marks(samples: &[Sample], now: Mono) -> Vec<f64> {
+    let ends = samples.iter().skip(1).map(|sample| sample.at).chain([now]);
+    let with_ends = samples.iter().zip(ends);
+    with_ends
+        .filter(|(sample, _)| Sequence::from(sample.block.seq) == Sequence::Clean)
+        .map(|(sample, end)| end.since(sample.at).as_secs_f64())
+        .collect()
+}
