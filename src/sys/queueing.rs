@@ -215,8 +215,13 @@ mod tests {
 
     fn found_with(fake: &FakeSysfs, number: (u32, u32), parameters: &str) -> Vec<QueueFinding> {
         let device = TargetKind::Block { major: number.0, minor: number.1 };
-        let line = Line { target: "multipath".to_owned(), parameters: parameters.to_owned() };
-        check_in(fake.sysfs(), &|_| Ok(vec![line.clone()]), device, WAIT)
+        // The first one is the multipath, what stands on it is not.
+        let table = |of| {
+            let multipath = of == TargetKind::Block { major: 253, minor: 0 };
+            let target = if multipath { "multipath" } else { "linear" }.to_owned();
+            Ok(vec![Line { target, parameters: if multipath { parameters } else { "253:0 0" }.to_owned() }])
+        };
+        check_in(fake.sysfs(), &table, device, WAIT)
     }
 
     fn found(fake: &FakeSysfs, number: (u32, u32)) -> Vec<QueueFinding> {

@@ -4,20 +4,17 @@
 
 use std::time::Duration;
 
-use mmpguard::clock::{self, Mono};
-use mmpguard::protocol::Sequence;
+use mmpguard::clock;
 
 use crate::book::{Book, Guarded};
-use crate::harness::block::Sample;
-use crate::harness::{Disk, Outcome, Vm, seconds};
-use crate::scenarios::paths::{after, mapped, told, wait_for_fence};
+use crate::harness::{Outcome, seconds};
+use crate::scenarios::paths::{after, clean_marks, told, wait_for_fence};
 use crate::scenarios::stage::{DIRECTORY, Kind, Pair, Writer, inspect};
 use crate::{Scenario, Set};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "clean_mark_kernel", set: Set::Long, run: kernel },
-    Scenario { name: "clean_mark_dm_mmp", set: Set::Long, run: |book| loser(book, Ladder::Dm) },
-    Scenario { name: "clean_mark_reboot_mmp", set: Set::Long, run: |book| loser(book, Ladder::Reboot) },
+    Scenario { name: "clean_mark_reboot_mmp", set: Set::Long, run: |book| loser(book, Ladder::Auto) },
     Scenario { name: "clean_mark_shutdown_mmp", set: Set::Long, run: |book| loser(book, Ladder::Shutdown) },
 ];
 
@@ -32,8 +29,8 @@ const DIRTY: &str = "for n in $(seq 400); do mkdir /mnt/a/directory$n; done";
 /// What the loser's guard has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ladder {
-    Dm,
-    Reboot,
+    /// As it is: after so long a hang there is no time for anything but the reboot.
+    Auto,
     /// Allowed in so many words, and no fence on ext4.
     Shutdown,
 }
@@ -86,8 +83,8 @@ fn kernel(book: &Book) -> Outcome<()> {
 /// A host hangs until another has taken over, and goes on: its guard fences it.
 fn loser(book: &Book, ladder: Ladder) -> Outcome<()> {
     let pair = Pair::ext4()?;
-    let (device, arguments) = device(&pair.a, &pair.disk, ladder)?;
-    pair.a.must(&Guarded::Mmp.mount_with(arguments, &device))?;
+    let arguments = if ladder == Ladder::Auto { "" } else { "--incomplete-fence --on-loss shutdown" };
+    pair.a.must(&Guarded::Mmp.mount_with(arguments, &pair.disk.node()))?;
     let mut writer = Writer::start(&pair.a, 1, Duration::from_millis(100))?;
     writer.wait_for(5, PATIENCE)?;
     pair.a.must(DIRTY)?;
@@ -128,20 +125,12 @@ fn loser(book: &Book, ladder: Ladder) -> Outcome<()> {
     promise.judge(kept, &words)
 }
 
-fn device(vm: &Vm, disk: &Disk, ladder: Ladder) -> Outcome<(String, &'static str)> {
-    Ok(match ladder {
-        Ladder::Dm => (mapped(vm, "lun", &disk.node())?, ""),
-        Ladder::Reboot => (disk.node(), ""),
-        Ladder::Shutdown => (disk.node(), "--incomplete-fence --on-loss shutdown"),
-    })
-}
-
 fn promise_of(ladder: Ladder) -> (&'static str, String) {
-    let real =
-        "no clean mark of the loser, 0 writes after its fence, the winner holds on, nothing durable is lost";
     match ladder {
-        Ladder::Dm => ("loser fenced by dm after a hang", real.to_owned()),
-        Ladder::Reboot => ("loser fenced by reboot after a hang", real.to_owned()),
+        Ladder::Auto => (
+            "loser fenced after a hang",
+            "no clean mark of the loser, 0 writes after its fence, the winner holds on, nothing durable is lost".to_owned(),
+        ),
         Ladder::Shutdown => (
             "loser with --incomplete-fence --on-loss shutdown",
             format!(
@@ -149,14 +138,4 @@ fn promise_of(ladder: Ladder) -> (&'static str, String) {
             ),
         ),
     }
-}
-
-/// How long each clean mark stood, in seconds.
-fn clean_marks(samples: &[Sample], now: Mono) -> Vec<f64> {
-    let ends = samples.iter().skip(1).map(|sample| sample.at).chain([now]);
-    let with_ends = samples.iter().zip(ends);
-    with_ends
-        .filter(|(sample, _)| Sequence::from(sample.block.seq) == Sequence::Clean)
-        .map(|(sample, end)| end.since(sample.at).as_secs_f64())
-        .collect()
 }

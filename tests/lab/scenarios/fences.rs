@@ -10,7 +10,7 @@ use mmpguard::format::name::Name;
 
 use crate::book::{Book, Guarded};
 use crate::harness::{Disk, Lab, Outcome, Spec, Vm, seconds};
-use crate::scenarios::paths::{after, mapped, prepare_scsi, told, wait_for_fence};
+use crate::scenarios::paths::{after, clean_marks, mapped, prepare_scsi, told, wait_for_fence};
 use crate::scenarios::stage::{Kind, Writer, inspect};
 use crate::{Scenario, Set};
 
@@ -158,9 +158,10 @@ fn fence(book: &Book, rung: Rung) -> Outcome<()> {
         if rung.name() == "no fence" {
             "nothing: what reaches the disk is told"
         } else {
-            "0 writes of this host after the fence is done, the MMP block included, and 0 blocks changed outside it, also by a sync; nothing durable is lost"
+            "0 writes of this host after the fence is done, the MMP block included, and 0 blocks changed outside it, also by a sync; no clean mark; nothing durable is lost"
         },
     );
+    let (sampler, losing) = (disk.sampler(), clock::mono());
     let (begun, done, by) = lose(&disk, &vm, rung.kind())?;
     let at_once = disk.snapshot()?;
     let told = told(&vm)?;
@@ -169,6 +170,8 @@ fn fence(book: &Book, rung: Rung) -> Outcome<()> {
     // The worst that can be done here now.
     vm.run("(timeout 20 sync) >/dev/null 2>&1 &")?;
     clock::sleep(WATCHED);
+    let marks = clean_marks(&sampler.since(losing), clock::mono()).len();
+    drop(sampler);
     let writes = vm.writes(&disk)?;
     let protection = disk.protection()?;
     let late = after(&writes, done).len();
@@ -187,7 +190,7 @@ fn fence(book: &Book, rung: Rung) -> Outcome<()> {
     let mut verdict = inspect(&vm, &disk, rung.kind(), &durable)?;
     verdict.bad.retain(|name| !name.starts_with("dirty"));
     let words = format!(
-        "{}; by {by}, {} ms for the climb, known {:.0} ms after the loss began; last write {last_ms:.0} ms after it, {mebibytes:.1} MiB in the 2 s before that; {late} writes and {changed} changed blocks after the fence; {}",
+        "{}; by {by}, {} ms for the climb, known {:.0} ms after the loss began; last write {last_ms:.0} ms after it, {mebibytes:.1} MiB in the 2 s before that; {late} writes and {changed} changed blocks after the fence; {marks} clean marks; {}",
         told.reason(),
         told.took_ms(),
         (done - begun) * 1e3,
@@ -197,7 +200,7 @@ fn fence(book: &Book, rung: Rung) -> Outcome<()> {
         promise.measured(&words);
         return Ok(());
     }
-    let kept = by == rung.name() && late == 0 && changed == 0 && verdict.is_whole();
+    let kept = by == rung.name() && late == 0 && changed == 0 && marks == 0 && verdict.is_whole();
     promise.judge(kept, &words)
 }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use mmpguard::clock;
+use mmpguard::clock::{self, Mono};
+use mmpguard::protocol::Sequence;
 use serde_json::Value;
 
+use crate::harness::block::Sample;
 use crate::harness::{Disk, Doing, Outcome, Vm, Write, seconds};
 
 /// How a host's path to its disk is lost.
@@ -147,4 +149,14 @@ impl Told {
 /// Those of the writes that began after that moment.
 pub(crate) fn after(writes: &[Write], at: f64) -> Vec<Write> {
     writes.iter().filter(|write| write.at > at).copied().collect()
+}
+
+/// How long each clean mark stood, in seconds.
+pub(crate) fn clean_marks(samples: &[Sample], now: Mono) -> Vec<f64> {
+    let ends = samples.iter().skip(1).map(|sample| sample.at).chain([now]);
+    let with_ends = samples.iter().zip(ends);
+    with_ends
+        .filter(|(sample, _)| Sequence::from(sample.block.seq) == Sequence::Clean)
+        .map(|(sample, end)| end.since(sample.at).as_secs_f64())
+        .collect()
 }

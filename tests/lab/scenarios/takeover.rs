@@ -15,7 +15,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// What programs and disks of emulated machines may take besides the waits.
-const EMULATION_SECONDS: f64 = 1.0;
+const EMULATION_SECONDS: f64 = 2.0;
 
 /// What mmp is asked for, and when.
 #[derive(Clone, Copy, PartialEq, Eq)]
