@@ -100,7 +100,7 @@ fn loser(book: &Book, ladder: Ladder) -> Outcome<()> {
     let (resumed, resumed_at) = (clock::mono(), seconds());
     pair.a.resume()?;
     let (done, by) = wait_for_fence(&pair.a, PATIENCE)?;
-    let fenced_ms = clock::mono().since(resumed).as_millis();
+    let fenced_ms = (done - resumed_at) * 1e3;
     clock::sleep(WATCHED);
     let marks = clean_marks(&sampler.since(resumed), clock::mono());
     drop(sampler);
@@ -115,7 +115,7 @@ fn loser(book: &Book, ladder: Ladder) -> Outcome<()> {
     verdict.bad.retain(|name| !name.starts_with("directory"));
     let longest = marks.iter().copied().fold(0.0, f64::max);
     let words = format!(
-        "fence over by {by} {fenced_ms} ms after the hang; {} clean marks, the longest stood {longest:.2} s; {} writes of the loser since it went on, the last after {last_ms:.0} ms, {late} of them after its fence; the winner: {holds}; {}",
+        "fence over by {by} {fenced_ms:.0} ms after the hang; {} clean marks, the longest stood {longest:.2} s; {} writes of the loser since it went on, the last after {last_ms:.0} ms, {late} of them after its fence; the winner: {holds}; {}",
         marks.len(),
         under_way.len(),
         verdict.words()

@@ -9,7 +9,7 @@ use mmpguard::format::MmpBlock;
 use mmpguard::format::name::Name;
 
 use crate::book::{Book, Guarded};
-use crate::harness::{Disk, Lab, Outcome, Spec, Vm, seconds};
+use crate::harness::{Bus, Disk, Lab, Outcome, Spec, Vm, seconds};
 use crate::scenarios::paths::{after, clean_marks, mapped, prepare_scsi, told, wait_for_fence};
 use crate::scenarios::stage::{Kind, Writer, inspect};
 use crate::{Scenario, Set};
@@ -20,6 +20,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "fence_scsi", set: Set::Long, run: |book| fence(book, Rung::Scsi) },
     Scenario { name: "fence_unbind_xfs", set: Set::Long, run: |book| fence(book, Rung::Unbind(Kind::Xfs)) },
     Scenario { name: "fence_unbind_ext4", set: Set::Long, run: |book| fence(book, Rung::Unbind(Kind::Ext4)) },
+    Scenario { name: "fence_unbind_nvme", set: Set::Long, run: |book| fence(book, Rung::UnbindNvme) },
     Scenario { name: "fence_shutdown_xfs", set: Set::Long, run: |book| fence(book, Rung::Shutdown) },
 ];
 
@@ -35,7 +36,10 @@ const DIRTY: &str = "n=0; while :; do n=$(((n + 1) % 6)); \
 enum Rung {
     Dm,
     Scsi,
+    /// Of a virtio disk.
     Unbind(Kind),
+    /// Of an NVMe, which takes nothing more with it.
+    UnbindNvme,
     /// On XFS, where it is a fence.
     Shutdown,
     Reboot,
@@ -55,7 +59,7 @@ impl Rung {
         match self {
             Rung::Dm => "dm",
             Rung::Scsi => "scsi",
-            Rung::Unbind(Kind::Xfs) => "unbind",
+            Rung::Unbind(Kind::Xfs) | Rung::UnbindNvme => "unbind",
             Rung::Unbind(Kind::Ext4) => "no fence",
             Rung::Shutdown => "shutdown",
             Rung::Reboot => "reboot",
@@ -75,6 +79,7 @@ impl Rung {
         let kind = if self.kind() == Kind::Ext4 { "ext4" } else { "XFS" };
         match self {
             Rung::Unbind(Kind::Ext4) => "unbind of virtio on ext4, which `auto` leaves out".to_owned(),
+            Rung::UnbindNvme => "fence by unbind of NVMe on ext4, the path open".to_owned(),
             _ => format!("fence by {} on {kind}, the path open", self.name()),
         }
     }
@@ -83,6 +88,7 @@ impl Rung {
         match self {
             Rung::Dm => mapped(vm, "lun", &disk.node()),
             Rung::Scsi => prepare_scsi(vm),
+            Rung::UnbindNvme => Ok("/dev/nvme0n1".to_owned()),
             _ => Ok(disk.node()),
         }
     }
@@ -96,8 +102,10 @@ fn begin(lab: &Lab, rung: Rung) -> Outcome<(Disk, Vm, Writer)> {
         Kind::Xfs => drop(disk.tool("mkfs.xfs", &["-q", "-d", "size=310m"])?),
     }
     let mut spec = Spec::new("alpha", &[&disk]);
-    if rung == Rung::Scsi {
-        spec = spec.scsi();
+    match rung {
+        Rung::Scsi => spec = spec.on(Bus::Scsi),
+        Rung::UnbindNvme => spec = spec.on(Bus::Nvme),
+        _ => {}
     }
     let vm = Vm::boot(lab, spec)?;
     let device = rung.prepare(&vm, &disk)?;
@@ -181,10 +189,11 @@ fn fence(book: &Book, rung: Rung) -> Outcome<()> {
     let last_ms = meanwhile.last().map_or(0.0, |write| (write.at - begun) * 1e3);
     let mebibytes = final_mebibytes(&meanwhile);
     let vm = Vm::boot(&lab, vm.crash())?;
-    if rung == Rung::Scsi {
-        prepare_scsi(&vm)?;
-        vm.must("ln -sf /dev/sda /dev/lab/shared0")?;
-    } else if rung.kind() == Kind::Xfs {
+    let device = if rung == Rung::Dm { disk.node() } else { rung.prepare(&vm, &disk)? };
+    if device != disk.node() {
+        vm.must(&format!("ln -sf {device} {}", disk.node()))?;
+    }
+    if rung.kind() == Kind::Xfs {
         vm.must("modprobe xfs")?;
     }
     let mut verdict = inspect(&vm, &disk, rung.kind(), &durable)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mmpguard::clock;
 
 use crate::book::{Book, Guarded};
-use crate::harness::{Disk, Outcome, Turn, Write};
+use crate::harness::{Disk, Outcome, Turn, Write, seconds};
 use crate::scenarios::paths::{Way, after, told, wait_for_fence};
 use crate::scenarios::stage::{DIRECTORY, Kind, Pair, Writer, inspect};
 use crate::{Scenario, Set};
@@ -144,13 +144,14 @@ fn long(book: &Book, way: Way, guarded: Guarded) -> Outcome<()> {
             "the host fences itself before the other one is in; no write of its reaches the disk after the other one's first, the MMP block included; nothing durable is lost"
         },
     );
-    let lost = clock::mono();
+    let (lost, lost_at) = (clock::mono(), seconds());
     way.lose(&stage.pair.a)?;
     clock::sleep(Duration::from_secs(2));
     let entering = stage.pair.b.start(&stage.mount_on_b(guarded))?;
+    let asked_after = entering.begun.since(lost).as_secs_f64();
     let fence = if guarded == Guarded::Mmp {
-        let (_, by) = wait_for_fence(&stage.pair.a, Duration::from_secs(150))?;
-        Some((by, clock::mono().since(lost).as_secs_f64()))
+        let (at, by) = wait_for_fence(&stage.pair.a, Duration::from_secs(50))?;
+        Some((by, at - lost_at))
     } else {
         None
     };
@@ -158,7 +159,7 @@ fn long(book: &Book, way: Way, guarded: Guarded) -> Outcome<()> {
     if !entered.ok() {
         return Err(format!("the other host is not let in: {}", entered.said()));
     }
-    let entered_after = entered.at.since(lost).as_secs_f64();
+    let entered_after = asked_after + entered.seconds;
     let mut other = Writer::start(&stage.pair.b, 2, PAUSE)?;
     clock::sleep_until(lost + Duration::from_secs(60));
     way.restore(&stage.pair.a, &stage.pair.disk)?;
@@ -200,12 +201,11 @@ fn judge(
         outside(&late),
         verdict.words()
     );
-    // When the fence was done is told by the trace: a machine that fences by a reboot is heard of only when it is up again.
-    if fence.is_none() {
+    let Some((_, seconds)) = fence else {
         promise.measured(&words);
         return Ok(());
-    }
-    let kept = late.is_empty() && left == 0 && verdict.is_whole();
+    };
+    let kept = seconds < entered_after && late.is_empty() && left == 0 && verdict.is_whole();
     promise.judge(kept, &words)
 }
 

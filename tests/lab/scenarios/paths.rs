@@ -7,7 +7,10 @@ use mmpguard::protocol::Sequence;
 use serde_json::Value;
 
 use crate::harness::block::Sample;
-use crate::harness::{Disk, Doing, Outcome, Vm, Write, seconds};
+use crate::harness::{Disk, Doing, Ended, Outcome, Vm, Write, seconds};
+
+/// What a host is asked about its guard.
+const ASK: &str = "mmp status --json";
 
 /// How a host's path to its disk is lost.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -94,28 +97,37 @@ pub(crate) fn prepare_scsi(vm: &Vm) -> Outcome<String> {
 
 /// Asks a host about its guard.
 pub(crate) fn told(vm: &Vm) -> Outcome<Told> {
-    let ended = vm.run("mmp status --json")?;
+    read(&vm.run(ASK)?)
+}
+
+fn read(ended: &Ended) -> Outcome<Told> {
     let report: Value = serde_json::from_str(&ended.stdout).doing(&ended.said())?;
     Ok(Told(report["guards"][0].clone()))
 }
 
-/// Waits until a host's fence is done, or it has booted again, and gives when that was by this machine's wall clock, and
-/// what did it.
+/// Waits until a host's fence is done, or it boots again, and gives when that was by this machine's wall clock, and
+/// what did it. The boot is over then.
 pub(crate) fn wait_for_fence(vm: &Vm, patience: Duration) -> Outcome<(f64, String)> {
     let until = clock::mono() + patience;
+    // A machine that ends answers nothing: its console tells at once, and the agent much later, that it boots.
+    let begun = || vm.kernel_log().matches("Linux version").count();
+    let (before, boots) = (begun(), vm.boots());
+    let mut asked = vm.start(ASK)?;
     while clock::mono() < until {
-        if vm.boots() > 1 {
-            return Ok((seconds(), "reboot".to_owned()));
+        if begun() > before {
+            let at = seconds();
+            vm.wait_for_boot(boots + 1)?;
+            return Ok((at, "reboot".to_owned()));
         }
-        // A machine that ends in between answers nothing.
-        if let Ok(told) = told(vm)
-            && let Some(by) = told.fenced_by()
-        {
-            return Ok((seconds(), by));
+        if let Some(ended) = asked.poll()? {
+            if let Some(by) = read(&ended)?.fenced_by() {
+                return Ok((seconds(), by));
+            }
+            asked = vm.start(ASK)?;
         }
         clock::sleep(Duration::from_millis(100));
     }
-    Err(format!("{}: no fence within {patience:?}: {}", vm.spec.host, told(vm)?.0))
+    Err(format!("{}: no fence within {patience:?}", vm.spec.host))
 }
 
 impl Told {
