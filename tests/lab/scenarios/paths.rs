@@ -109,8 +109,11 @@ fn read(ended: &Ended) -> Outcome<Told> {
 /// what did it. The boot is over then.
 pub(crate) fn wait_for_fence(vm: &Vm, patience: Duration) -> Outcome<(f64, String)> {
     let until = clock::mono() + patience;
-    // A machine that ends answers nothing: its console tells at once, and the agent much later, that it boots.
-    let begun = || vm.kernel_log().matches("Linux version").count();
+    // A machine that ends answers nothing: its console tells at once that it is reset, and the agent much later.
+    let begun = || {
+        let log = vm.kernel_log();
+        log.matches("sysrq: Resetting").count() + log.matches("Linux version").count()
+    };
     let (before, boots) = (begun(), vm.boots());
     let mut asked = vm.start(ASK)?;
     while clock::mono() < until {
