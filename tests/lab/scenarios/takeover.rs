@@ -46,9 +46,10 @@ impl Ask {
         }
     }
 
-    /// After the crash.
+    /// After the crash. More than C by the stamp of the last beat: the clocks of emulated machines, which read whole seconds
+    /// when they boot, are some seconds apart, and what is younger than C by the survivor's is watched for a beat first.
     fn pause(self) -> Duration {
-        Duration::from_millis(if self == Ask::AtOnce { 0 } else { 6_000 })
+        Duration::from_millis(if self == Ask::AtOnce { 0 } else { 9_000 })
     }
 
     fn arguments(self) -> &'static str {
