@@ -52,12 +52,7 @@ type Table<'a> = &'a dyn Fn(TargetKind) -> io::Result<Vec<Line>>;
 
 fn check_in(sysfs: Sysfs<'_>, table: Table<'_>, device: TargetKind, wait: Duration) -> Vec<QueueFinding> {
     let Some(stack) = sysfs.stack(device) else { return Vec::new() };
-    let mut found: Vec<_> = stack
-        .layers
-        .iter()
-        .filter(|layer| layer.is_multipath())
-        .filter_map(|it| multipath(it, table))
-        .collect();
+    let mut found: Vec<_> = stack.layers.iter().filter_map(|it| multipath(it, table)).collect();
     for disk in &stack.disks {
         match &disk.bus {
             Bus::Scsi(device) => scsi(disk, device, wait, &mut found),
@@ -71,10 +66,12 @@ fn check_in(sysfs: Sysfs<'_>, table: Table<'_>, device: TargetKind, wait: Durati
 }
 
 /// A map that queues while no path is left does so for ever; `no_path_retry` shows as the same feature as long as it lasts.
+/// The table tells what a map is: its UUID says `mpath-` only where multipathd has made it, not where dmsetup has.
 fn multipath(layer: &Layer, table: Table<'_>) -> Option<QueueFinding> {
-    let name = layer.device_mapper().map(|(name, _)| name).unwrap_or_default();
+    let (name, _) = layer.device_mapper()?;
     let lines = match table(layer.kind) {
         Ok(lines) => lines,
+        Err(_) if !layer.is_multipath() => return None,
         Err(error) => {
             return Some(QueueFinding {
                 what: format!(
@@ -218,8 +215,13 @@ mod tests {
 
     fn found_with(fake: &FakeSysfs, number: (u32, u32), parameters: &str) -> Vec<QueueFinding> {
         let device = TargetKind::Block { major: number.0, minor: number.1 };
-        let line = Line { target: "multipath".to_owned(), parameters: parameters.to_owned() };
-        check_in(fake.sysfs(), &|_| Ok(vec![line.clone()]), device, WAIT)
+        // The first one is the multipath, what stands on it is not.
+        let table = |of| {
+            let multipath = of == TargetKind::Block { major: 253, minor: 0 };
+            let target = if multipath { "multipath" } else { "linear" }.to_owned();
+            Ok(vec![Line { target, parameters: if multipath { parameters } else { "253:0 0" }.to_owned() }])
+        };
+        check_in(fake.sysfs(), &table, device, WAIT)
     }
 
     fn found(fake: &FakeSysfs, number: (u32, u32)) -> Vec<QueueFinding> {
@@ -251,6 +253,21 @@ mod tests {
             assert_eq!(found_with(&fake, (253, 1), &format!("{features} {rest}")), [], "{features}");
         }
         assert!(!queues_if_no_path("") && !queues_if_no_path("x queue_if_no_path"));
+    }
+
+    #[test]
+    fn a_multipath_that_was_made_without_multipathd_is_found() {
+        let (fake, _) = scsi_disk();
+        fake.device_mapper("dm-0", (253, 0), ("by-hand", ""), &["sda"]);
+        let found = found_with(&fake, (253, 0), "1 queue_if_no_path 0 1 1 round-robin 0 1 1 8:0 1");
+        assert!(found.len() == 1 && found[0].refuse && found[0].what.contains("by-hand (dm-0)"), "{found:?}");
+        let denied = |_| Err(io::Error::from_raw_os_error(libc::EACCES));
+        let device = TargetKind::Block { major: 253, minor: 0 };
+        assert_eq!(
+            check_in(fake.sysfs(), &denied, device, WAIT),
+            [],
+            "most of what has no such UUID is none"
+        );
     }
 
     #[test]

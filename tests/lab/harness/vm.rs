@@ -28,6 +28,7 @@ const GUARDIAN: &str =
 pub(crate) enum Bus {
     Virtio,
     Scsi,
+    Nvme,
 }
 
 /// What a machine is like.
@@ -67,9 +68,14 @@ impl Spec {
         self
     }
 
-    pub(crate) fn scsi(mut self) -> Spec {
+    pub(crate) fn scsi(self) -> Spec {
+        self.on(Bus::Scsi)
+    }
+
+    /// With all of its disks on that bus.
+    pub(crate) fn on(mut self, wanted: Bus) -> Spec {
         for (_, bus) in &mut self.disks {
-            *bus = Bus::Scsi;
+            *bus = wanted;
         }
         self
     }
@@ -291,6 +297,7 @@ fn arguments(lab: &Lab, spec: &Spec) -> Outcome<Vec<String>> {
         let device = match bus {
             Bus::Virtio => "virtio-blk-pci",
             Bus::Scsi => "scsi-hd,bus=scsi0.0",
+            Bus::Nvme => "nvme",
         };
         words.push(format!("-device {device},drive=d{at},share-rw=on,serial={}", disk.serial));
     }

@@ -8,7 +8,11 @@ use crate::scenarios::side::{Mapping, Side};
 use crate::{Scenario, Set};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "clean_race_kernel", set: Set::Long, run: |book| long(book, Guarded::Kernel, "-t ext4", 1) },
+    Scenario {
+        name: "clean_race_kernel",
+        set: Set::Long,
+        run: |book| long(book, Guarded::Kernel, "-t ext4", 1),
+    },
     Scenario { name: "clean_race_mmp_long", set: Set::Long, run: |book| long(book, Guarded::Mmp, "", 2) },
     Scenario {
         name: "clean_race_mmp_handed_over_clean",
@@ -70,7 +74,11 @@ fn is_kept(tally: &Tally) -> bool {
 
 fn title([a, b]: [u32; 2], more: &str) -> String {
     let delays = format!("K1 clean race, writes {a} and {b} ms late");
-    if more.is_empty() || more.starts_with("-t") { delays } else { format!("{delays}, {}", more.trim_start_matches("--")) }
+    if more.is_empty() || more.starts_with("-t") {
+        delays
+    } else {
+        format!("{delays}, {}", more.trim_start_matches("--"))
+    }
 }
 
 /// Races with these delays, on a disk for each: a tally for each.

@@ -1,12 +1,17 @@
 //! What is tried on the machines.
 
 mod aoe;
+mod clean_mark;
 mod clean_race;
+mod fences;
 mod freeze;
 mod iscsi;
 mod life;
 mod live;
 mod lustre;
+mod path_loss;
+mod paths;
+mod queueing;
 mod race;
 mod readonly;
 mod remote;
@@ -16,6 +21,7 @@ mod soak;
 mod stage;
 mod stall;
 mod stall_short;
+mod takeover;
 mod unlike;
 mod witness;
 mod xfs;
@@ -26,7 +32,9 @@ use crate::Scenario;
 pub(crate) fn all() -> Vec<Scenario> {
     [
         witness::SCENARIOS,
+        queueing::SCENARIOS,
         live::SCENARIOS,
+        takeover::SCENARIOS,
         clean_race::SCENARIOS,
         freeze::SCENARIOS,
         stall::SCENARIOS,
@@ -34,6 +42,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         readonly::SCENARIOS,
         resets::SCENARIOS,
         unlike::SCENARIOS,
+        path_loss::SCENARIOS,
+        fences::SCENARIOS,
+        clean_mark::SCENARIOS,
         lustre::SCENARIOS,
         xfs::SCENARIOS,
         aoe::SCENARIOS,

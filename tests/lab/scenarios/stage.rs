@@ -39,7 +39,7 @@ pub(crate) struct Writer {
 /// What a disk has on it when all is over.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
-    /// Of `e2fsck -fn` after a replay of the journal, or of `xfs_repair -n` after a mount: 0 is clean.
+    /// Of `e2fsck -fn` or `xfs_repair -n`, after a mount has replayed the journal: 0 is clean.
     pub(crate) check: i32,
     /// What the check said if it found anything, or why nothing could be read.
     pub(crate) said: String,
@@ -182,16 +182,16 @@ pub(crate) fn inspect_at(
     if kind == Kind::Ext4 {
         // Nobody holds it: what a crash has left in the block is in nobody's way.
         disk.tool_says("tune2fs", &["-f", "-E", "clear_mmp"])?;
-        disk.tool_says("e2fsck", &["-y", "-E", "journal_only"])?;
-        (verdict.check, verdict.said) = disk.tool_says("e2fsck", &["-fn"])?;
     }
+    // The mount also replays the journal, without which a check says nothing.
     let read = vm.run(&format!(
         "exec 9>/run/inspecting; flock 9
          mount {node} {directory} && /lab/agent lab-agent verify {directory}; ended=$?; umount {directory}; exit $ended"
     ))?;
-    if kind == Kind::Xfs {
-        (verdict.check, verdict.said) = disk.tool_says("xfs_repair", &["-n"])?;
-    }
+    (verdict.check, verdict.said) = match kind {
+        Kind::Ext4 => disk.tool_says("e2fsck", &["-fn"])?,
+        Kind::Xfs => disk.tool_says("xfs_repair", &["-n"])?,
+    };
     if verdict.check == 0 {
         verdict.said.clear();
     }
