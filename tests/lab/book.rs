@@ -53,8 +53,18 @@ impl Book {
         Promise { book: self, row: Row { scenario, guarded, promise, measured: String::new() } }
     }
 
-    /// Prints the table, and leaves it beside what the machines boot from. `MMPGUARD_BLESS=1` also writes its lines into
-    /// `docs/evidence.md`, over those of the same scenarios.
+    /// Notes a line. `MMPGUARD_BLESS=1` also writes it into `docs/evidence.md`, over the one of the same scenario.
+    fn note(&self, row: Row) {
+        let mut rows = self.0.lock().expect("no panic");
+        if std::env::var_os("MMPGUARD_BLESS").is_some_and(|value| value == "1") {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/evidence.md");
+            let text = fs::read_to_string(path).expect("is there");
+            fs::write(path, merged(&text, &[row.line()])).expect("writes");
+        }
+        rows.push(row);
+    }
+
+    /// Prints the table, and leaves it beside what the machines boot from.
     pub(crate) fn close(&self) {
         let mut rows = self.0.lock().expect("no panic").clone();
         if rows.is_empty() {
@@ -68,12 +78,6 @@ impl Book {
         match fs::write(&path, table) {
             Ok(()) => println!("lab: the table is in {}", path.display()),
             Err(error) => println!("lab: {}: {error}", path.display()),
-        }
-        if std::env::var_os("MMPGUARD_BLESS").is_some_and(|value| value == "1") {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/evidence.md");
-            let text = fs::read_to_string(path).expect("is there");
-            fs::write(path, merged(&text, &lines)).expect("writes");
-            println!("lab: docs/evidence.md says so, too");
         }
     }
 }
@@ -135,6 +139,6 @@ impl Promise<'_> {
     pub(crate) fn measured(mut self, measured: &str) {
         println!("lab: {}, {}: measured: {measured}", self.row.scenario, self.row.guarded.text());
         self.row.measured = measured.to_owned();
-        self.book.0.lock().expect("no panic").push(self.row);
+        self.book.note(self.row);
     }
 }

@@ -41,7 +41,7 @@ impl Folder {
 /// Removes the folders that nobody owns any more.
 fn sweep(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| is_ours(path)) {
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path: &PathBuf| is_ours(path)) {
         let owned = File::open(path.join(OWNER)).is_ok_and(|owner| owner.try_lock().is_err());
         if !owned && age_seconds(&path).is_some_and(|age| age > YOUNG_SECONDS) {
             let _ = fs::remove_dir_all(path);
@@ -49,7 +49,7 @@ fn sweep(parent: &Path) {
     }
 }
 
-fn is_ours(path: &PathBuf) -> bool {
+fn is_ours(path: &Path) -> bool {
     path.is_dir() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
 }
 

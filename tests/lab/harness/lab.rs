@@ -76,7 +76,8 @@ impl Lab {
             .doing("the shared memory")?;
         shared.set_len(SHARED_BYTES).doing("the shared memory")?;
         // Networks of labs that run at once must not meet.
-        let group = (u64::from(std::process::id()) * 64 + COUNT.fetch_add(1, SeqCst)) as u16;
+        let number = u64::from(std::process::id()) * 64 + COUNT.fetch_add(1, SeqCst);
+        let group = u16::try_from(number % (1 << 16)).expect("is below");
         Ok(Lab { folder, sockets, shared, triggers: AtomicU64::new(0), group, told: Mutex::default() })
     }
 

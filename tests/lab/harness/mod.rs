@@ -4,7 +4,8 @@
 //! Nothing here takes root, and nothing is left: a machine ends with its [`Vm`], with the test process, and its files with
 //! their folder. See `tests/lab/setup` for what the machines are made of.
 
-/// The very one of the tests on loop devices.
+/// The very one of the tests on loop devices, which use more of it.
+#[allow(dead_code)]
 #[path = "../../loopdev/harness/block.rs"]
 pub(crate) mod block;
 pub(crate) mod disk;

@@ -57,8 +57,6 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
     /// How long it took by the clock of its machine.
     pub(crate) seconds: f64,
-    /// When its end was heard of here.
-    pub(crate) at: Mono,
 }
 
 impl Shell {
@@ -190,7 +188,7 @@ impl Running {
         self.pid = reply.pid.or(self.pid);
         self.lines.extend(reply.line);
         let Reply { code, stdout, stderr, seconds, .. } = reply;
-        let ended = code.map(|code| Ended { code, stdout, stderr, seconds, at: clock::mono() });
+        let ended = code.map(|code| Ended { code, stdout, stderr, seconds });
         self.ended = ended.or(self.ended.take());
     }
 }

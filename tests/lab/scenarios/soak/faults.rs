@@ -6,7 +6,7 @@ use std::time::Duration;
 use mmpguard::clock::{self, Mono};
 
 use super::host::{Doing, Host, PATH};
-use crate::harness::{Lab, Outcome, Running};
+use crate::harness::{Lab, Outcome};
 use crate::scenarios::stage::DIRECTORY;
 
 /// A hang of more than this has to be ended by the watchdog; one of less changes nothing.
@@ -30,8 +30,8 @@ enum Ends {
     Hang { with_watchdog: bool },
     /// It was paused.
     Pause,
-    /// What was done in the host, and by which script.
-    Script(&'static str, Running),
+    /// What a script in it did.
+    Script(&'static str),
 }
 
 impl fmt::Debug for Ends {
@@ -39,7 +39,7 @@ impl fmt::Debug for Ends {
         match self {
             Ends::Hang { with_watchdog } => write!(f, "hangs, to be reset: {with_watchdog}"),
             Ends::Pause => write!(f, "is paused"),
-            Ends::Script(what, _) => write!(f, "{what}"),
+            Ends::Script(what) => write!(f, "{what}"),
         }
     }
 }
@@ -129,18 +129,9 @@ impl Faults {
                 host.stands_still = true;
                 Active { until: lasts(random.u64(500..8_000)), what: Ends::Pause }
             }
-            3 => Active {
-                until: lasts(random.u64(3_000..40_000)),
-                what: Ends::Script("is frozen", freeze(host)?),
-            },
-            4 => Active {
-                until: lasts(random.u64(500..40_000)),
-                what: Ends::Script("waits for its path", path(host, "suspend")?),
-            },
-            _ => Active {
-                until: lasts(random.u64(500..40_000)),
-                what: Ends::Script("has lost its path", path(host, "error")?),
-            },
+            3 => Active { until: lasts(random.u64(3_000..40_000)), what: freeze(host)? },
+            4 => Active { until: lasts(random.u64(500..40_000)), what: path(host, true)? },
+            _ => Active { until: lasts(random.u64(500..40_000)), what: path(host, false)? },
         };
         lab.tell(&format!("fault: {}: {:?} for {:?}", host.name, active.what, active.until.since(now)));
         self.active[at] = Some(active);
@@ -149,21 +140,23 @@ impl Faults {
 }
 
 /// A snapshot's freeze of the filesystem. What is not mounted would be the guest's own root, which must not stand still.
-fn freeze(host: &Host) -> Outcome<Running> {
-    host.vm()?.start(&format!("mountpoint -q {DIRECTORY} && fsfreeze -f {DIRECTORY}"))
+fn freeze(host: &Host) -> Outcome<Ends> {
+    host.vm()?.start(&format!("mountpoint -q {DIRECTORY} && fsfreeze -f {DIRECTORY}"))?;
+    Ok(Ends::Script("is frozen"))
 }
 
 /// The path of the disk: I/O that waits, or fails.
-fn path(host: &Host, how: &str) -> Outcome<Running> {
+fn path(host: &Host, waits: bool) -> Outcome<Ends> {
     let suspend = format!("dmsetup suspend --noflush --nolockfs {PATH}");
-    let script = match how {
-        "suspend" => suspend,
-        _ => format!(
-            "export DM_DISABLE_UDEV=1; sectors=$(blockdev --getsz /dev/mapper/{PATH})
-             dmsetup load {PATH} --table \"0 $sectors error\" && {suspend} && dmsetup resume --noflush --nolockfs {PATH}"
-        ),
-    };
-    host.vm()?.start(&script)
+    if waits {
+        host.vm()?.start(&suspend)?;
+        return Ok(Ends::Script("waits for its path"));
+    }
+    host.vm()?.start(&format!(
+        "export DM_DISABLE_UDEV=1; sectors=$(blockdev --getsz /dev/mapper/{PATH})
+         dmsetup load {PATH} --table \"0 $sectors error\" && {suspend} && dmsetup resume --noflush --nolockfs {PATH}"
+    ))?;
+    Ok(Ends::Script("has lost its path"))
 }
 
 /// The host goes on, or its path is there again.
