@@ -18,7 +18,7 @@ use crate::book::Book;
 use crate::harness::{Outcome, lab};
 
 /// Scenarios that run at once, unless said otherwise: their machines sleep most of the time.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 4;
 
 /// One scenario.
 #[derive(Clone, Copy)]

@@ -28,10 +28,12 @@ mod xfs;
 
 use crate::Scenario;
 
-/// All of them.
+/// All of them, the longest of the short set first: several run at once.
 pub(crate) fn all() -> Vec<Scenario> {
     [
         witness::SCENARIOS,
+        lustre::SCENARIOS,
+        soak::SCENARIOS,
         queueing::SCENARIOS,
         live::SCENARIOS,
         takeover::SCENARIOS,
@@ -45,11 +47,9 @@ pub(crate) fn all() -> Vec<Scenario> {
         path_loss::SCENARIOS,
         fences::SCENARIOS,
         clean_mark::SCENARIOS,
-        lustre::SCENARIOS,
         xfs::SCENARIOS,
         aoe::SCENARIOS,
         iscsi::SCENARIOS,
-        soak::SCENARIOS,
     ]
     .concat()
 }

@@ -137,8 +137,9 @@ fn stall(guarded: Guarded, how: Stall, ladder: Ladder, observed: Duration) -> Ou
     let since_s = seconds();
     how.end(&a)?;
     clock::sleep(observed);
-    let stays = [stay(&sleeper, &mut first)?, stay(&successor, &mut second)?];
-    let rebooted = [a.boots() > 1, b.boots() > 1];
+    let (sleeper_stays, sleeper_boots) = stay(&sleeper, &mut first);
+    let (successor_stays, successor_boots) = stay(&successor, &mut second);
+    let rebooted = [sleeper_boots || a.boots() > 1, successor_boots || b.boots() > 1];
     // From here on it writes nothing more, whatever it is.
     a.pause()?;
     for (writer, durable) in second.into_iter().zip(&mut durable) {
@@ -162,8 +163,8 @@ fn stall(guarded: Guarded, how: Stall, ladder: Ladder, observed: Duration) -> Ou
             sleeper_writes: by_sleeper.len(),
             sleeper_until_s: last(&by_sleeper),
             both_until_s: last(&by_sleeper).min(last(&by_successor)),
-            sleeper_stays: stays[0][at],
-            successor_stays: stays[1][at],
+            sleeper_stays: sleeper_stays[at],
+            successor_stays: successor_stays[at],
             rebooted,
             damage: (!verdict.is_whole()).then(|| verdict.words()),
         });
@@ -198,14 +199,18 @@ fn mount_and_write(vm: &Vm, sides: &[Side<'_>]) -> Outcome<Vec<Writer>> {
     Ok(writers)
 }
 
-/// On which of its disks a host goes on: it is guarded there, as it believes, and its writer writes.
-fn stay(sides: &[Side<'_>], writers: &mut [Writer]) -> Outcome<Vec<bool>> {
-    let mut stays = Vec::new();
+/// On which of its disks a host goes on: it is guarded there, as it believes, and its writer writes. And whether it boots at
+/// this very moment, so that nobody answers.
+fn stay(sides: &[Side<'_>], writers: &mut [Writer]) -> (Vec<bool>, bool) {
+    let (mut stays, mut boots) = (Vec::new(), false);
     for (side, writer) in sides.iter().zip(writers) {
         let written = writer.durable().len();
-        stays.push(side.is_guarded()? && writer.wait_for(written + 1, Duration::from_secs(5)).is_ok());
+        let guarded = side.is_guarded();
+        boots |= guarded.is_err();
+        let goes_on = guarded.unwrap_or(false);
+        stays.push(goes_on && writer.wait_for(written + 1, Duration::from_secs(5)).is_ok());
     }
-    Ok(stays)
+    (stays, boots)
 }
 
 fn words(fates: &[Fate]) -> String {
