@@ -75,10 +75,24 @@ pub(super) fn identity(control: &File, device: TargetKind) -> io::Result<Identit
 
 /// The live table of the device.
 pub(super) fn table(control: &File, device: TargetKind) -> io::Result<Vec<Line>> {
+    lines(control, device, STATUS_TABLE)
+}
+
+/// The live table of the device if a target of this kind is in it, nothing otherwise: what is not asked for is not read,
+/// a dm-crypt's key among it.
+pub(super) fn table_with(control: &File, device: TargetKind, target: &str) -> io::Result<Vec<Line>> {
+    if lines(control, device, 0)?.iter().any(|line| line.target == target) {
+        return table(control, device);
+    }
+    Ok(Vec::new())
+}
+
+/// Its targets, with their parameters or, without the flag, with their states.
+fn lines(control: &File, device: TargetKind, what: u32) -> io::Result<Vec<Line>> {
     let mut room = ROOM;
     loop {
         // No flush: without it a thin pool would write its metadata to answer.
-        let question = Message::about(device)?.flags(STATUS_TABLE | NO_FLUSH).with_room(room);
+        let question = Message::about(device)?.flags(what | NO_FLUSH).with_room(room);
         let answer = question.send(control, Command::Table)?;
         if answer.flag(BUFFER_FULL) && room < ROOM_AT_MOST {
             room *= 2;

@@ -2,7 +2,8 @@
 //!
 //! Protects: what such a layer holds back it may let go when another host uses the device already, and a fence that waits for
 //! it does not end in time; so it is found before anything is mounted. Does not protect: a target, a fabric or a hypervisor
-//! that queues shows nothing here (a virtio disk waits for its host for ever), and settings may be changed later.
+//! that queues shows nothing here (a virtio disk waits for its host for ever), and settings may be changed later. Without root
+//! only multipathd's own maps are known as multipaths, and that their tables were not read is said.
 //!
 //! Sources: Linux `Documentation/admin-guide/device-mapper/dm-mpath` and `drivers/md/dm-mpath.c` (`parse_features`),
 //! `drivers/scsi/scsi_transport_iscsi.c` (`recovery_tmo`: -1 shows as `off`, and 0 fails at once),
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use nix::libc;
+
 use super::device_mapper::{self, Line};
 use super::stack::{Bus, Disk, Layer, attribute};
 use super::sysfs::{Sysfs, file_name};
@@ -22,6 +25,9 @@ use super::target::{Target, TargetKind};
 
 /// So many waits are too long for anybody.
 const REFUSED_FROM: u32 = 2;
+
+/// The target that queues.
+const MULTIPATH: &str = "multipath";
 
 /// One layer that holds I/O back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,13 +47,13 @@ pub struct QueueFinding {
 pub fn check(target: &Target, wait: Duration) -> Vec<QueueFinding> {
     let control = device_mapper::open();
     let table = |device| match &control {
-        Ok(control) => device_mapper::table(control, device),
+        Ok(control) => device_mapper::table_with(control, device, MULTIPATH),
         Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
     };
     check_in(Sysfs::host(), &table, target.kind, wait)
 }
 
-/// The table of a device mapper device.
+/// The table of a device mapper device, if it is a multipath's.
 type Table<'a> = &'a dyn Fn(TargetKind) -> io::Result<Vec<Line>>;
 
 fn check_in(sysfs: Sysfs<'_>, table: Table<'_>, device: TargetKind, wait: Duration) -> Vec<QueueFinding> {
@@ -71,7 +77,8 @@ fn multipath(layer: &Layer, table: Table<'_>) -> Option<QueueFinding> {
     let (name, _) = layer.device_mapper()?;
     let lines = match table(layer.kind) {
         Ok(lines) => lines,
-        Err(_) if !layer.is_multipath() => return None,
+        // Most of what is not multipathd's is no multipath: without root, or when it is gone, that is nothing to tell.
+        Err(error) if !layer.is_multipath() && nobody_answers(&error) => return None,
         Err(error) => {
             return Some(QueueFinding {
                 what: format!(
@@ -84,18 +91,26 @@ fn multipath(layer: &Layer, table: Table<'_>) -> Option<QueueFinding> {
             });
         }
     };
-    let queues = |line: &Line| line.target == "multipath" && queues_if_no_path(&line.parameters);
+    let by_multipathd =
+        format!("multipathd disablequeueing map {name}; for good: no_path_retry fail in /etc/multipath.conf");
+    let by_hand =
+        format!("dmsetup message {name} 0 fail_if_no_path; for good: a table without queue_if_no_path");
+    let queues = |line: &Line| line.target == MULTIPATH && queues_if_no_path(&line.parameters);
     lines.iter().any(queues).then(|| QueueFinding {
         what: format!(
             "multipath map {name} ({}) queues I/O while it has no path (queue_if_no_path)",
             layer.name
         ),
         seconds: None,
-        advice: format!(
-            "multipathd disablequeueing map {name}; for good: no_path_retry fail in /etc/multipath.conf"
-        ),
+        advice: if layer.is_multipath() { by_multipathd } else { by_hand },
         refuse: true,
     })
+}
+
+/// The device mapper refuses us, is not there, or has no such device any more.
+fn nobody_answers(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
+        || error.raw_os_error() == Some(libc::ENXIO)
 }
 
 /// `COUNT FEATURE... ` begins a multipath's parameters.
@@ -261,13 +276,16 @@ mod tests {
         fake.device_mapper("dm-0", (253, 0), ("by-hand", ""), &["sda"]);
         let found = found_with(&fake, (253, 0), "1 queue_if_no_path 0 1 1 round-robin 0 1 1 8:0 1");
         assert!(found.len() == 1 && found[0].refuse && found[0].what.contains("by-hand (dm-0)"), "{found:?}");
-        let denied = |_| Err(io::Error::from_raw_os_error(libc::EACCES));
+        assert!(found[0].advice.contains("message by-hand 0 fail_if_no_path"), "{found:?}");
         let device = TargetKind::Block { major: 253, minor: 0 };
-        assert_eq!(
-            check_in(fake.sysfs(), &denied, device, WAIT),
-            [],
-            "most of what has no such UUID is none"
-        );
+        let with = |errno: i32| {
+            let failed = |_| Err(io::Error::from_raw_os_error(errno));
+            check_in(fake.sysfs(), &failed, device, WAIT)
+        };
+        for errno in [libc::EACCES, libc::EPERM, libc::ENOENT, libc::ENXIO] {
+            assert_eq!(with(errno), [], "most of what has no such UUID is none");
+        }
+        assert!(with(libc::EIO)[0].what.contains("cannot be read"), "a device mapper that fails is told");
     }
 
     #[test]

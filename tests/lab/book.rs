@@ -109,6 +109,7 @@ fn kernels() -> String {
 impl Row {
     fn line(&self) -> String {
         let Row { scenario, guarded, promise, measured } = self;
+        let measured = measured.replace('|', "/").replace('\n', " ");
         format!("| {scenario} | {} | {promise} | {measured} |\n", guarded.text())
     }
 }
@@ -139,6 +140,16 @@ impl Promise<'_> {
     pub(crate) fn measured(mut self, measured: &str) {
         println!("lab: {}, {}: measured: {measured}", self.row.scenario, self.row.guarded.text());
         self.row.measured = measured.to_owned();
-        self.book.note(self.row);
+    }
+}
+
+impl Drop for Promise<'_> {
+    /// What was promised is in the table, also when its scenario ended before anything was measured.
+    fn drop(&mut self) {
+        let mut row = self.row.clone();
+        if row.measured.is_empty() {
+            row.measured = "**not measured**: the scenario failed before".to_owned();
+        }
+        self.book.note(row);
     }
 }

@@ -11,6 +11,8 @@ mod harness;
 mod scenarios;
 
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Conclusion, Trial};
 
@@ -19,6 +21,9 @@ use crate::harness::{Outcome, lab};
 
 /// Scenarios that run at once, unless said otherwise: their machines sleep most of the time.
 const AT_ONCE: usize = 4;
+
+/// No scenario takes longer, the soak apart.
+const LIMIT: Duration = Duration::from_secs(45 * 60);
 
 /// One scenario.
 #[derive(Clone, Copy)]
@@ -76,9 +81,28 @@ fn trial(scenario: Scenario, book: &Book, missing: Option<&str>, required: bool)
         Some(_) => Trial::test(name, || Ok(())).with_ignored_flag(true),
         None => {
             let book = book.clone();
-            Trial::test(name, move || run(&book).map_err(Into::into)).with_ignored_flag(set > chosen())
+            let trial = Trial::test(name, move || limited(run, book).map_err(Into::into));
+            trial.with_ignored_flag(set > chosen())
         }
     }
+}
+
+/// Runs a scenario, not for ever: what hangs in its machines would hang the run. They end with this process.
+fn limited(run: fn(&Book) -> Outcome<()>, book: Book) -> Outcome<()> {
+    let (done, end) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let outcome = run(&book);
+        let _ = done.send(());
+        outcome
+    });
+    let limit = LIMIT + scenarios::soak_length();
+    if let Err(mpsc::RecvTimeoutError::Timeout) = end.recv_timeout(limit) {
+        return Err(format!("not over after {limit:?}"));
+    }
+    thread.join().unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        Err(words.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default())
+    })
 }
 
 /// The sets that `MMPGUARD_LAB` asks for: it and those before it.

@@ -22,6 +22,8 @@ pub(super) fn serve() -> Result<(), String> {
         File::options().read(true).write(true).open(&path).map_err(|error| format!("{path:?}: {error}"))?;
     let out = Arc::new(Mutex::new(file.try_clone().map_err(|error| error.to_string())?));
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    // A line of the boot before may have been cut off in its middle.
+    let _ = out.lock().expect("not poisoned").write_all(b"\n");
     send(&out, &Reply::hello(boot_id.trim()));
     let mut lines = BufReader::new(file);
     let mut line = String::new();

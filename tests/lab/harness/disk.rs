@@ -11,6 +11,7 @@ use mmpguard::io::Arena;
 use nix::libc::O_DIRECT;
 
 use super::block::{RawBlock, Sampler};
+use super::lab::tool_path;
 use super::{Doing, Outcome, Span};
 
 /// What direct I/O is aligned to, and what a snapshot compares.
@@ -48,11 +49,10 @@ impl Disk {
 
     /// The same, whatever it ends with.
     pub(crate) fn tool_says(&self, program: &str, arguments: &[&str]) -> Outcome<(i32, String)> {
-        let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
         let done = Command::new(program)
             .args(arguments)
             .arg(&self.path)
-            .env("PATH", path)
+            .env("PATH", tool_path())
             .output()
             .doing(program)?;
         let said =

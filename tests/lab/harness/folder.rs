@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::{Doing, Outcome, seconds};
 
-const PREFIX: &str = "lab-";
+const PREFIX: &str = "mmpguard-lab-";
 const OWNER: &str = "owner";
 /// A folder younger than this may not have its lock yet.
 const YOUNG_SECONDS: f64 = 60.0;
@@ -24,9 +24,20 @@ pub(super) struct Folder {
 impl Folder {
     /// Makes one; the first also removes what runs that were killed have left.
     pub(super) fn new() -> Outcome<Folder> {
+        Folder::below(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    /// The same where paths are short, for sockets.
+    pub(super) fn for_sockets() -> Outcome<Folder> {
+        Folder::below(&std::env::temp_dir())
+    }
+
+    fn below(parent: &Path) -> Outcome<Folder> {
         static SWEPT: Once = Once::new();
-        let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        SWEPT.call_once(|| sweep(parent));
+        SWEPT.call_once(|| {
+            sweep(Path::new(env!("CARGO_TARGET_TMPDIR")));
+            sweep(&std::env::temp_dir());
+        });
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent).doing("a folder")?;
         let owner = File::create(folder.path().join(OWNER)).doing("a lock")?;
         owner.lock().doing("a lock")?;

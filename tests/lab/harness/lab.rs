@@ -8,8 +8,6 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, OnceLock};
 
-use tempfile::TempDir;
-
 use super::folder::Folder;
 use super::{Disk, Doing, Outcome};
 
@@ -19,6 +17,8 @@ pub(crate) const QEMU: &str = "qemu-system-x86_64";
 pub(crate) const KERNEL: &str = "6.12";
 /// The older one.
 pub(crate) const OLDER_KERNEL: &str = "6.1";
+/// What runs on this machine beside the emulator: on the binary under test, and on disks that nobody uses.
+const TOOLS: [&str; 6] = ["strip", "mkfs.ext4", "tune2fs", "e2fsck", "mkfs.xfs", "xfs_repair"];
 /// The size of the shared memory.
 const SHARED_BYTES: u64 = 1 << 20;
 
@@ -26,7 +26,7 @@ const SHARED_BYTES: u64 = 1 << 20;
 pub(crate) struct Lab {
     folder: Folder,
     /// Paths of sockets must be short.
-    sockets: TempDir,
+    sockets: Folder,
     shared: File,
     triggers: AtomicU64,
     group: u16,
@@ -38,19 +38,31 @@ pub(crate) fn missing() -> Option<String> {
     if Command::new(QEMU).arg("--version").output().is_err() {
         return Some(format!("{QEMU} is not installed"));
     }
+    let path = tool_path();
+    let found = |tool: &&&str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
+    if let Some(tool) = TOOLS.iter().find(|tool| !found(tool)) {
+        return Some(format!("{tool} is not installed"));
+    }
     let cache = cache();
-    if !cache.join("ready").exists() {
-        return Some(format!("{} has nothing to boot: run tests/lab/setup first", cache.display()));
+    if !cache.join("ready").exists() || !has_kernel(KERNEL) {
+        let folder = cache.display();
+        return Some(format!(
+            "{folder} has no kernel {KERNEL} and no tools to boot: run tests/lab/setup first"
+        ));
     }
     None
 }
 
+/// Where programs of this machine are looked for, those of administrators too.
+pub(crate) fn tool_path() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
+}
+
 /// Where `tests/lab/setup` put kernels and tools.
 pub(crate) fn cache() -> PathBuf {
-    std::env::var_os("MMPGUARD_LAB_DIR").map_or_else(
-        || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().expect("is below target").join("lab"),
-        PathBuf::from,
-    )
+    let built = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().expect("is below target").join("lab");
+    let asked = std::env::var_os("MMPGUARD_LAB_DIR").map_or_else(built, PathBuf::from);
+    std::path::absolute(&asked).unwrap_or(asked)
 }
 
 /// Whether the kernel was there to be fetched.
@@ -65,9 +77,8 @@ pub(crate) fn kernel_version(name: &str) -> String {
 
 impl Lab {
     pub(crate) fn new() -> Outcome<Lab> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
         let folder = Folder::new()?;
-        let sockets = tempfile::Builder::new().prefix("mmplab-").tempdir().doing("a folder for sockets")?;
+        let sockets = Folder::for_sockets()?;
         let shared = File::options()
             .read(true)
             .write(true)
@@ -75,9 +86,8 @@ impl Lab {
             .open(folder.path().join("shared-memory"))
             .doing("the shared memory")?;
         shared.set_len(SHARED_BYTES).doing("the shared memory")?;
-        // Networks of labs that run at once must not meet.
-        let number = u64::from(std::process::id()) * 64 + COUNT.fetch_add(1, SeqCst);
-        let group = u16::try_from(number % (1 << 16)).expect("is below");
+        // Networks of labs that run at once must not meet: their machines have the same addresses.
+        let group = fastrand::u16(..);
         Ok(Lab { folder, sockets, shared, triggers: AtomicU64::new(0), group, told: Mutex::default() })
     }
 
@@ -139,10 +149,11 @@ impl Lab {
     }
 }
 
+static UNDER_TEST: OnceLock<Outcome<(Folder, PathBuf)>> = OnceLock::new();
+
 /// A folder with one whole initramfs for each kernel: tools, modules, the binary under test and the agent. Made once a run.
 fn under_test() -> Outcome<PathBuf> {
-    static MADE: OnceLock<Outcome<(Folder, PathBuf)>> = OnceLock::new();
-    let made = MADE.get_or_init(|| {
+    let made = UNDER_TEST.get_or_init(|| {
         let folder = Folder::new()?;
         let path = folder.path().to_owned();
         let tree = path.join("tree");
@@ -153,7 +164,10 @@ fn under_test() -> Outcome<PathBuf> {
         let script = "cd \"$1\" && find . | \"$2\" cpio -o -H newc 2>/dev/null";
         let packed =
             Command::new("sh").args(["-c", script, "pack"]).arg(&tree).arg(cache().join("busybox")).output();
-        let packed = packed.doing("packing the binary under test")?.stdout;
+        let packed = packed.doing("packing the binary under test")?;
+        if !packed.status.success() || packed.stdout.is_empty() {
+            return Err(format!("packing the binary under test: {}", packed.status));
+        }
         for kernel in [KERNEL, OLDER_KERNEL].into_iter().filter(|kernel| has_kernel(kernel)) {
             let mut whole = Vec::new();
             for part in ["tools.cpio".to_owned(), format!("modules-{kernel}.cpio")] {
@@ -161,7 +175,7 @@ fn under_test() -> Outcome<PathBuf> {
                 let mut file = File::open(&part).doing(&part.display().to_string())?;
                 file.read_to_end(&mut whole).doing(&part.display().to_string())?;
             }
-            whole.extend_from_slice(&packed);
+            whole.extend_from_slice(&packed.stdout);
             fs::write(path.join(format!("initramfs-{kernel}")), whole).doing("the initramfs")?;
         }
         Ok((folder, path))
@@ -171,7 +185,7 @@ fn under_test() -> Outcome<PathBuf> {
 
 /// Removes the folder of [`under_test`], which is in a static and so never dropped.
 pub(crate) fn forget_initramfs() {
-    if let Ok(path) = under_test() {
+    if let Some(Ok((_, path))) = UNDER_TEST.get() {
         let _ = fs::remove_dir_all(path);
     }
 }

@@ -92,14 +92,14 @@ impl Shell {
 
     pub(crate) fn start(&self, script: &str, trigger: Option<u64>, stream: bool) -> Outcome<Running> {
         let (sender, replies) = channel();
-        let id = {
+        let (id, boot_id) = {
             let mut waiting = self.state.waiting.lock().expect("no panic");
             waiting.next += 1;
             let id = waiting.next;
             waiting.senders.insert(id, sender);
-            id
+            // Under the same lock as a hello: what is meant for a boot does not outlive it.
+            (id, self.state.boots.lock().expect("no panic").last().cloned().unwrap_or_default())
         };
-        let boot_id = self.state.boots.lock().expect("no panic").last().cloned().unwrap_or_default();
         let request = Request { id, boot_id, script: script.to_owned(), trigger, stream };
         let mut line = serde_json::to_string(&request).expect("is plain");
         line.push('\n');
@@ -113,7 +113,8 @@ impl State {
     fn take(&self, reply: Reply) {
         if let Some(boot_id) = reply.hello {
             // What ran in the boot before has ended without a word.
-            self.waiting.lock().expect("no panic").senders.clear();
+            let mut waiting = self.waiting.lock().expect("no panic");
+            waiting.senders.clear();
             self.boots.lock().expect("no panic").push(boot_id);
             self.booted.notify_all();
             return;

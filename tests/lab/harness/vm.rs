@@ -46,6 +46,7 @@ pub(crate) struct Spec {
 pub(crate) struct Vm {
     pub(crate) spec: Spec,
     guardian: Child,
+    ended: bool,
     /// Its closing ends the guardian.
     _lifeline: Option<ChildStdin>,
     pid: Pid,
@@ -124,7 +125,7 @@ impl Vm {
         let mut command = Command::new("sh");
         command.args(["-c", GUARDIAN, "guardian", QEMU]).args(arguments(lab, &spec)?);
         command.arg("-D").arg(&traces[before]).arg("-pidfile").arg(&pid_file);
-        command.arg("-serial").arg(format!("file:{}", console.display()));
+        command.arg("-serial").arg(format!("file:{}", console.display().to_string().replace(',', ",,")));
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", qmp.display()));
         command.arg("-chardev").arg(format!("socket,id=sh,path={},server=on,wait=off", shell.display()));
         let errors = fs::File::create(name("qemu")).doing("a file")?;
@@ -137,7 +138,7 @@ impl Vm {
         })?;
         let pid = fs::read_to_string(&pid_file).doing("qemu's process")?;
         let pid = Pid::from_raw(pid.trim().parse().doing("qemu's process")?);
-        Ok(Vm { spec, guardian, _lifeline: lifeline, pid, qmp, shell, traces, console })
+        Ok(Vm { spec, guardian, ended: false, _lifeline: lifeline, pid, qmp, shell, traces, console })
     }
 
     /// Runs a script to its end.
@@ -235,6 +236,10 @@ impl Vm {
     }
 
     fn end(&mut self) {
+        // Its number may be another's by now.
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
         let _ = kill(self.pid, Signal::SIGKILL);
         // The guardian waits for its child, and ends.
         let _ = self.guardian.wait();
@@ -259,6 +264,19 @@ pub(super) fn connect(path: &Path) -> Outcome<UnixStream> {
     }
 }
 
+/// Stands for a blank that does not separate.
+const BLANK: char = '\u{1f}';
+
+/// A path as one word.
+fn unsplit(path: &Path) -> String {
+    path.display().to_string().replace(' ', &BLANK.to_string())
+}
+
+/// A path in one of QEMU's lists, where a comma separates and two are one.
+fn in_a_list(path: &Path) -> String {
+    unsplit(path).replace(',', ",,")
+}
+
 /// QEMU's arguments that only name what the machine is made of.
 fn arguments(lab: &Lab, spec: &Spec) -> Outcome<Vec<String>> {
     let cache = super::lab::cache();
@@ -273,13 +291,13 @@ fn arguments(lab: &Lab, spec: &Spec) -> Outcome<Vec<String>> {
         "-accel tcg,thread=multi -action watchdog=reset".to_owned(),
         format!(
             "-kernel {} -initrd {}",
-            cache.join(format!("vmlinuz-{}", spec.kernel)).display(),
-            initramfs.display()
+            unsplit(&cache.join(format!("vmlinuz-{}", spec.kernel))),
+            unsplit(&initramfs)
         ),
         "-device virtio-serial-pci -device virtserialport,chardev=sh,name=labsh".to_owned(),
         format!(
             "-object memory-backend-file,id=shm,mem-path={},size={memory_bytes},share=on",
-            memory.display()
+            in_a_list(&memory)
         ),
         "-device ivshmem-plain,memdev=shm".to_owned(),
         "-msg timestamp=on -trace bdrv_open_common -trace blk_co_pwritev -trace bdrv_co_pwrite_zeroes"
@@ -289,7 +307,7 @@ fn arguments(lab: &Lab, spec: &Spec) -> Outcome<Vec<String>> {
         words.push("-device virtio-scsi-pci,id=scsi0".to_owned());
     }
     for (at, (disk, bus)) in spec.disks.iter().enumerate() {
-        let path = disk.path.display();
+        let path = in_a_list(&disk.path);
         words.push(format!(
             "-blockdev driver=file,node-name=f{at},filename={path},locking=off,cache.direct=on,aio=threads \
              -blockdev driver=raw,node-name=d{at},file=f{at},cache.direct=on"
@@ -309,7 +327,7 @@ fn arguments(lab: &Lab, spec: &Spec) -> Outcome<Vec<String>> {
         ));
     }
     let mut arguments: Vec<String> =
-        words.iter().flat_map(|word| word.split(' ')).map(str::to_owned).collect();
+        words.iter().flat_map(|word| word.split(' ')).map(|word| word.replace(BLANK, " ")).collect();
     arguments.retain(|word| !word.is_empty());
     arguments.push("-append".to_owned());
     arguments.push(line);

@@ -21,7 +21,9 @@ fn queue_if_no_path(book: &Book) -> Outcome<()> {
     );
     let before = disk.snapshot()?;
     let (mut kept, mut words) = (true, Vec::new());
-    for (name, uuid) in [("mpatha", "--uuid mpath-3600"), ("plain", "")] {
+    for (name, uuid, way_out) in
+        [("mpatha", "--uuid mpath-3600", "disablequeueing"), ("plain", "", "fail_if_no_path")]
+    {
         vm.must(&format!(
             "set -e; size=$(blockdev --getsz {0}); number=$(cat /sys/block/$(basename $(readlink {0}))/dev); \
              dmsetup create {name} {uuid} --table \"0 $size multipath 1 queue_if_no_path 0 1 1 round-robin 0 1 1 $number 1\"; \
@@ -30,7 +32,7 @@ fn queue_if_no_path(book: &Book) -> Outcome<()> {
         ))?;
         let told = vm.run(&format!("mmp fence --test /dev/mapper/{name}"))?;
         let refused = vm.run(&format!("mmp mount /dev/mapper/{name} /mnt/a"))?;
-        let says = |text: &str| text.contains("queue_if_no_path") && text.contains("disablequeueing");
+        let says = |text: &str| text.contains("queue_if_no_path") && text.contains(way_out);
         let both = told.stdout.clone() + &told.stderr;
         kept &= says(&both) && says(&refused.stderr) && refused.code == 7;
         words.push(format!(
