@@ -115,7 +115,7 @@ fn loser(book: &Book, ladder: Ladder) -> Outcome<()> {
     verdict.bad.retain(|name| !name.starts_with("directory"));
     let longest = marks.iter().copied().fold(0.0, f64::max);
     let words = format!(
-        "fence over by {by} {fenced_ms:.0} ms after the hang; {} clean marks, the longest stood {longest:.2} s; {} writes of the loser since it went on, the last after {last_ms:.0} ms, {late} of them after its fence; the winner: {holds}; {}",
+        "fence known to be over by {by} {fenced_ms:.0} ms after the hang; {} clean marks, the longest stood {longest:.2} s; {} writes of the loser since it went on, the last after {last_ms:.0} ms, {late} of them from when the fence was known on; the winner: {holds}; {}",
         marks.len(),
         under_way.len(),
         verdict.words()
@@ -134,7 +134,7 @@ fn promise_of(ladder: Ladder) -> (&'static str, String) {
     match ladder {
         Ladder::Auto => (
             "loser fenced after a hang",
-            "no clean mark of the loser, 0 writes after its fence, and the winner holds on; what was under way when it hung is not promised".to_owned(),
+            "no clean mark of the loser, 0 writes once its fence is known to be done, and the winner holds on; what was under way when it hung is not promised".to_owned(),
         ),
         Ladder::Shutdown => (
             "loser with --incomplete-fence --on-loss shutdown",
