@@ -53,7 +53,7 @@ fn queueing(book: &Book) -> Outcome<()> {
     let promise = book.promise(
         "iSCSI's replacement_timeout",
         Guarded::Mmp,
-        "120 s (open-iscsi's own): refused, exit status 7; 15 s: told; 10 s: nothing to tell",
+        "120 s (open-iscsi's own): refused, exit status 7; 15 s: told; 10 s: nothing to tell; the block clean after the last unmount",
     );
     let told = |said: &str| said.contains("iSCSI session") && said.contains("holds I/O back");
     let (mount, umount) = (Guarded::Mmp.mount(NODE), Guarded::Mmp.umount());
@@ -76,7 +76,7 @@ fn queueing(book: &Book) -> Outcome<()> {
         }
     }
     let end = remote.inspect(Kind::Ext4, &[])?;
-    promise.judge(kept && end.is_whole(), &words)
+    promise.judge(kept && end.is_whole_and_left(), &words)
 }
 
 /// Somebody else beats the block of a host that has much to write, and a path to write it on.
@@ -129,7 +129,7 @@ fn fence(book: &Book, guarded: Guarded) -> Outcome<()> {
 fn cut(book: &Book, guarded: Guarded) -> Outcome<()> {
     let remote = remote(guarded)?;
     let words = format!(
-        "8 s: it goes on guarded; 60 s: it is cut off and writes nothing when the network is back; the successor in {}, and stays",
+        "8 s: it goes on guarded; 60 s: it is cut off and writes nothing when the network is back; the successor in {}, stays, and leaves the block clean",
         NATIVE_WAITS.words(2.0 * BUSY_SECONDS)
     );
     let words = if guarded == Guarded::Kernel { NOTHING } else { &words };
@@ -189,7 +189,7 @@ fn cut(book: &Book, guarded: Guarded) -> Outcome<()> {
         && late == 0
         && went_on
         && left.ok()
-        && end.is_whole();
+        && end.is_whole_and_left();
     promise.judge(kept, &words)
 }
 
