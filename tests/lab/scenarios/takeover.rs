@@ -6,16 +6,13 @@ use mmpguard::clock;
 
 use crate::book::{Book, Guarded};
 use crate::harness::{Disk, Ended, Lab, Outcome, Spec, Vm, turns};
-use crate::scenarios::stage::{Kind, REFUSAL_SECONDS, Waits, Writer, inspect};
+use crate::scenarios::stage::{BUSY_SECONDS, Kind, REFUSAL_SECONDS, Waits, Writer, inspect};
 use crate::{Scenario, Set};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "takeover_kernel", set: Set::Long, run: |book| takeover(book, Guarded::Kernel) },
     Scenario { name: "takeover_mmp", set: Set::Short, run: |book| takeover(book, Guarded::Mmp) },
 ];
-
-/// What programs and disks of emulated machines may take besides the waits.
-const EMULATION_SECONDS: f64 = 2.0;
 
 /// What mmp is asked for, and when.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,11 +83,11 @@ fn takeover(book: &Book, guarded: Guarded) -> Outcome<()> {
     let promises: Vec<_> = asks
         .iter()
         .map(|ask| {
-            let waits = ask.waits().words(EMULATION_SECONDS);
+            let waits = ask.waits().words(BUSY_SECONDS);
             let refused = if guarded == Guarded::Kernel {
                 "refused as in use".to_owned()
             } else {
-                format!("refused within {REFUSAL_SECONDS} s (+{EMULATION_SECONDS} s if busy)")
+                format!("refused within {REFUSAL_SECONDS} s (+{BUSY_SECONDS} s if busy)")
             };
             let promise = format!(
                 "mounted {waits}; nothing durable is lost; the crashed host is {refused}, and gets in after the release; the block clean in the end"
@@ -213,9 +210,8 @@ fn verdict(
     let turns = turns(&[("alpha", &of_alpha), ("beta", &of_beta)], disk.protection()?);
     let order: Vec<&str> = turns.iter().map(|turn| turn.host.as_str()).collect();
     let verdict = inspect(alpha, disk, Kind::Ext4, durable)?;
-    let refused_in_time =
-        guarded == Guarded::Kernel || refused.seconds <= REFUSAL_SECONDS + EMULATION_SECONDS;
-    let kept = ask.waits().are_kept(EMULATION_SECONDS, *seconds)
+    let refused_in_time = guarded == Guarded::Kernel || refused.seconds <= REFUSAL_SECONDS + BUSY_SECONDS;
+    let kept = ask.waits().are_kept(BUSY_SECONDS, *seconds)
         && *as_in_use
         && refused_in_time
         && entered.ok()
