@@ -47,7 +47,7 @@ fn outage(book: &Book) -> Outcome<()> {
         "XFS on AoE: the target is away",
         Guarded::Mmp,
         &format!(
-            "8 s: the holder goes on guarded; 60 s: it is cut off, and nothing comes once the target is back for {} s (until then what \
+            "8 s: the holder goes on guarded; 60 s: it is cut off, and no block changes, the area included, once the target is back for {} s (until then what \
              the network had stored up may); the other host takes over {}",
             ARRIVING.as_secs(),
             CRASHED_AREA_WAITS.words(BUSY_SECONDS)
@@ -73,9 +73,9 @@ fn outage(book: &Book) -> Outcome<()> {
     clock::sleep(QUIET);
     let quiet = remote.disk.snapshot()?;
     let area = [remote.disk.protection()?];
-    let stored_up = hanging.changed(&arrived, &area).len();
-    let late = arrived.changed(&quiet, &area).len();
-    let beats = hanging.changed(&quiet, &[]).len() - hanging.changed(&quiet, &area).len();
+    let stored_up = hanging.changed(&arrived, &[]).len();
+    let beside_area = hanging.changed(&arrived, &area).len();
+    let late = arrived.changed(&quiet, &[]).len();
     let durable = writer.durable();
     let long = fate(&remote.a)?;
     let taken = remote.b.run(&Guarded::Mmp.mount(node))?;
@@ -92,8 +92,8 @@ fn outage(book: &Book) -> Outcome<()> {
     promise.judge(
         kept,
         &format!(
-            "8 s: {short}; 60 s: {long}, {stored_up} blocks outside the area came in the {} s after the target went on, {late} in the {} s after these, \
-             {beats} of the area in all; taken over after {:.1} s; {}",
+            "8 s: {short}; 60 s: {long}, {stored_up} blocks came in the {} s after the target went on, {beside_area} of them outside the area; \
+             {late} in the {} s after these; taken over after {:.1} s; {}",
             ARRIVING.as_secs(),
             QUIET.as_secs(),
             taken.seconds,

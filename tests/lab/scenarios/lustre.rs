@@ -126,8 +126,7 @@ fn case_promise(number: usize) -> String {
     let what = match number {
         1..=4 => "exactly one gets in, the other is refused as in use".to_owned(),
         5 => "asked for before the unmount has ended: refused as in use, or in after it".to_owned(),
-        6 => format!("it gets in, {waits}"),
-        7 => format!("it gets in, {waits}"),
+        6 | 7 => format!("it gets in, {waits}"),
         8 => return "refused, and e2fsck ends well; whole".to_owned(),
         9 => format!("refused, then let in, {waits}"),
         _ => "exit status 0 or 4, and the mount is unharmed".to_owned(),
