@@ -124,7 +124,10 @@ fn ten(book: &Book, guarded: Guarded) -> Outcome<()> {
 fn case_promise(number: usize) -> String {
     let waits = NATIVE_WAITS.words(BESIDE_NINE_SECONDS);
     let what = match number {
-        1..=4 => "exactly one gets in, the other is refused as in use".to_owned(),
+        1..=4 => format!(
+            "exactly one gets in, not before {:.1} s, the other is refused as in use",
+            NATIVE_WAITS.floor_seconds
+        ),
         5 => "asked for before the unmount has ended: refused as in use, or in after it".to_owned(),
         6 | 7 => format!("it gets in, {waits}"),
         8 => return "refused, and e2fsck ends well; whole".to_owned(),
@@ -226,13 +229,14 @@ impl Case<'_> {
         for (vm, _) in &inside {
             vm.must(&self.umount())?;
         }
+        let waited = inside.iter().all(|(_, ended)| ended.seconds >= NATIVE_WAITS.floor_seconds);
         let words = format!(
             "{} of 2 in; first {}, second {}",
             inside.len(),
             self.how(&ended[0].1),
             self.how(&ended[1].1)
         );
-        Ok(Told { kept: inside.len() == 1 && self.refused_well(&ended), words, durable })
+        Ok(Told { kept: inside.len() == 1 && waited && self.refused_well(&ended), words, durable })
     }
 
     /// Who did not get in was told that the device is in use: exit status 1 of `mmp mount`.
