@@ -121,7 +121,7 @@ fn short(book: &Book, way: Way, guarded: Guarded) -> Outcome<()> {
         if rebooted { ", rebooted" } else { "" },
         left.code,
         hosts(&turns),
-        verdict.words()
+        verdict.words_and_block()
     );
     if guarded == Guarded::Kernel {
         promise.measured(&words);
