@@ -3,7 +3,7 @@
 
 mod serve;
 pub(crate) mod stamps;
-mod trigger;
+pub(crate) mod trigger;
 
 use std::process::ExitCode;
 

@@ -10,6 +10,7 @@ use std::sync::{Mutex, OnceLock};
 
 use super::folder::Folder;
 use super::{Disk, Doing, Outcome};
+use crate::agent::trigger;
 
 /// The program that emulates the machines.
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
@@ -139,6 +140,13 @@ impl Lab {
     /// Lets everything go that waits for this number or a lower one.
     pub(crate) fn fire(&self, trigger: u64) -> Outcome<()> {
         self.shared.write_all_at(&trigger.to_le_bytes(), 0).doing("the trigger")
+    }
+
+    /// The word by which a host says that it waits for a trigger, and that it goes.
+    pub(crate) fn said_at_trigger(&self, host: &str) -> Outcome<u64> {
+        let mut word = [0; 8];
+        self.shared.read_exact_at(&mut word, trigger::place_of(host)).doing("the trigger")?;
+        Ok(u64::from_le_bytes(word))
     }
 
     /// What a machine with this kernel is booted from.

@@ -9,7 +9,7 @@ use crate::book::{Book, Guarded};
 use crate::harness::{Disk, Outcome, Vm};
 use crate::scenarios::life;
 use crate::scenarios::remote::{Export, HELD_BACK_SECONDS, Remote};
-use crate::scenarios::stage::{Kind, Writer};
+use crate::scenarios::stage::{BUSY_SECONDS, CRASHED_AREA_WAITS, Kind, Writer};
 use crate::scenarios::xfs::{DISK_MEBIBYTES, STILL_THERE, fate, is_cut_off, load_xfs, make_xfs};
 use crate::{Scenario, Set};
 
@@ -21,7 +21,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 /// What a holder survives, with the 3 s that are left for looks and retries.
 const SHORT_OUTAGE: Duration = Duration::from_secs(8);
 const LONG_OUTAGE: Duration = Duration::from_secs(60);
-/// How long nothing may be written after the fence.
+/// How long what was on its way when the target hung may take to arrive.
+const ARRIVING: Duration = Duration::from_secs(2);
+/// How long nothing may be written after that.
 const QUIET: Duration = Duration::from_secs(30);
 
 fn remote() -> Outcome<Remote> {
@@ -44,7 +46,12 @@ fn outage(book: &Book) -> Outcome<()> {
     let promise = book.promise(
         "XFS on AoE: the target is away",
         Guarded::Mmp,
-        "8 s: the holder goes on; 60 s: it is cut off and writes nothing more, and the other host takes over",
+        &format!(
+            "8 s: the holder goes on guarded; 60 s: it is cut off, and no block changes, the area included, once the target is back for {} s (until then what \
+             the network had stored up may); the other host takes over {}",
+            ARRIVING.as_secs(),
+            CRASHED_AREA_WAITS.words(BUSY_SECONDS)
+        ),
     );
     let node = Export::Aoe.node();
     remote.a.must(&Guarded::Mmp.mount(node))?;
@@ -56,12 +63,21 @@ fn outage(book: &Book) -> Outcome<()> {
     writer.wait_for(before + 20, Duration::from_secs(30))?;
     let short = fate(&remote.a)?;
 
-    away(&remote.target, LONG_OUTAGE)?;
-    clock::sleep(Duration::from_secs(2));
+    remote.target.hang()?;
+    clock::sleep(LONG_OUTAGE);
+    // Read past the target, which still hangs: whatever is different later came when it went on.
+    let hanging = remote.disk.snapshot()?;
+    remote.target.resume()?;
+    clock::sleep(ARRIVING);
+    let arrived = remote.disk.snapshot()?;
+    clock::sleep(QUIET);
+    let quiet = remote.disk.snapshot()?;
+    let area = [remote.disk.protection()?];
+    let stored_up = hanging.changed(&arrived, &[]).len();
+    let beside_area = hanging.changed(&arrived, &area).len();
+    let late = arrived.changed(&quiet, &[]).len();
     let durable = writer.durable();
     let long = fate(&remote.a)?;
-    // What the network had stored up has landed by now.
-    let late = remote.blocks_written_in(QUIET)?;
     let taken = remote.b.run(&Guarded::Mmp.mount(node))?;
     if !taken.ok() {
         return Err(format!("nobody took over; the first: {long}; {}", taken.said()));
@@ -71,11 +87,14 @@ fn outage(book: &Book) -> Outcome<()> {
     let durable = [durable, successor.stop(&remote.b)?].concat();
     remote.b.must(&Guarded::Mmp.umount())?;
     let end = remote.inspect(Kind::Xfs, &durable)?;
-    let kept = short == STILL_THERE && is_cut_off(&long) && late == 0 && end.is_whole();
+    let waited = CRASHED_AREA_WAITS.are_kept(BUSY_SECONDS, taken.seconds);
+    let kept = waited && short == STILL_THERE && is_cut_off(&long) && late == 0 && end.is_whole();
     promise.judge(
         kept,
         &format!(
-            "8 s: {short}; 60 s: {long}, {late} blocks written in the {} s after it, taken over after {:.1} s; {}",
+            "8 s: {short}; 60 s: {long}, {stored_up} blocks came in the {} s after the target went on, {beside_area} of them outside the area; \
+             {late} in the {} s after these; taken over after {:.1} s; {}",
+            ARRIVING.as_secs(),
             QUIET.as_secs(),
             taken.seconds,
             end.words()

@@ -115,12 +115,13 @@ fn loser(book: &Book, ladder: Ladder) -> Outcome<()> {
     verdict.bad.retain(|name| !name.starts_with("directory"));
     let longest = marks.iter().copied().fold(0.0, f64::max);
     let words = format!(
-        "fence over by {by} {fenced_ms:.0} ms after the hang; {} clean marks, the longest stood {longest:.2} s; {} writes of the loser since it went on, the last after {last_ms:.0} ms, {late} of them after its fence; the winner: {holds}; {}",
+        "fence known to be over by {by} {fenced_ms:.0} ms after the hang; {} clean marks, the longest stood {longest:.2} s; {} writes of the loser since it went on, the last after {last_ms:.0} ms, {late} of them from when the fence was known on; the winner: {holds}, and left with exit status {}; {}",
         marks.len(),
         under_way.len(),
-        verdict.words()
+        left.code,
+        verdict.words_and_block()
     );
-    let holds_on = holds == "guarding" && left.ok();
+    let holds_on = holds == "guarding" && left.ok() && verdict.left_clean;
     let kept = match ladder {
         // What its cache writes is not promised: the words for it are --incomplete-fence.
         Ladder::Shutdown => holds_on && !marks.is_empty() && longest <= BEATEN_OVER_SECONDS,
@@ -134,12 +135,12 @@ fn promise_of(ladder: Ladder) -> (&'static str, String) {
     match ladder {
         Ladder::Auto => (
             "loser fenced after a hang",
-            "no clean mark of the loser, 0 writes after its fence, and the winner holds on; what was under way when it hung is not promised".to_owned(),
+            "no clean mark of the loser, 0 writes once its fence is known to be done, the winner holds on, and leaves the block clean; what was under way when it hung is not promised".to_owned(),
         ),
         Ladder::Shutdown => (
             "loser with --incomplete-fence --on-loss shutdown",
             format!(
-                "its clean mark is beaten over within {BEATEN_OVER_SECONDS} s, and the winner holds on; what the loser writes besides is not promised"
+                "its clean mark is beaten over within {BEATEN_OVER_SECONDS} s, the winner holds on, and leaves the block clean; what the loser writes besides is not promised"
             ),
         ),
     }

@@ -133,6 +133,15 @@ fn beat_as_another(disk: &Disk, stop: &AtomicBool) {
     }
 }
 
+/// Sets its flag when it is dropped.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// Makes the loss, waits for the fence: when the loss began, when the fence was known to be done, by what.
 ///
 /// On ext4 another host beats. In an area that would take a whole claim: there the guard is stopped, as by a debugger, and
@@ -144,9 +153,9 @@ fn lose(disk: &Disk, vm: &Vm, kind: Kind) -> Outcome<(f64, f64, String)> {
             let stop = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 scope.spawn(|| beat_as_another(disk, &stop));
-                let fenced = wait_for_fence(vm, PATIENCE);
-                stop.store(true, SeqCst);
-                fenced
+                // The scope waits for that thread, also when this one panics.
+                let _stops = Stops(&stop);
+                wait_for_fence(vm, PATIENCE)
             })?
         }
         Kind::Xfs => {
@@ -166,7 +175,7 @@ fn fence(book: &Book, rung: Rung) -> Outcome<()> {
         if rung.name() == "no fence" {
             "nothing: what reaches the disk is told"
         } else {
-            "0 writes of this host after the fence is done, the MMP block included, and 0 blocks changed outside it, also by a sync; no clean mark; nothing durable is lost"
+            "0 writes of this host once the fence is known to be done, the MMP block included, and 0 blocks changed outside it, also by a sync; no clean mark; nothing durable is lost"
         },
     );
     let (sampler, losing) = (disk.sampler(), clock::mono());
@@ -198,10 +207,14 @@ fn fence(book: &Book, rung: Rung) -> Outcome<()> {
     }
     let mut verdict = inspect(&vm, &disk, rung.kind(), &durable)?;
     verdict.bad.retain(|name| !name.starts_with("dirty"));
+    // The boot after a reboot knows nothing of the loss before it.
+    let climb = if by == "reboot" {
+        String::new()
+    } else {
+        format!("{}; {} ms for the climb; ", told.reason(), told.took_ms())
+    };
     let words = format!(
-        "{}; by {by}, {} ms for the climb, known {:.0} ms after the loss began; last write {last_ms:.0} ms after it, {mebibytes:.1} MiB in the 2 s before that; {late} writes and {changed} changed blocks after the fence; {marks} clean marks; {}",
-        told.reason(),
-        told.took_ms(),
+        "{climb}known to be done by {by} {:.0} ms after the loss began; last write {last_ms:.0} ms after it, {mebibytes:.1} MiB in the 2 s before that; {late} writes and {changed} changed blocks from when that was known on; {marks} clean marks; {}",
         (done - begun) * 1e3,
         verdict.words()
     );

@@ -12,7 +12,7 @@ use crate::book::{Book, Guarded};
 use crate::harness::{Disk, Outcome};
 use crate::scenarios::life;
 use crate::scenarios::remote::{Export, HELD_BACK_SECONDS, Remote, dirty_kibibytes, make_dirty};
-use crate::scenarios::stage::{Kind, Writer};
+use crate::scenarios::stage::{BUSY_SECONDS, Kind, NATIVE_WAITS, Writer};
 use crate::scenarios::xfs::{NOTHING, STILL_THERE, fate, is_cut_off};
 use crate::{Scenario, Set};
 
@@ -53,7 +53,7 @@ fn queueing(book: &Book) -> Outcome<()> {
     let promise = book.promise(
         "iSCSI's replacement_timeout",
         Guarded::Mmp,
-        "120 s (open-iscsi's own): refused, exit status 7; 15 s: told; 10 s: nothing to tell",
+        "120 s (open-iscsi's own): refused, exit status 7; 15 s: told; 10 s: nothing to tell; the block clean after the last unmount",
     );
     let told = |said: &str| said.contains("iSCSI session") && said.contains("holds I/O back");
     let (mount, umount) = (Guarded::Mmp.mount(NODE), Guarded::Mmp.umount());
@@ -76,13 +76,13 @@ fn queueing(book: &Book) -> Outcome<()> {
         }
     }
     let end = remote.inspect(Kind::Ext4, &[])?;
-    promise.judge(kept && end.is_whole(), &words)
+    promise.judge(kept && end.is_whole_and_left(), &words)
 }
 
 /// Somebody else beats the block of a host that has much to write, and a path to write it on.
 fn fence(book: &Book, guarded: Guarded) -> Outcome<()> {
     let remote = remote(guarded)?;
-    let words = "0 blocks of its reach the target within 60 s after it was cut off";
+    let words = "cut off by scsi, and 0 blocks of its reach the target in the 60 s from when that is known on; what was durable is there";
     let words = if guarded == Guarded::Kernel { NOTHING } else { words };
     let promise = book.promise("ext4 on iSCSI: the loser has dirty data and its path", guarded, words);
     remote.a.must(&guarded.mount(NODE))?;
@@ -96,14 +96,14 @@ fn fence(book: &Book, guarded: Guarded) -> Outcome<()> {
     let begun = clock::mono();
     let rival = Rival::start(&remote.disk);
     let mut fate_of_a = STILL_THERE.to_owned();
-    while fate_of_a == STILL_THERE && clock::mono().since(begun) < Duration::from_secs(30) {
+    while !is_cut_off(&fate_of_a) && clock::mono().since(begun) < Duration::from_secs(30) {
         clock::sleep(Duration::from_millis(500));
         if guarded == Guarded::Mmp {
             fate_of_a = fate(&remote.a)?;
         }
     }
     let noticed = clock::mono().since(begun).as_secs_f64();
-    // What was under way has ended before a fence is done; the agent's answer took longer than that.
+    // What was under way has ended before a fence is done; the agent's answer, which comes later, is what is counted from.
     let durable = writer.durable();
     let late = remote.blocks_written_in(WATCHED)?;
     drop(rival);
@@ -121,14 +121,18 @@ fn fence(book: &Book, guarded: Guarded) -> Outcome<()> {
     remote.a.reset()?;
     let end = remote.inspect(Kind::Ext4, &durable)?;
     words += &format!("; {}", end.words());
-    promise.judge(is_cut_off(&fate_of_a) && late == 0 && end.is_whole(), &words)
+    let by_scsi = is_cut_off(&fate_of_a) && fate_of_a.contains("by \"scsi\"");
+    promise.judge(by_scsi && late == 0 && end.is_whole(), &words)
 }
 
 /// The network of the holder is cut: shortly, and for long. The other host takes over meanwhile.
 fn cut(book: &Book, guarded: Guarded) -> Outcome<()> {
     let remote = remote(guarded)?;
-    let words = "8 s: it goes on; 60 s: it writes nothing when the network is back, and the successor stays";
-    let words = if guarded == Guarded::Kernel { NOTHING } else { words };
+    let words = format!(
+        "8 s: it goes on guarded; 60 s: it is cut off and writes nothing when the network is back; the successor in {}, stays, and leaves the block clean",
+        NATIVE_WAITS.words(2.0 * BUSY_SECONDS)
+    );
+    let words = if guarded == Guarded::Kernel { NOTHING } else { &words };
     let promise = book.promise("ext4 on iSCSI: the holder's network is cut", guarded, words);
     let (a, b) = (&remote.a, &remote.b);
     a.must(&guarded.mount(NODE))?;
@@ -178,8 +182,14 @@ fn cut(book: &Book, guarded: Guarded) -> Outcome<()> {
         promise.measured(&words);
         return Ok(());
     }
-    let kept =
-        short == STILL_THERE && is_cut_off(&long) && late == 0 && went_on && left.ok() && end.is_whole();
+    let waited = NATIVE_WAITS.are_kept(2.0 * BUSY_SECONDS, taken.seconds);
+    let kept = waited
+        && short == STILL_THERE
+        && is_cut_off(&long)
+        && late == 0
+        && went_on
+        && left.ok()
+        && end.is_whole_and_left();
     promise.judge(kept, &words)
 }
 

@@ -7,7 +7,7 @@ use mmpguard::clock;
 use crate::book::{Book, Guarded};
 use crate::harness::{Disk, Outcome, Turn, Write, seconds};
 use crate::scenarios::paths::{Way, after, told, wait_for_fence};
-use crate::scenarios::stage::{DIRECTORY, Kind, Pair, Writer, inspect};
+use crate::scenarios::stage::{BUSY_SECONDS, DIRECTORY, Kind, NATIVE_WAITS, Pair, Writer, inspect};
 use crate::{Scenario, Set};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -87,8 +87,8 @@ fn short(book: &Book, way: Way, guarded: Guarded) -> Outcome<()> {
         guarded,
         match (guarded, way) {
             (Guarded::Kernel, _) => "nothing: what the kernel does is told",
-            (_, Way::Suspend) => "no fence; the other host is refused; writing goes on; nothing is lost",
-            _ => "no fence, the block stays held whatever the filesystem made of the errors; the other host is refused; nothing durable is lost",
+            (_, Way::Suspend) => "no fence; the other host is refused as in use; writing goes on; nothing is lost, and the block is clean after the unmount",
+            _ => "no fence, the block stays held whatever the filesystem made of the errors; the other host is refused as in use; nothing durable is lost",
         },
     );
     way.lose(&pair.a)?;
@@ -110,19 +110,28 @@ fn short(book: &Book, way: Way, guarded: Guarded) -> Outcome<()> {
     let verdict = inspect(&pair.b, &pair.disk, Kind::Ext4, &durable)?;
     let words = format!(
         "the other host {} after {:.1} s; {written} files written afterwards; {state}{}; unmounted with exit status {}; turns {}; {}",
-        if rival.ok() { "let in" } else { "refused" },
+        match rival.code {
+            0 => "let in".to_owned(),
+            1 => "refused".to_owned(),
+            // Of mount(8), which has no other for any failure.
+            32 => "not let in".to_owned(),
+            code => format!("failed with exit status {code}"),
+        },
         rival.seconds,
         if rebooted { ", rebooted" } else { "" },
         left.code,
         hosts(&turns),
-        verdict.words()
+        verdict.words_and_block()
     );
     if guarded == Guarded::Kernel {
         promise.measured(&words);
         return Ok(());
     }
     let went_on = way != Way::Suspend || written > 0;
-    let kept = !rival.ok()
+    // After errors the unmount may fail, and what becomes of the block then is not promised.
+    let left_well = way != Way::Suspend || left.ok() && verdict.left_clean;
+    let kept = rival.code == 1
+        && left_well
         && state == "guarding"
         && !rebooted
         && went_on
@@ -138,10 +147,13 @@ fn long(book: &Book, way: Way, guarded: Guarded) -> Outcome<()> {
     let promise = book.promise(
         &format!("path lost for 60 s, {}", way.text()),
         guarded,
-        if guarded == Guarded::Kernel {
-            "nothing: what the kernel does is told"
+        &if guarded == Guarded::Kernel {
+            "nothing: what the kernel does is told".to_owned()
         } else {
-            "the host fences itself before the other one is in; no write of its reaches the disk after the other one's first, the MMP block included; nothing durable is lost"
+            format!(
+                "the other host is in {}, and the first has fenced itself before; no write of its reaches the disk after the other one's first, the MMP block included; nothing durable is lost, and the block is clean after the other one's unmount",
+                NATIVE_WAITS.words(2.0 * BUSY_SECONDS)
+            )
         },
     );
     let (lost, lost_at) = (clock::mono(), seconds());
@@ -175,7 +187,7 @@ fn long(book: &Book, way: Way, guarded: Guarded) -> Outcome<()> {
     if guarded == Guarded::Kernel {
         stage.pair.a.run(&format!("umount {DIRECTORY}; umount -l {DIRECTORY}"))?;
     }
-    judge(promise, &stage, &reading, &durable, (fence, entered_after, b_still))
+    judge(promise, &stage, &reading, &durable, (fence, entered_after, entered.seconds, b_still))
 }
 
 /// By the emulators' traces, and by what is on the disk.
@@ -184,7 +196,7 @@ fn judge(
     stage: &Stage,
     (of_a, of_b): &(Vec<Write>, Vec<Write>),
     durable: &[String],
-    (fence, entered_after, left): (Option<(String, f64)>, f64, i32),
+    (fence, entered_after, waited_seconds, left): (Option<(String, f64)>, f64, f64, i32),
 ) -> Outcome<()> {
     let protection = stage.pair.disk.protection()?;
     let outside = |writes: &[Write]| writes.iter().filter(|write| !write.inside(protection)).count();
@@ -192,14 +204,14 @@ fn judge(
     let late = after(of_a, first);
     let verdict = inspect(&stage.pair.b, &stage.pair.disk, Kind::Ext4, durable)?;
     let fenced = match &fence {
-        Some((by, seconds)) => format!("fenced by {by}, seen {seconds:.1} s after the loss; "),
+        Some((by, seconds)) => format!("fenced by {by}, known {seconds:.1} s after the loss; "),
         None => String::new(),
     };
     let words = format!(
-        "{fenced}the other host in after {entered_after:.1} s and left with exit status {left}; {} writes of the loser after that one's first, {} of them outside the MMP block; {}",
+        "{fenced}the other host in after {entered_after:.1} s, {waited_seconds:.1} s after it asked, and left with exit status {left}; {} writes of the loser after that one's first, {} of them outside the MMP block; {}",
         late.len(),
         outside(&late),
-        verdict.words()
+        verdict.words_and_block()
     );
     let Some((by, seconds)) = fence else {
         promise.measured(&words);
@@ -207,7 +219,8 @@ fn judge(
     };
     // A reboot may be heard of late, by the next boot's first words: for it the trace alone tells.
     let in_time = by == "reboot" || seconds < entered_after;
-    let kept = in_time && late.is_empty() && left == 0 && verdict.is_whole();
+    let waited = NATIVE_WAITS.are_kept(2.0 * BUSY_SECONDS, waited_seconds);
+    let kept = waited && in_time && late.is_empty() && left == 0 && verdict.is_whole_and_left();
     promise.judge(kept, &words)
 }
 

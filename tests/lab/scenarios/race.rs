@@ -6,13 +6,18 @@ use std::time::Duration;
 
 use mmpguard::clock;
 
+use crate::agent::trigger;
 use crate::harness::{Lab, Outcome, Running, Vm, Write, seconds};
 use crate::scenarios::side::Side;
 
 /// How long a mount may take: the longest waits, and a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long it takes from a script's start until it waits for the trigger.
-const TO_THE_LINE: Duration = Duration::from_millis(700);
+/// How long both hosts may take from a script's start until they wait for the trigger, and from the trigger until they go.
+const TO_THE_LINE: Duration = Duration::from_secs(60);
+/// How far apart two mounts may begin that are called a race. Half of the rounds at least have to be one.
+const CLOSE_SECONDS: f64 = 0.3;
+/// What [`Tally::is_close`] wants, in words.
+pub(crate) const CLOSE: &str = "both mounts begun within 0.3 s in at least half of the rounds";
 /// For how long whoever is in writes.
 const WRITES_FOR: Duration = Duration::from_millis(1500);
 
@@ -35,8 +40,10 @@ pub(crate) struct Tally {
     pub(crate) damaged: usize,
     /// How long the winners' mounts took.
     pub(crate) seconds: Vec<f64>,
-    /// How far apart the first writes of both to the block were, where both wrote: how close the race was.
+    /// How far apart both mounts began, at most: how close the race was.
     pub(crate) apart_s: Vec<f64>,
+    /// How far apart the first writes of both to the block were, where both wrote.
+    claims_apart_s: Vec<f64>,
     /// What went otherwise than promised to protected hosts.
     pub(crate) remarks: Vec<String>,
 }
@@ -59,16 +66,48 @@ impl<'l> Gate<'l> {
         Gate { lab, one_at_a_time: Mutex::new(()) }
     }
 
-    /// Starts both mounts at one instant.
-    pub(crate) fn start(&self, sides: [&Side<'_>; 2]) -> Outcome<[Running; 2]> {
+    /// Starts both mounts at one instant, and says how many seconds apart they began, at most.
+    pub(crate) fn start(&self, sides: [&Side<'_>; 2]) -> Outcome<([Running; 2], f64)> {
         let _alone = self.one_at_a_time.lock().expect("no panic");
         let trigger = self.lab.next_trigger();
-        let [mut a, mut b] = [sides[0].mount_at(trigger)?, sides[1].mount_at(trigger)?];
-        a.pid()?;
-        b.pid()?;
-        clock::sleep(TO_THE_LINE);
+        let started = [sides[0].mount_at(trigger)?, sides[1].mount_at(trigger)?];
+        let hosts = sides.map(|side| side.vm.spec.host.as_str());
+        wait_at_the_line(self.lab, trigger, hosts)?;
         self.lab.fire(trigger)?;
-        Ok([a, b])
+        Ok((started, apart_s(self.lab, trigger, hosts)?))
+    }
+}
+
+/// Waits until both hosts wait for the trigger.
+pub(crate) fn wait_at_the_line(lab: &Lab, trigger: u64, hosts: [&str; 2]) -> Outcome<()> {
+    let until = clock::mono() + TO_THE_LINE;
+    for host in hosts {
+        while lab.said_at_trigger(host)? != trigger::ready(trigger) {
+            if clock::mono() >= until {
+                return Err(format!("{host} does not wait for its trigger after {TO_THE_LINE:?}"));
+            }
+            clock::sleep(Duration::from_millis(5));
+        }
+    }
+    Ok(())
+}
+
+/// How far apart both hosts have gone, at most: from the last look at which neither had, to the first at which both have.
+pub(crate) fn apart_s(lab: &Lab, trigger: u64, hosts: [&str; 2]) -> Outcome<f64> {
+    let fired = clock::mono();
+    let mut neither = fired;
+    loop {
+        let look = clock::mono();
+        let [a, b] = hosts.map(|host| lab.said_at_trigger(host));
+        match [a?, b?].map(|said| said == trigger::gone(trigger)) {
+            [true, true] => return Ok(clock::mono().since(neither).as_secs_f64()),
+            [false, false] => neither = look,
+            _ => {}
+        }
+        if look.since(fired) >= TO_THE_LINE {
+            return Err(format!("{} and {} have not both seen their trigger", hosts[0], hosts[1]));
+        }
+        clock::sleep(Duration::from_millis(1));
     }
 }
 
@@ -95,7 +134,7 @@ impl Track<'_> {
         }
         let written = [self.a.writes_since(0.0)?, self.b.writes_since(0.0)?];
         let beats = [self.a.beats()?, self.b.beats()?];
-        tally.apart_s = windows.iter().filter_map(|window| window.apart_s(&beats)).collect();
+        tally.claims_apart_s = windows.iter().filter_map(|window| window.apart_s(&beats)).collect();
         tally.wrote_outside = windows.iter().filter(|window| window.stranger_wrote(&written)).count();
         Ok(tally)
     }
@@ -105,13 +144,16 @@ impl Track<'_> {
         self.a.disk.make_ext4()?;
         let from = seconds();
         let mut let_in = [false; 2];
-        let started = gate.start(self.sides())?;
-        for ((running, side), is_in) in started.into_iter().zip(self.sides()).zip(&mut let_in) {
+        let log_before = self.sides().map(Side::log_bytes);
+        let (started, apart_s) = gate.start(self.sides())?;
+        tally.apart_s.push(apart_s);
+        let hosts = self.sides().into_iter().zip(log_before);
+        for ((running, (side, log_before)), is_in) in started.into_iter().zip(hosts).zip(&mut let_in) {
             let ended = running.wait_for(PATIENCE)?;
             *is_in = ended.ok();
             if ended.ok() {
                 tally.seconds.push(ended.seconds);
-            } else if !side.says_in_use(&ended) {
+            } else if !side.says_in_use(log_before, &ended)? {
                 tally.remarks.push(format!("{}: {}", side.vm.spec.host, ended.said().trim()));
             }
         }
@@ -121,6 +163,9 @@ impl Track<'_> {
         if !verdict.is_whole() {
             tally.damaged += 1;
             tally.remarks.push(verdict.words());
+        }
+        if let_in.contains(&true) && !verdict.left_clean {
+            tally.remarks.push("the block not clean after the last unmount".to_owned());
         }
         tally.rounds += 1;
         match let_in {
@@ -179,6 +224,7 @@ impl Tally {
             sum.damaged += tally.damaged;
             sum.seconds.extend(&tally.seconds);
             sum.apart_s.extend(&tally.apart_s);
+            sum.claims_apart_s.extend(&tally.claims_apart_s);
             sum.remarks.extend(tally.remarks.iter().cloned());
         }
         sum
@@ -189,18 +235,29 @@ impl Tally {
         self.both == 0 && self.wrote_outside == 0 && self.damaged == 0 && self.remarks.is_empty()
     }
 
+    /// Whether they were races at all.
+    pub(crate) fn is_close(&self) -> bool {
+        self.rounds > 0 && self.close_rounds() * 2 >= self.rounds
+    }
+
+    fn close_rounds(&self) -> usize {
+        self.apart_s.iter().filter(|apart_s| **apart_s <= CLOSE_SECONDS).count()
+    }
+
     /// For the table.
     pub(crate) fn words(&self) -> String {
-        let Tally { rounds, both, one, none, wrote_outside, damaged, seconds, apart_s, remarks } = self;
+        let Tally { rounds, both, one, none, wrote_outside, damaged, seconds, remarks, .. } = self;
         let mut words = format!("{rounds} rounds: both in {both}, exactly one {one}, none {none}");
         if let Some(longest) = seconds.iter().copied().reduce(f64::max) {
             words += &format!("; mounts took up to {longest:.1} s");
         }
-        let mut apart_s = apart_s.clone();
-        apart_s.sort_by(f64::total_cmp);
-        if let Some(median) = apart_s.get(apart_s.len() / 2) {
-            words +=
-                &format!("; both claimed in {}, half of these within {:.0} ms", apart_s.len(), median * 1e3);
+        words += &format!("; begun within {CLOSE_SECONDS} s in {}", self.close_rounds());
+        if let Some(median) = median(&self.apart_s) {
+            words += &format!(", half within {:.0} ms", median * 1e3);
+        }
+        if let Some(median) = median(&self.claims_apart_s) {
+            let both = self.claims_apart_s.len();
+            words += &format!("; both claimed in {both}, half of these within {:.0} ms", median * 1e3);
         }
         words += &format!("; {damaged} filesystems damaged; {wrote_outside} refused hosts wrote");
         if let Some(remark) = remarks.first() {
@@ -208,6 +265,12 @@ impl Tally {
         }
         words.replace('\n', " ")
     }
+}
+
+fn median(of: &[f64]) -> Option<f64> {
+    let mut sorted = of.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied()
 }
 
 /// Two hosts with so many disks.

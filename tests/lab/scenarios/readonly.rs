@@ -24,7 +24,7 @@ fn read_only(book: &Book, guarded: Guarded) -> Outcome<()> {
         "nothing: it is let in, and writes the live journal back over the live filesystem".to_owned()
     } else {
         format!(
-            "refused within {REFUSAL_SECONDS} s (+{BUSY_SECONDS} s if busy), and the reader's host writes nothing at all"
+            "refused within {REFUSAL_SECONDS} s (+{BUSY_SECONDS} s if busy), and the reader's host writes nothing at all; the block clean after the holder's unmount"
         )
     };
     let promise = book.promise("K5 read-only mount of a live filesystem", guarded, &promised);
@@ -56,13 +56,13 @@ fn read_only(book: &Book, guarded: Guarded) -> Outcome<()> {
     let measured = format!(
         "let in {let_in} of {TRIES} times, answered within {longest:.2} s; the reader's host wrote {all} times, {outside} outside \
          the MMP block; {}",
-        verdict.words()
+        verdict.words_and_block()
     );
     let kept = if guarded == Guarded::Kernel {
         let_in > 0 && outside > 0
     } else {
         let refused = codes.iter().all(|code| *code == 1) && longest <= REFUSAL_SECONDS + BUSY_SECONDS;
-        refused && all == 0 && left.ok() && verdict.is_whole()
+        refused && all == 0 && left.ok() && verdict.is_whole_and_left()
     };
     promise.judge(kept, &measured)
 }

@@ -111,13 +111,23 @@ impl<'v> Side<'v> {
         self.vm.run(&self.mount())
     }
 
-    /// Whether a mount was refused because another host uses the device, and for no other reason.
-    pub(crate) fn says_in_use(&self, ended: &Ended) -> bool {
-        if self.guarded != Guarded::Kernel {
-            return ended.code == 1;
-        }
-        // mount(8) has one word for every failure; the kernel's log has the reason.
-        ended.code == 32 && self.vm.kernel_log().contains("MMP")
+    /// Mounts it, and gives how that ended, and whether it was refused because another host uses the device.
+    pub(crate) fn try_refused(&self) -> Outcome<(Ended, bool)> {
+        let log_before = self.log_bytes();
+        let ended = self.try_mount()?;
+        let refused = self.says_in_use(log_before, &ended)?;
+        Ok((ended, refused))
+    }
+
+    /// How long its host's kernel log is.
+    pub(crate) fn log_bytes(&self) -> usize {
+        self.vm.kernel_log().len()
+    }
+
+    /// Whether a mount was refused because another host uses the device, and for no other reason: see
+    /// [`Guarded::says_in_use`].
+    pub(crate) fn says_in_use(&self, log_before: usize, ended: &Ended) -> Outcome<bool> {
+        self.guarded.says_in_use(self.vm, &self.device, log_before, ended)
     }
 
     /// Freezes it, as a snapshot of the array's does, or thaws it.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use mmpguard::clock;
+use mmpguard::protocol::sequence::SEQ_CLEAN;
 
 use crate::agent::Found;
 use crate::book::Guarded;
-use crate::harness::{Disk, Doing, Lab, Outcome, Running, Spec, Turn, Vm, turns};
+use crate::harness::{Disk, Doing, Ended, Lab, Outcome, Running, Spec, Turn, Vm, turns};
 
 /// Where the hosts mount.
 pub(crate) const DIRECTORY: &str = "/mnt/a";
@@ -15,6 +16,34 @@ pub(crate) const REFUSAL_SECONDS: f64 = 1.4;
 /// What a wait may take longer when the machine that emulates the hosts is busy with others: the hosts' clocks run on, their
 /// processors do not.
 pub(crate) const BUSY_SECONDS: f64 = 5.0;
+
+/// Before a kernel is called to wait, a beat is looked for if the last one's stamp is fresh: 1.1 of the longest interval (half
+/// of the kernel's C) and 0.3 s.
+pub(crate) const LOOK_SECONDS: f64 = 3.05;
+/// What the kernel says of a device that another host beats. It says other things of one that it cannot read, or does not know.
+const IN_USE: &str = "Device is already active";
+/// How long a line of a kernel's log may take through the emulated serial port.
+const LINES_COME_WITHIN: Duration = Duration::from_secs(2);
+
+/// What a mount's waits take, at least and at most. One that waits for nothing is as wrong as one that takes too long: it
+/// was lucky that nobody else was there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    pub(crate) floor_seconds: f64,
+    pub(crate) limit_seconds: f64,
+}
+
+/// Two waits of the kernel's, whoever calls it.
+pub(crate) const KERNEL_WAITS: Waits = Waits { floor_seconds: 20.0, limit_seconds: 22.6 };
+/// The same behind `mmp`, which may look for a beat first.
+pub(crate) const NATIVE_WAITS: Waits = Waits {
+    floor_seconds: KERNEL_WAITS.floor_seconds,
+    limit_seconds: KERNEL_WAITS.limit_seconds + LOOK_SECONDS,
+};
+/// An area that was left clean: one wait.
+pub(crate) const CLEAN_AREA_WAITS: Waits = Waits { floor_seconds: 10.5, limit_seconds: 11.5 };
+/// An area that was not: two waits.
+pub(crate) const CRASHED_AREA_WAITS: Waits = Waits { floor_seconds: 20.0, limit_seconds: 22.5 };
 
 /// Two hosts, one disk.
 pub(crate) struct Pair {
@@ -39,6 +68,8 @@ pub(crate) struct Writer {
 /// What a disk has on it when all is over.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
+    /// Whether the block of an ext4 said clean when nobody had it mounted any more.
+    pub(crate) left_clean: bool,
     /// Of `e2fsck -fn` or `xfs_repair -n`, after a mount has replayed the journal: 0 is clean.
     pub(crate) check: i32,
     /// What the check said if it found anything, or why nothing could be read.
@@ -76,6 +107,45 @@ impl Guarded {
     pub(crate) fn umount_at(self, directory: &str) -> String {
         let program = if self == Guarded::Kernel { "umount" } else { "mmp umount" };
         format!("{program} {directory}")
+    }
+
+    /// Whether a mount of this disk was refused because another host uses it, and for no other reason. `log_before` is how
+    /// long the host's kernel log was before that mount: what stands above is about earlier ones.
+    pub(crate) fn says_in_use(self, vm: &Vm, disk: &str, log_before: usize, ended: &Ended) -> Outcome<bool> {
+        if self != Guarded::Kernel {
+            return Ok(ended.code == 1);
+        }
+        // mount(8) has one exit status for every failure; the kernel's log has the reason, for each of its disks.
+        if ended.code != 32 {
+            return Ok(false);
+        }
+        let name = vm.must(&format!("basename $(readlink -f {disk})"))?;
+        let about = format!("(device {})", name.trim());
+        let until = clock::mono() + LINES_COME_WITHIN;
+        loop {
+            let log = vm.kernel_log();
+            let new = log.get(log_before..).unwrap_or_default();
+            if new.lines().any(|line| line.contains(&about) && line.contains(IN_USE)) {
+                return Ok(true);
+            }
+            if clock::mono() >= until {
+                return Ok(false);
+            }
+            clock::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Waits {
+    /// For a promise; `busy_seconds` is what a busy machine may add to the limit.
+    pub(crate) fn words(self, busy_seconds: f64) -> String {
+        let Waits { floor_seconds, limit_seconds } = self;
+        format!("not before {floor_seconds:.1} s, within {limit_seconds:.2} s (+{busy_seconds:.0} s if busy)")
+    }
+
+    /// Whether that promise was kept.
+    pub(crate) fn are_kept(self, busy_seconds: f64, seconds: f64) -> bool {
+        (self.floor_seconds..=self.limit_seconds + busy_seconds).contains(&seconds)
     }
 }
 
@@ -151,6 +221,18 @@ impl Writer {
         Ok(())
     }
 
+    /// What it had said when its machine ended: also what was still on its way then.
+    pub(crate) fn last_words(mut self) -> Outcome<Vec<String>> {
+        let until = clock::mono() + Duration::from_secs(10);
+        while !self.has_ended() {
+            if clock::mono() >= until {
+                return Err("a writer goes on whose machine has ended".to_owned());
+            }
+            clock::sleep(Duration::from_millis(20));
+        }
+        Ok(self.durable())
+    }
+
     /// Ends it, waits for its end, and gives what it had said. The machine has to run.
     pub(crate) fn stop(mut self, vm: &Vm) -> Outcome<Vec<String>> {
         let pid = self.running.pid()?;
@@ -180,6 +262,7 @@ pub(crate) fn inspect_at(
 ) -> Outcome<Verdict> {
     let mut verdict = Verdict::default();
     if kind == Kind::Ext4 {
+        verdict.left_clean = disk.block().read().seq == SEQ_CLEAN;
         // Nobody holds it: what a crash has left in the block is in nobody's way.
         disk.tool_says("tune2fs", &["-f", "-E", "clear_mmp"])?;
     }
@@ -220,6 +303,16 @@ impl Verdict {
     /// Nothing is damaged, and nothing is missing.
     pub(crate) fn is_whole(&self) -> bool {
         self.check == 0 && self.bad.is_empty() && self.lost.is_empty()
+    }
+
+    /// The same, and whoever had it last said in the block of this ext4 that he has left.
+    pub(crate) fn is_whole_and_left(&self) -> bool {
+        self.is_whole() && self.left_clean
+    }
+
+    /// The same as [`Verdict::words`], and what the block of an ext4 said.
+    pub(crate) fn words_and_block(&self) -> String {
+        format!("block {}, {}", if self.left_clean { "clean" } else { "not clean" }, self.words())
     }
 
     /// In a few words, for the table.

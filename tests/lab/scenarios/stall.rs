@@ -9,7 +9,7 @@ use crate::book::{Book, Guarded};
 use crate::harness::{Disk, Lab, Outcome, Vm, seconds};
 use crate::scenarios::race;
 use crate::scenarios::side::{Mapping, Side};
-use crate::scenarios::stage::Writer;
+use crate::scenarios::stage::{Verdict, Writer};
 use crate::{Scenario, Set};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -65,6 +65,8 @@ struct Fate {
     /// Hosts that have rebooted themselves: the sleeper, the successor.
     rebooted: [bool; 2],
     damage: Option<String>,
+    /// Durable files that are lost, of the sleeper and of the successor.
+    lost: [usize; 2],
 }
 
 impl Stall {
@@ -137,9 +139,9 @@ fn stall(guarded: Guarded, how: Stall, ladder: Ladder, observed: Duration) -> Ou
     let since_s = seconds();
     how.end(&a)?;
     clock::sleep(observed);
-    let (sleeper_stays, sleeper_boots) = stay(&sleeper, &mut first);
-    let (successor_stays, successor_boots) = stay(&successor, &mut second);
-    let rebooted = [sleeper_boots || a.boots() > 1, successor_boots || b.boots() > 1];
+    let sleeper_stays = stay(&a, &sleeper, &mut first)?;
+    let successor_stays = stay(&b, &successor, &mut second)?;
+    let rebooted = [has_rebooted(&a), has_rebooted(&b)];
     // From here on it writes nothing more, whatever it is.
     a.pause()?;
     for (writer, durable) in second.into_iter().zip(&mut durable) {
@@ -166,6 +168,7 @@ fn stall(guarded: Guarded, how: Stall, ladder: Ladder, observed: Duration) -> Ou
             sleeper_stays: sleeper_stays[at],
             successor_stays: successor_stays[at],
             rebooted,
+            lost: [&a, &b].map(|vm| lost_of(&verdict, &vm.spec.host)),
             damage: (!verdict.is_whole()).then(|| verdict.words()),
         });
     }
@@ -199,18 +202,31 @@ fn mount_and_write(vm: &Vm, sides: &[Side<'_>]) -> Outcome<Vec<Writer>> {
     Ok(writers)
 }
 
-/// On which of its disks a host goes on: it is guarded there, as it believes, and its writer writes. And whether it boots at
-/// this very moment, so that nobody answers.
-fn stay(sides: &[Side<'_>], writers: &mut [Writer]) -> (Vec<bool>, bool) {
-    let (mut stays, mut boots) = (Vec::new(), false);
+/// On which of its disks a host goes on: it is guarded there, as it believes, and its writer writes. One that has rebooted
+/// goes on nowhere; one that gives no answer and has not is no result.
+fn stay(vm: &Vm, sides: &[Side<'_>], writers: &mut [Writer]) -> Outcome<Vec<bool>> {
+    let mut stays = Vec::new();
     for (side, writer) in sides.iter().zip(writers) {
         let written = writer.durable().len();
-        let guarded = side.is_guarded();
-        boots |= guarded.is_err();
-        let goes_on = guarded.unwrap_or(false);
+        let goes_on = match side.is_guarded() {
+            Ok(guarded) => guarded,
+            Err(_) if has_rebooted(vm) => false,
+            Err(error) => return Err(error),
+        };
         stays.push(goes_on && writer.wait_for(written + 1, Duration::from_secs(5)).is_ok());
     }
-    (stays, boots)
+    Ok(stays)
+}
+
+/// Whether a host has booted again, or begun to: its console tells before its agent does.
+fn has_rebooted(vm: &Vm) -> bool {
+    let log = vm.kernel_log();
+    vm.boots() > 1 || log.contains("sysrq: Resetting") || log.matches("Linux version").count() > 1
+}
+
+/// How many of a host's durable files are lost: a stamp begins with its host's name.
+fn lost_of(verdict: &Verdict, host: &str) -> usize {
+    verdict.lost.iter().filter(|stamp| stamp.split(' ').next() == Some(host)).count()
 }
 
 fn words(fates: &[Fate]) -> String {
@@ -235,7 +251,12 @@ fn words(fates: &[Fate]) -> String {
         },
     );
     if let Some(damage) = fates.iter().find_map(|fate| fate.damage.as_ref()) {
-        words += &format!(" ({damage})");
+        let lost = |at: usize| fates.iter().map(|fate| fate.lost[at]).sum::<usize>();
+        words += &format!(
+            " ({damage}); durable files lost in all: {} of the sleeper's, {} of the successor's",
+            lost(0),
+            lost(1)
+        );
     }
     words
 }

@@ -22,7 +22,7 @@ fn short(book: &Book) -> Outcome<()> {
     let promise = book.promise(
         "the holder stands still for 8 s, in both ways",
         Guarded::Mmp,
-        "nothing comes of it: the peer is refused, the holder goes on guarded, and is not rebooted; the filesystem whole",
+        "nothing comes of it: the peer is refused, the holder goes on guarded, and is not rebooted; the filesystem whole, and the block clean after the unmount",
     );
     let pair = Pair::ext4()?;
     let [a, b] = [&pair.a, &pair.b].map(|vm| Side::new(vm, &pair.disk, Guarded::Mmp));
@@ -48,13 +48,13 @@ fn short(book: &Book) -> Outcome<()> {
     a.leave()?;
     let (boots, turns) = (pair.a.boots(), pair.turns()?.len());
     let verdict = pair.inspect(Kind::Ext4, &durable)?;
-    let kept = refused == 2 && guarded && goes_on && boots == 1 && turns == 1 && verdict.is_whole();
+    let kept = refused == 2 && guarded && goes_on && boots == 1 && turns == 1 && verdict.is_whole_and_left();
     promise.judge(
         kept,
         &format!(
             "peer refused {refused} of 2 times, after {} s; holder guarded: {guarded}, wrote on: {goes_on}, boots {boots}; {}",
             seconds.join(" and "),
-            verdict.words()
+            verdict.words_and_block()
         ),
     )
 }

@@ -8,7 +8,8 @@ use mmpguard::clock;
 use crate::book::{Book, Guarded};
 use crate::harness::{Disk, Lab, Outcome, Span, Spec, Vm, seconds, turns};
 use crate::scenarios::life;
-use crate::scenarios::stage::{Kind, Pair, Writer, inspect};
+use crate::scenarios::paths::told;
+use crate::scenarios::stage::{BUSY_SECONDS, CRASHED_AREA_WAITS, Kind, Pair, Writer, inspect};
 use crate::{Scenario, Set};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -97,13 +98,15 @@ fn mounted_twice(book: &Book) -> Outcome<()> {
 /// A host hangs for 26 s; the other takes over meanwhile.
 fn hang(book: &Book, guarded: Guarded) -> Outcome<()> {
     let pair = pair(guarded)?;
-    let promise = book.promise(
-        "XFS, a host that hung 26 s",
-        guarded,
-        &format!(
-            "it writes for {AWAKE_SECONDS} s at most when it wakes, and never again; the successor stays"
-        ),
-    );
+    let promised = if guarded == Guarded::Kernel {
+        "nothing: it writes on".to_owned()
+    } else {
+        format!(
+            "the successor in {}, and stays; the sleeper is cut off, and writes for {AWAKE_SECONDS} s at most when it wakes",
+            CRASHED_AREA_WAITS.words(BUSY_SECONDS)
+        )
+    };
+    let promise = book.promise("XFS, a host that hung 26 s", guarded, &promised);
     let mount = guarded.mount(&pair.disk.node());
     pair.a.must(&mount)?;
     let mut writer = Writer::start(&pair.a, 1, Duration::from_millis(100))?;
@@ -144,10 +147,12 @@ fn hang(book: &Book, guarded: Guarded) -> Outcome<()> {
         promise.measured(&words);
         return Ok(());
     }
-    promise.judge(left.ok() && last <= AWAKE_SECONDS && is_cut_off(&fate) && end.is_whole(), &words)
+    let waited = CRASHED_AREA_WAITS.are_kept(BUSY_SECONDS, taken.seconds);
+    let kept = waited && left.ok() && last <= AWAKE_SECONDS && is_cut_off(&fate) && end.is_whole();
+    promise.judge(kept, &words)
 }
 
-/// What [`fate`] says of a host whose mount is as if nothing had happened.
+/// What [`fate`] says of a host that is guarded as if nothing had happened.
 pub(crate) const STILL_THERE: &str = "it went on";
 const REBOOTED: &str = "it was rebooted";
 
@@ -156,12 +161,19 @@ pub(crate) fn is_cut_off(fate: &str) -> bool {
     fate == REBOOTED || fate.contains("it was cut off by")
 }
 
-/// What became of a host that lost its protection: how it was cut off.
+/// What became of a host that may have lost its protection: how it was cut off, or what its guard does.
 pub(crate) fn fate(vm: &Vm) -> Outcome<String> {
     if vm.boots() > 1 {
         return Ok(REBOOTED.to_owned());
     }
     let status = vm.run("mmp status")?;
     let lost = status.stdout.lines().find_map(|line| line.trim().strip_prefix("lost "));
-    Ok(lost.map_or_else(|| STILL_THERE.to_owned(), |lost| format!("`{}`", lost.trim())))
+    if let Some(lost) = lost {
+        return Ok(format!("`{}`", lost.trim()));
+    }
+    Ok(match told(vm)?.state() {
+        "guarding" => STILL_THERE.to_owned(),
+        "nothing" => "no guard".to_owned(),
+        state => format!("it is {state}"),
+    })
 }
