@@ -14,7 +14,7 @@ const CUT_SECONDS: f64 = 22.0;
 /// For so long after a fault its consequences may be seen: a lease and two waits.
 const AFTERMATH_SECONDS: f64 = 35.0;
 /// A fault that is shorter than this makes nobody lose what it has.
-pub(super) const HARMLESS_SECONDS: f64 = 7.0;
+const HARMLESS_SECONDS: f64 = 7.0;
 /// Two stalls with less than this between them may have let no beat through.
 const BREATH_SECONDS: f64 = 3.0;
 /// What a claim writes to the block that protects, at most.

@@ -38,7 +38,7 @@ pub(super) struct Host {
     starts: usize,
     /// When its mount answered, seen while it stood still.
     answered: Option<f64>,
-    session: u32,
+    session: u64,
     random: fastrand::Rng,
     pub(super) history: History,
 }
@@ -281,7 +281,7 @@ impl Host {
             self.history.named += 1;
             if let Some(generation) = named {
                 self.history.generations.push((seconds(), generation));
-                number = u32::try_from(generation).doing("a generation")?;
+                number = generation;
             }
         }
         let writer = Writer::start(self.vm()?, number, PAUSE)?;
