@@ -147,7 +147,7 @@ impl<'v> Side<'v> {
 
     /// A writer of stamped files.
     pub(crate) fn writer(&self, session: u32) -> Outcome<Writer> {
-        Writer::start_in(self.vm, &self.directory, session, PAUSE)
+        Writer::start_in(self.vm, &self.directory, session.into(), PAUSE)
     }
 
     /// What this host has written to the disk since then, outside the block that protects.

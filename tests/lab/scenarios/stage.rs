@@ -183,12 +183,12 @@ impl Pair {
 
 impl Writer {
     /// Writes into the directory, one file every `pause` at most. Every session of a host has a number of its own.
-    pub(crate) fn start(vm: &Vm, session: u32, pause: Duration) -> Outcome<Writer> {
+    pub(crate) fn start(vm: &Vm, session: u64, pause: Duration) -> Outcome<Writer> {
         Writer::start_in(vm, DIRECTORY, session, pause)
     }
 
     /// The same in another directory.
-    pub(crate) fn start_in(vm: &Vm, directory: &str, session: u32, pause: Duration) -> Outcome<Writer> {
+    pub(crate) fn start_in(vm: &Vm, directory: &str, session: u64, pause: Duration) -> Outcome<Writer> {
         let (host, pause) = (&vm.spec.host, pause.as_millis());
         let script = format!("exec /lab/agent lab-agent write {directory} {host} {session} {pause}");
         Ok(Writer { running: vm.listen(&script)? })
