@@ -15,6 +15,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The device that is mounted, below it the path that faults take away.
 pub(super) const DEVICE: &str = "/dev/mapper/shared";
 pub(super) const PATH: &str = "path";
+/// How long a host has it still, at most, when a round is over.
+const LAST_HOLD: Duration = Duration::from_secs(4);
 /// For so long a host that has to boot after a hang is waited for at the end of a round.
 const LEAVE_SECONDS: f64 = 60.0;
 /// The watchdog's time: shorter than a lease of 11 s.
@@ -155,20 +157,29 @@ impl Host {
     fn look_for_boots(&mut self, lab: &Lab) -> Outcome<()> {
         let Some(vm) = &self.vm else { return Ok(()) };
         let boots = vm.boots();
-        if self.history.awaits_boot().is_some() && (boots > self.booted || starts(vm) > self.starts) {
+        // The console tells of a boot long before its agent says hello.
+        let boots_after_hang =
+            self.history.awaits_boot().is_some() && (boots > self.booted || starts(vm) > self.starts);
+        if boots_after_hang {
             self.history.wakeup_ends();
         }
-        if boots == self.booted {
+        if boots == self.booted && !boots_after_hang {
             return Ok(());
         }
-        lab.tell(&format!("{} has booted", self.name));
         self.keep_durable();
         if !matches!(self.doing, Doing::Booting) {
+            lab.tell(&format!("{} boots by itself", self.name));
             self.history.loses(Loss::Rebooted);
         }
         self.history.is_out();
         self.history.fault_ends();
-        (self.booted, self.is_frozen) = (boots, false);
+        self.is_frozen = false;
+        self.doing = Doing::Booting;
+        if boots == self.booted {
+            return Ok(());
+        }
+        lab.tell(&format!("{} has booted", self.name));
+        self.booted = boots;
         self.doing = Doing::Preparing(self.vm()?.start(&self.preparation())?);
         Ok(())
     }
@@ -222,7 +233,8 @@ impl Host {
     pub(super) fn leaves(&mut self, lab: &Lab) -> Outcome<bool> {
         let boots_soon = self.boots_soon();
         match &mut self.doing {
-            Doing::Mounted(_, end) => *end = clock::mono(),
+            // Who got in at the end writes something, too.
+            Doing::Mounted(_, end) => *end = (*end).min(clock::mono() + LAST_HOLD),
             Doing::Idle(end) => {
                 *end = Mono::FAR;
                 if !boots_soon {

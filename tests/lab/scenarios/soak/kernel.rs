@@ -37,12 +37,17 @@ pub(super) fn soak(book: &Book) -> Outcome<()> {
     for way in [Way::Freeze, Way::Hang] {
         found.extend(round(way)?);
     }
-    let shown = found.iter().all(|(must, error)| error.as_ref().is_some_and(|error| error.contains(must)));
+    let says =
+        |(must, error): &&(&str, Option<String>)| error.as_ref().is_some_and(|error| error.contains(must));
+    let shown = found.iter().filter(says).count();
     let words: Vec<_> = found
         .iter()
-        .map(|(must, error)| error.clone().unwrap_or_else(|| format!("not found: {must}")))
+        .map(|found| if says(&found) { found.0.to_owned() } else { format!("not as it must be: {found:?}") })
         .collect();
-    promise.judge(shown, &words.join("; "))
+    promise.judge(
+        shown == found.len(),
+        &format!("{shown} of {} checks found it: {}", found.len(), words.join(", ")),
+    )
 }
 
 /// One holder, one successor. What each check has to say, and what it says.

@@ -24,7 +24,7 @@ use mmpguard::clock;
 
 use self::faults::Faults;
 use self::history::{History, Loss};
-use self::host::Host;
+use self::host::{Doing, Host};
 use super::stage::{Kind, inspect};
 use crate::book::{Book, Guarded};
 use crate::harness::{Disk, Lab, Outcome};
@@ -44,6 +44,8 @@ const SHORT_ROUND: Duration = Duration::from_secs(55);
 const SHORT_SEED: u64 = 189;
 /// A round has at least one mount in this time on average: a hold of half a minute, a wait of up to 24 s and a boot lie between two of them.
 const MOUNT: Duration = Duration::from_secs(120);
+/// Within this somebody is in after both have booted, and nothing has been done to them.
+const FIRST_MOUNT: Duration = Duration::from_secs(240);
 /// How long hosts may take to leave after a round.
 const LEAVING: Duration = Duration::from_secs(240);
 
@@ -156,8 +158,13 @@ fn round_of(lab: &Lab, seed: u64, length: Duration, tally: &mut Tally) -> Outcom
     let [of_faults, of_alpha, of_beta] = [random.fork(), random.fork(), random.fork()];
     let mut hosts =
         [Host::new(lab, "alpha", &disk, plan, of_alpha)?, Host::new(lab, "beta", &disk, plan, of_beta)?];
-    while hosts.iter().any(|host| matches!(host.doing, host::Doing::Booting)) {
+    // However slow this machine is, what the faults meet is somebody who has it.
+    let patience = clock::mono() + FIRST_MOUNT;
+    while !hosts.iter().any(|host| matches!(host.doing, Doing::Mounted(..))) {
         step(lab, &mut hosts)?;
+        if clock::mono() >= patience {
+            return Err("nobody ever got in".to_owned());
+        }
     }
     let mut faults = Faults::new(of_faults);
     let end = clock::mono() + length;
