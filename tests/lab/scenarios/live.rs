@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::book::{Book, Guarded};
 use crate::harness::Outcome;
-use crate::scenarios::stage::{Kind, Pair, REFUSAL_SECONDS, Writer};
+use crate::scenarios::stage::{BUSY_SECONDS, Kind, Pair, REFUSAL_SECONDS, Writer};
 use crate::{Scenario, Set};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -20,8 +20,10 @@ fn live_refusal(book: &Book, guarded: Guarded) -> Outcome<()> {
     pair.a.must(&mount)?;
     let mut writer = Writer::start(&pair.a, 1, Duration::from_millis(100))?;
     let limit = if guarded == Guarded::Kernel { 24.0 } else { REFUSAL_SECONDS };
-    let promised =
-        format!("refused as in use within {limit} s; whole, and the block clean after the holder's unmount");
+    // The quickest shows what is waited for; a busy machine delays the others.
+    let promised = format!(
+        "refused as in use within {limit} s, {BUSY_SECONDS} s more if busy; whole, and the block clean after the holder's unmount"
+    );
     let promise = book.promise("K2 second mount of a live filesystem", guarded, &promised);
     let (mut refused, mut seconds) = (0, Vec::new());
     for _ in 0..TRIES {
@@ -37,7 +39,8 @@ fn live_refusal(book: &Book, guarded: Guarded) -> Outcome<()> {
     let turns = pair.turns()?;
     let verdict = pair.inspect(Kind::Ext4, &durable)?;
     let (first, last) = (seconds[0], seconds[seconds.len() - 1]);
-    let kept = refused == TRIES && last <= limit && verdict.is_whole_and_left() && turns.len() == 1;
+    let in_time = first <= limit && last <= limit + BUSY_SECONDS;
+    let kept = refused == TRIES && in_time && verdict.is_whole_and_left() && turns.len() == 1;
     promise.judge(
         kept,
         &format!("{refused} of {TRIES} refused, {first:.2} to {last:.2} s; {}", verdict.words_and_block()),

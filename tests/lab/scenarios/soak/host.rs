@@ -247,9 +247,15 @@ impl Host {
         Ok(false)
     }
 
-    /// Once it has left, nothing of the devices above the disk is used any more.
+    /// Once it has left, nothing of the devices above the disk is used any more. A machine that boots at this moment has none
+    /// of them either.
     pub(super) fn clear(&self) -> Outcome<()> {
-        self.vm()?.run(&format!("dmsetup remove shared; dmsetup remove {PATH}")).map(drop)
+        let boots = self.vm()?.boots();
+        let cleared = self.vm()?.run(&format!("dmsetup remove shared; dmsetup remove {PATH}"));
+        if cleared.is_err() {
+            self.vm()?.wait_for_boot(boots + 1)?;
+        }
+        Ok(())
     }
 
     /// Whether it went on after a hang just now, and its watchdog has yet to end it.
