@@ -15,6 +15,7 @@ use crate::{Scenario, Set};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "aoe_xfs_life_mmp", set: Set::Long, run: life_between_two },
+    Scenario { name: "aoe_xfs_twice_kernel", set: Set::Long, run: mounted_twice },
     Scenario { name: "aoe_xfs_outage_mmp", set: Set::Long, run: outage },
 ];
 
@@ -38,6 +39,34 @@ fn life_between_two(book: &Book) -> Outcome<()> {
     let promise = book.promise("XFS on AoE: its life", Guarded::Mmp, &life::promise(Kind::Xfs));
     let (life, end) = remote.live(Kind::Xfs)?;
     promise.judge(life.kept(&end), &life.words(&end))
+}
+
+/// The kernel alone: a plain mount of what another host has mounted.
+fn mounted_twice(book: &Book) -> Outcome<()> {
+    let remote = remote()?;
+    let promised = "nothing: it is mounted twice, and destroyed";
+    let promise = book.promise("XFS on AoE: mounted twice", Guarded::Kernel, promised);
+    let mount = Guarded::Kernel.mount(Export::Aoe.node());
+    remote.a.must(&mount)?;
+    let mut first = Writer::start(&remote.a, 1, Duration::from_millis(50))?;
+    first.wait_for(5, Duration::from_secs(30))?;
+    let second = remote.b.run(&mount)?;
+    if !second.ok() {
+        return Err(format!("the second mount was refused: {}", second.said()));
+    }
+    let other = Writer::start(&remote.b, 1, Duration::from_millis(50))?;
+    clock::sleep(Duration::from_secs(15));
+    let mut durable = first.stop(&remote.a)?;
+    durable.extend(other.stop(&remote.b)?);
+    for vm in [&remote.a, &remote.b] {
+        vm.run(&Guarded::Kernel.umount())?;
+    }
+    let end = remote.inspect(Kind::Xfs, &durable)?;
+    if end.is_whole() {
+        return Err("two kernels wrote to one XFS for 15 s, and it is whole: nothing was shown".to_owned());
+    }
+    promise.measured(&format!("in after {:.1} s; {}", second.seconds, end.words()));
+    Ok(())
 }
 
 /// The target does not answer: shortly, and for long.
