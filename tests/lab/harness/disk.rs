@@ -66,10 +66,15 @@ impl Disk {
             .map(drop)
     }
 
-    /// An XFS that leaves room behind it, and a tail area there.
-    pub(crate) fn make_xfs_with_area(&self) -> Outcome<()> {
+    /// An XFS that leaves room behind it.
+    pub(crate) fn make_xfs(&self) -> Outcome<()> {
         let mebibytes = (self.bytes >> 20) - 16;
-        self.tool("mkfs.xfs", &["-q", "-f", "-d", &format!("size={mebibytes}m")])?;
+        self.tool("mkfs.xfs", &["-q", "-f", "-d", &format!("size={mebibytes}m")]).map(drop)
+    }
+
+    /// The same, and a tail area in that room.
+    pub(crate) fn make_xfs_with_area(&self) -> Outcome<()> {
+        self.make_xfs()?;
         self.tool(env!("CARGO_BIN_EXE_mmp"), &["enable", "--quiet", "--fresh"]).map(drop)
     }
 

@@ -10,7 +10,9 @@ use crate::harness::{Disk, Outcome, Vm};
 use crate::scenarios::life;
 use crate::scenarios::remote::{Export, HELD_BACK_SECONDS, Remote};
 use crate::scenarios::stage::{BUSY_SECONDS, CRASHED_AREA_WAITS, Kind, Writer};
-use crate::scenarios::xfs::{DISK_MEBIBYTES, STILL_THERE, fate, is_cut_off, load_xfs, make_xfs};
+use crate::scenarios::xfs::{
+    DISK_MEBIBYTES, NOTHING_SHOWN, STILL_THERE, fate, is_cut_off, load_xfs, make_xfs, write_on_both,
+};
 use crate::{Scenario, Set};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -46,26 +48,12 @@ fn mounted_twice(book: &Book) -> Outcome<()> {
     let remote = remote()?;
     let promised = "nothing: it is mounted twice, and destroyed";
     let promise = book.promise("XFS on AoE: mounted twice", Guarded::Kernel, promised);
-    let mount = Guarded::Kernel.mount(Export::Aoe.node());
-    remote.a.must(&mount)?;
-    let mut first = Writer::start(&remote.a, 1, Duration::from_millis(50))?;
-    first.wait_for(5, Duration::from_secs(30))?;
-    let second = remote.b.run(&mount)?;
-    if !second.ok() {
-        return Err(format!("the second mount was refused: {}", second.said()));
-    }
-    let other = Writer::start(&remote.b, 1, Duration::from_millis(50))?;
-    clock::sleep(Duration::from_secs(15));
-    let mut durable = first.stop(&remote.a)?;
-    durable.extend(other.stop(&remote.b)?);
-    for vm in [&remote.a, &remote.b] {
-        vm.run(&Guarded::Kernel.umount())?;
-    }
+    let (seconds, durable) = write_on_both(&remote.a, &remote.b, Export::Aoe.node())?;
     let end = remote.inspect(Kind::Xfs, &durable)?;
     if end.is_whole() {
-        return Err("two kernels wrote to one XFS for 15 s, and it is whole: nothing was shown".to_owned());
+        return Err(NOTHING_SHOWN.to_owned());
     }
-    promise.measured(&format!("in after {:.1} s; {}", second.seconds, end.words()));
+    promise.measured(&format!("in after {seconds:.1} s; {}", end.words()));
     Ok(())
 }
 

@@ -19,6 +19,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "xfs_hang_mmp", set: Set::Long, run: |book| hang(book, Guarded::Mmp) },
 ];
 
+/// Why a scenario fails in which two kernels used one disk unharmed.
+pub(crate) const NOTHING_SHOWN: &str =
+    "two kernels wrote to one XFS for 15 s, and it is whole: nothing was shown";
 /// What the kernel alone promises here.
 pub(crate) const NOTHING: &str = "nothing";
 /// Room for the smallest XFS, and for the area behind it.
@@ -28,11 +31,7 @@ const AWAKE_SECONDS: f64 = 2.0;
 
 /// An XFS that is shorter than its disk, and, if `mmp` is to guard it, an area in what is left.
 pub(crate) fn make_xfs(disk: &Disk, guarded: Guarded) -> Outcome<()> {
-    disk.tool("mkfs.xfs", &["-q", "-f", "-d", "size=304m"])?;
-    if guarded != Guarded::Kernel {
-        disk.tool(env!("CARGO_BIN_EXE_mmp"), &["enable", "-q"])?;
-    }
-    Ok(())
+    if guarded == Guarded::Kernel { disk.make_xfs() } else { disk.make_xfs_with_area() }
 }
 
 /// Nothing in these machines loads a filesystem's module when it is asked for.
@@ -63,34 +62,40 @@ fn life_between_two(book: &Book) -> Outcome<()> {
     promise.judge(kept, &format!("{}; writers in turn: {}", life.words(&end), hosts.join(", ")))
 }
 
+/// Both hosts mount the disk plainly, write for a while, and unmount. How long the second mount took, and what was durable.
+pub(crate) fn write_on_both(a: &Vm, b: &Vm, node: &str) -> Outcome<(f64, Vec<String>)> {
+    let mount = Guarded::Kernel.mount(node);
+    a.must(&mount)?;
+    let mut first = Writer::start(a, 1, Duration::from_millis(50))?;
+    first.wait_for(5, Duration::from_secs(30))?;
+    let second = b.run(&mount)?;
+    if !second.ok() {
+        return Err(format!("the second mount was refused: {}", second.said()));
+    }
+    let other = Writer::start(b, 1, Duration::from_millis(50))?;
+    clock::sleep(Duration::from_secs(15));
+    let mut durable = first.stop(a)?;
+    durable.extend(other.stop(b)?);
+    for vm in [a, b] {
+        vm.run(&Guarded::Kernel.umount())?;
+    }
+    Ok((second.seconds, durable))
+}
+
 /// Nothing keeps a second kernel from an XFS that is mounted elsewhere.
 fn mounted_twice(book: &Book) -> Outcome<()> {
     let pair = pair(Guarded::Kernel)?;
     let promise =
         book.promise("XFS mounted twice", Guarded::Kernel, "nothing: it is mounted twice, and destroyed");
-    let mount = Guarded::Kernel.mount(&pair.disk.node());
-    pair.a.must(&mount)?;
-    let mut first = Writer::start(&pair.a, 1, Duration::from_millis(50))?;
-    first.wait_for(5, Duration::from_secs(30))?;
-    let second = pair.b.run(&mount)?;
-    if !second.ok() {
-        return Err(format!("the second mount was refused: {}", second.said()));
-    }
-    let other = Writer::start(&pair.b, 1, Duration::from_millis(50))?;
-    clock::sleep(Duration::from_secs(15));
-    let mut durable = first.stop(&pair.a)?;
-    durable.extend(other.stop(&pair.b)?);
+    let (seconds, durable) = write_on_both(&pair.a, &pair.b, &pair.disk.node())?;
     let (first, other) = (pair.a.writes(&pair.disk)?, pair.b.writes(&pair.disk)?);
     // Nothing protects it.
     let turns = turns(&[("alpha", &first), ("beta", &other)], Span { offset: 0, bytes: 0 }).len();
-    for vm in [&pair.a, &pair.b] {
-        vm.run(&Guarded::Kernel.umount())?;
-    }
     let end = pair.inspect(Kind::Xfs, &durable)?;
     if end.is_whole() {
-        return Err("two kernels wrote to one XFS for 15 s, and it is whole: nothing was shown".to_owned());
+        return Err(NOTHING_SHOWN.to_owned());
     }
-    let words = format!("in after {:.1} s, {turns} turns of writing; {}", second.seconds, end.words());
+    let words = format!("in after {seconds:.1} s, {turns} turns of writing; {}", end.words());
     promise.measured(&words);
     Ok(())
 }
