@@ -116,6 +116,12 @@ pub enum Error {
         /// Why.
         loss: Loss,
     },
+    /// The daemon does not do its part.
+    #[error("{what}")]
+    Daemon {
+        /// What it does not, and what to do.
+        what: String,
+    },
     /// An argument that cannot be meant.
     #[error("{0}")]
     Argument(String),
@@ -168,7 +174,7 @@ impl Error {
             | Error::UsedHere { path, .. }
             | Error::Refused { path, .. }
             | Error::Lost { path, .. } => Some(path),
-            Error::Argument(_) | Error::Interrupted => None,
+            Error::Argument(_) | Error::Daemon { .. } | Error::Interrupted => None,
         }
     }
 
@@ -194,7 +200,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Io { .. } | Error::ReadOnly { .. } => Kind::Io,
+            Error::Io { .. } | Error::ReadOnly { .. } | Error::Daemon { .. } => Kind::Io,
             Error::Superblock { source, .. } if source.is_damage() => Kind::Damaged,
             Error::Content { source, .. } if source.is_damage() => Kind::Damaged,
             Error::Superblock { .. } | Error::Content { .. } | Error::Unsupported { .. } => Kind::Unsupported,

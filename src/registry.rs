@@ -93,6 +93,9 @@ pub struct Record {
     /// What is used together with it, and held as well.
     #[serde(default)]
     pub with: Vec<PathBuf>,
+    /// It belongs into the daemon.
+    #[serde(default)]
+    pub resident: bool,
     /// Why it was lost.
     pub lost: Option<Lost>,
 }
@@ -294,6 +297,7 @@ impl Slot {
     pub fn clear(&self) {
         let _ = fs::remove_file(self.0.with_extension("json"));
         let _ = fs::remove_file(self.socket());
+        let _ = fs::remove_file(self.keeper_socket());
     }
 
     /// Nothing came of a guard: its place is as it was before.
@@ -308,6 +312,12 @@ impl Slot {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.0.with_extension("sock")
+    }
+
+    /// Where its keeper listens for a daemon, if its driver belongs into one.
+    #[must_use]
+    pub fn keeper_socket(&self) -> PathBuf {
+        self.0.with_extension("keeper")
     }
 }
 

@@ -96,6 +96,16 @@ pub(super) enum Verb {
     /// Takes about 40 s, on an image file that is removed again. Each step is checked; one that does not come out as
     /// told ends the demo with exit code 11.
     Demo(Demo),
+    /// Guard many devices in one process, for the whole host.
+    ///
+    /// `mmp mount` and mount(8) use it when it is there. It is best started by systemd (mmpd.socket); what it guards
+    /// outlives it: a daemon that is killed, or replaced by a newer one, finds its guards again.
+    Daemon(super::daemon::Daemon),
+    /// Watch a device that another host uses, so that a takeover has less to wait for.
+    ///
+    /// The daemon watches it, without ever opening it for writing. A later `mmp mount` on this host counts the time for which it
+    /// saw the very same bytes: after a crash that saves one of two waits.
+    Standby(super::daemon::Standby),
     /// The process that fences. Started by `mount` and `adopt`.
     #[command(name = crate::keeper::mounts::VERB, hide = true)]
     GuardKeeper,
@@ -207,6 +217,9 @@ pub(super) struct Mount {
     pub(super) tolerate: Option<Duration>,
     #[command(flatten)]
     pub(super) fence: OnLoss,
+    /// Guard it by processes of its own, although there is a daemon.
+    #[arg(long)]
+    pub(super) without_daemon: bool,
     /// Say nothing but errors.
     #[arg(short, long)]
     pub(super) quiet: bool,
@@ -269,6 +282,9 @@ pub(super) struct Adopt {
     pub(super) device: PathBuf,
     #[command(flatten)]
     pub(super) fence: OnLoss,
+    /// Guard it by processes of its own, although there is a daemon.
+    #[arg(long)]
+    pub(super) without_daemon: bool,
     /// Say nothing but errors.
     #[arg(short, long)]
     pub(super) quiet: bool,

@@ -3,6 +3,7 @@
 mod area;
 mod args;
 mod check;
+mod daemon;
 mod demo;
 mod exit;
 mod fence;
@@ -20,6 +21,8 @@ mod status;
 mod umount;
 mod whole;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -29,7 +32,7 @@ use self::args::{Cli, Verb};
 /// Parses the arguments, runs the verb and gives its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(arguments()) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -45,11 +48,23 @@ pub fn main() -> ExitCode {
         Verb::Remount(arguments) => remount::run(arguments),
         Verb::Adopt(arguments) => mount::adopt(arguments),
         Verb::Status(arguments) => status::run(arguments),
+        Verb::Daemon(arguments) => daemon::run(arguments),
+        Verb::Standby(arguments) => daemon::standby(arguments),
         Verb::GuardKeeper => guard::keeper(),
         Verb::Fence(arguments) => fence::run(arguments),
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Generate(arguments) => generate::run(arguments),
     }
+}
+
+/// The command line; of a program that is called by another name it names the verb.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    let called = arguments.first().and_then(|name| Path::new(name).file_name());
+    if called.is_some_and(|name| name == daemon::NAME) {
+        arguments.insert(1, "daemon".into());
+    }
+    arguments
 }
 
 /// Debugging output, for whoever asks for it with `MMP_LOG=debug`. Never from the thread that beats.

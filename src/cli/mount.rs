@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::args::{Adopt, Mount, OnLoss};
-use super::{guard, output, whole};
+use super::{daemon, guard, output, whole};
 use crate::clock;
 use crate::config::Config;
 use crate::driver::Place;
@@ -38,20 +38,31 @@ const FOREIGN_OPTIONS: [(&str, &str); 15] = [
 ];
 
 pub(super) fn run(arguments: &Mount) -> ExitCode {
-    match task(arguments) {
-        Ok(task) => guard::guard(&task, arguments.quiet),
+    let begun = if arguments.without_daemon { Ok(None) } else { daemon::client::mount(arguments) };
+    match begun {
+        Ok(Some(code)) => ExitCode::from(code),
+        Ok(None) => match task(arguments, &mut output::complain) {
+            Ok(task) => guard::guard(&task, arguments.quiet),
+            Err(error) => output::failure(&error),
+        },
         Err(error) => output::failure(&error),
     }
 }
 
 pub(super) fn adopt(arguments: &Adopt) -> ExitCode {
-    match adoption(arguments) {
-        Ok(task) => guard::guard(&task, arguments.quiet),
+    let begun = if arguments.without_daemon { Ok(None) } else { daemon::client::adopt(arguments) };
+    match begun {
+        Ok(Some(code)) => ExitCode::from(code),
+        Ok(None) => match adoption(arguments, &mut output::complain) {
+            Ok(task) => guard::guard(&task, arguments.quiet),
+            Err(error) => output::failure(&error),
+        },
         Err(error) => output::failure(&error),
     }
 }
 
-fn task(arguments: &Mount) -> Result<Task, Error> {
+/// What there is to do, with everything checked that can be; `warn` hears what is no reason to refuse.
+pub(super) fn task(arguments: &Mount, warn: &mut dyn FnMut(&str)) -> Result<Task, Error> {
     let config = Config::host()?;
     let (options, read_only) = options(arguments)?;
     if arguments.filesystem.as_ref().is_some_and(|types| types.contains(',') || types.starts_with("no")) {
@@ -88,11 +99,12 @@ fn task(arguments: &Mount) -> Result<Task, Error> {
     }
     let begin = Begin { asked: &device, dir, filesystem: &filesystem, fence: &arguments.fence, by };
     let task = begin.task(&config, purpose)?;
-    check_queueing(&task)?;
+    check_queueing(&task, warn)?;
     Ok(task)
 }
 
-fn adoption(arguments: &Adopt) -> Result<Task, Error> {
+/// As [`task`].
+pub(super) fn adoption(arguments: &Adopt, warn: &mut dyn FnMut(&str)) -> Result<Task, Error> {
     let config = Config::host()?;
     let asked = tags::resolve(&arguments.device)?;
     suitable(&asked)?;
@@ -135,7 +147,7 @@ fn adoption(arguments: &Adopt) -> Result<Task, Error> {
     let task = begin.task(&config, Purpose::Adopt { counted })?;
     // It is mounted already: whatever is found is told, and no reason to leave it unguarded.
     for finding in queueing::check(&task.target(), task.wait_after_lease) {
-        output::complain(&format!("warning: {}; {}", finding.what, finding.advice));
+        warn(&format!("warning: {}; {}", finding.what, finding.advice));
     }
     Ok(task)
 }
@@ -186,6 +198,8 @@ impl Begin<'_> {
             registry: Registry::host().directory().to_owned(),
             since_s: clock::wall().0,
             earlier: None,
+            standby: None,
+            resident: false,
         })
     }
 }
@@ -279,7 +293,7 @@ fn mounted_on(target: &Target) -> Option<(PathBuf, String)> {
 }
 
 /// Layers that hold I/O back for longer than a wait: what they hold reaches the device after another host took it.
-fn check_queueing(task: &Task) -> Result<(), Error> {
+fn check_queueing(task: &Task, warn: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let targets = std::iter::once(task.target()).chain(task.other_targets());
     let found: Vec<_> = targets.flat_map(|target| queueing::check(&target, task.wait_after_lease)).collect();
     let mut refused = Vec::new();
@@ -288,7 +302,7 @@ fn check_queueing(task: &Task) -> Result<(), Error> {
         if finding.refuse && !task.incomplete_fence {
             refused.push(text);
         } else {
-            output::complain(&format!("warning: {text}"));
+            warn(&format!("warning: {text}"));
         }
     }
     if refused.is_empty() {

@@ -27,7 +27,7 @@ struct Report {
 
 /// One device.
 #[derive(Debug, Serialize)]
-struct Guard {
+pub(super) struct Guard {
     device: String,
     mounted_on: Option<String>,
     filesystem: String,
@@ -84,6 +84,13 @@ pub(super) fn run(arguments: &Status) -> ExitCode {
         }
         (false, false) => wrote,
     }
+}
+
+/// What this host guards.
+pub(super) fn guards(registry: &Registry) -> Result<Vec<Guard>, String> {
+    let all = registry.list().map_err(|error| format!("{}: {error}", registry.directory().display()))?;
+    let here = all.into_iter().filter(|(_, record)| record.is_of_this_boot());
+    Ok(here.map(|(slot, record)| Guard::of(&slot, &record)).collect())
 }
 
 fn records(registry: &Registry, arguments: &Status) -> Result<Vec<(Slot, Record)>, String> {

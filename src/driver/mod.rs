@@ -28,6 +28,7 @@ pub mod leases;
 mod options;
 mod place;
 pub(crate) mod set;
+pub(crate) mod standby;
 mod start;
 mod thread;
 pub mod trace;

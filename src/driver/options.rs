@@ -16,7 +16,7 @@ use super::{Held, WakeKeeper};
 use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::format::NodeName;
-use crate::protocol::{Adoption, Event, GuardOptions, Quiet, Refusal, timing};
+use crate::protocol::{Adoption, Credit, Event, GuardOptions, Quiet, Refusal, timing};
 use crate::sys::users;
 
 /// How often an observer is asked when nothing happens.
@@ -45,6 +45,7 @@ pub struct Options {
     fenced: Option<NodeName>,
     trace: Option<Trace>,
     mounted_here: bool,
+    credit: Option<Credit>,
 }
 
 impl Options {
@@ -67,6 +68,7 @@ impl Options {
             fenced: None,
             trace: None,
             mounted_here: false,
+            credit: None,
         }
     }
 
@@ -126,6 +128,12 @@ impl Options {
     /// before the claim.
     pub(crate) fn mounted_here(mut self) -> Self {
         self.mounted_here = true;
+        self
+    }
+
+    /// Counts what a standby of this host has watched.
+    pub(crate) fn credit(mut self, credit: Credit) -> Self {
+        self.credit = Some(credit);
         self
     }
 
@@ -194,8 +202,9 @@ impl Options {
             None => LeaseCell::new()
                 .map_err(|source| Error::io("share memory for the lease of", &self.path, source))?,
         };
-        let Options { trace, realtime, wake_keeper, .. } = self;
-        let mut held = start(place, Start { options, adoption: None, cell, trace, realtime, wake_keeper })?;
+        let Options { trace, realtime, wake_keeper, credit, .. } = self;
+        let with = Start { options, adoption: None, credit, cell, trace, realtime, wake_keeper };
+        let mut held = start(place, with)?;
         held.another_host = self.another_host;
         let (mut withdrawn, mounted_here) = (None, self.mounted_here);
         while !held.over {
@@ -242,7 +251,8 @@ impl Options {
                 .map_err(|source| Error::io("share memory for the lease of", &self.path, source))?,
         };
         let Options { trace, realtime, wake_keeper, .. } = self;
-        start(place, Start { options, adoption: Some(adoption), cell, trace, realtime, wake_keeper })
+        let adoption = Some(adoption);
+        start(place, Start { options, adoption, credit: None, cell, trace, realtime, wake_keeper })
     }
 
     /// Step 0: nothing is claimed that this host uses already.
@@ -338,7 +348,15 @@ pub(crate) fn watch_place(
     let path = &place.asked().to_owned();
     let cell = LeaseCell::new().map_err(|source| Error::io("share memory to watch", path, source))?;
     let options = GuardOptions { watch_only: true, ..GuardOptions::default() };
-    let with = Start { options, adoption: None, cell, trace: None, realtime: false, wake_keeper: None };
+    let with = Start {
+        options,
+        adoption: None,
+        credit: None,
+        cell,
+        trace: None,
+        realtime: false,
+        wake_keeper: None,
+    };
     let mut watcher = start(place, with)?;
     while !watcher.over {
         let event = watcher.next_event(OBSERVE_PERIOD);

@@ -14,7 +14,7 @@ use super::trace::Trace;
 use super::{Held, WakeKeeper};
 use crate::clock;
 use crate::error::Error;
-use crate::protocol::{Activity, Adoption, Guard, GuardOptions, Mode};
+use crate::protocol::{Activity, Adoption, Credit, Guard, GuardOptions, Mode};
 use crate::sys::KernelView;
 
 /// Events that may wait for a listener.
@@ -26,6 +26,7 @@ const STACK_BYTES: usize = 256 * 1024;
 pub(super) struct Start {
     pub(super) options: GuardOptions,
     pub(super) adoption: Option<Adoption>,
+    pub(super) credit: Option<Credit>,
     pub(super) cell: LeaseCell,
     pub(super) trace: Option<Trace>,
     pub(super) realtime: bool,
@@ -34,7 +35,7 @@ pub(super) struct Start {
 
 /// Starts it.
 pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
-    let Start { options, adoption, cell, trace, realtime, wake_keeper } = with;
+    let Start { options, adoption, credit, cell, trace, realtime, wake_keeper } = with;
     let path = place.asked().to_owned();
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
         .map_err(|source| Error::io("make an event descriptor for", &path, source))?;
@@ -56,7 +57,13 @@ pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
     let store = place.store()?;
     let (medium, seed) = (place.medium().clone(), fastrand::u64(..));
     let guard = match adoption {
-        None => Guard::new(medium, options, seed, clock::now()),
+        None => {
+            let guard = Guard::new(medium, options, seed, clock::now());
+            match credit {
+                Some(credit) => guard.with_credit(credit),
+                None => guard,
+            }
+        }
         Some(adoption) => Guard::adopt(medium, options, adoption, seed, clock::now()),
     };
     let kernel = place.target().map(|target| KernelView::new(target.clone(), &place.device().kernel_name()));

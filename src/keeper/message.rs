@@ -6,15 +6,25 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect, listen, recv, send,
+    socket, socketpair,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::fence::FenceReport;
+use crate::sys::passing;
 use crate::sys::realtime::Protection;
 use crate::sys::spawn::{CommandEnd, SpawnFailure};
+
+/// Who may wait to be accepted.
+const BACKLOG: i32 = 8;
 
 /// From the front.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,9 +140,17 @@ impl Socket {
         Ok((Socket(one), Socket(other)))
     }
 
+    /// Connects to a [`Listener`]. Never blocks: one that does not accept fails.
+    pub(crate) fn connect(path: &Path) -> io::Result<Socket> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        fcntl(&socket, FcntlArg::F_SETFL(OFlag::empty()))?; // as those of a pair
+        Ok(Socket(socket))
+    }
+
     /// A packet socket that was passed on.
     pub(crate) fn of(descriptor: OwnedFd) -> io::Result<Socket> {
-        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
         fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
         Ok(Socket(descriptor))
     }
@@ -172,6 +190,34 @@ impl Socket {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+/// A place in the filesystem where packet sockets connect to.
+#[derive(Debug)]
+pub(crate) struct Listener(OwnedFd);
+
+impl Listener {
+    /// Listens at `path`, for this user alone; what was there before is replaced.
+    pub(crate) fn at(path: &Path) -> io::Result<Listener> {
+        let _ = std::fs::remove_file(path);
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        listen(&socket, Backlog::new(BACKLOG)?)?;
+        Ok(Listener(socket))
+    }
+
+    /// The next connection, if there is one.
+    pub(crate) fn accept(&self) -> Option<Socket> {
+        passing::accept(self.0.as_fd()).ok().map(Socket)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

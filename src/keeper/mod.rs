@@ -86,6 +86,11 @@ impl DriverPipe {
         Ok((DriverPipe(write), read))
     }
 
+    /// The end that came from a keeper.
+    fn of(end: OwnedFd) -> Self {
+        DriverPipe(end)
+    }
+
     /// Makes the keeper look at the cell now: after it was lost, or its end moved to an earlier time. Never blocks.
     pub fn wake(&self) {
         // A full pipe wakes as well, and without a keeper there is nobody to wake.

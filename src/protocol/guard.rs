@@ -14,6 +14,7 @@ use super::claim::{Claim, Progress};
 use super::event::{Event, FailureKind};
 use super::hold::{Ended, Hold};
 use super::medium::Medium;
+use super::standby::Credit;
 use super::timing;
 use super::watch::{Adoption, Watch, Watched};
 use crate::clock::{Mono, Now};
@@ -228,6 +229,16 @@ impl Guard {
         let mut context = Context { medium, options, rng, outputs: VecDeque::with_capacity(8), write: None };
         let claim = Claim::new(now, &mut context);
         Guard { context, phase: Phase::Claim(claim) }
+    }
+
+    /// Counts what a standby of this host has watched of this block, if the first look shows the same. To be said at once, before
+    /// anything is polled.
+    #[must_use]
+    pub fn with_credit(mut self, credit: Credit) -> Self {
+        if let Phase::Claim(claim) = &mut self.phase {
+            claim.count(credit);
+        }
+        self
     }
 
     /// Begins to watch a filesystem that the kernel has mounted here, and beats already. In an area, where no kernel beats: goes on with

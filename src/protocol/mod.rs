@@ -14,6 +14,7 @@ mod hold;
 mod lease;
 pub mod medium;
 pub mod sequence;
+mod standby;
 #[cfg(test)]
 mod tests;
 pub mod timing;
@@ -23,4 +24,5 @@ pub use event::{Change, Event, FailureKind, LoserRule, Loss, Peer, Quiet, Refusa
 pub use guard::{Activity, Failure, Guard, GuardOptions, Input, Mode, Output, Write};
 pub use medium::{Area, Medium, Native, Owner};
 pub use sequence::Sequence;
+pub use standby::{Credit, Standby};
 pub use watch::{Adoption, Left};

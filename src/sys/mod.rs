@@ -4,6 +4,7 @@
 //! anything here may still write). Does not protect against what this host cannot see: other hosts are `protocol`'s
 //! business, and [`users`] says which local users stay invisible.
 
+pub mod activation;
 pub mod activity;
 mod bounded;
 pub mod cgroup;

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, accept4, recvmsg, sendmsg};
 
 /// The most descriptors in one message.
 pub const DESCRIPTORS_AT_MOST: usize = 8;
@@ -66,13 +66,23 @@ pub fn receive(socket: BorrowedFd<'_>, most: usize) -> io::Result<(Vec<u8>, Vec<
     }
 }
 
+/// The next connection to a listening socket, close-on-exec.
+///
+/// # Errors
+/// What accept4(2) says; `WouldBlock` when nobody connects.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let accepted = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(accepted) })
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::io::{Read as _, Seek as _, Write as _};
     use std::os::fd::AsFd as _;
 
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    use nix::sys::socket::{AddressFamily, SockType, socketpair};
 
     use super::*;
 

@@ -12,7 +12,7 @@ use std::io;
 
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 /// prctl(2), Linux 5.6; not in the `libc` crate for every target.
@@ -61,6 +61,15 @@ struct Original {
 /// Protects the calling process (and the threads it starts from here on, except for the scheduling).
 #[must_use]
 pub fn protect(lock: Lock) -> Protection {
+    let mut done = protect_without_scheduling(lock);
+    done.realtime =
+        done.note("get real-time scheduling", set_policy(libc::SCHED_RR | SCHED_RESET_ON_FORK, PRIORITY));
+    done
+}
+
+/// As [`protect`], for a process whose first thread must not come before those that guard.
+#[must_use]
+pub fn protect_without_scheduling(lock: Lock) -> Protection {
     let mut done = Protection { original: original(), ..Protection::default() };
     keep_heap();
     let flags = match lock {
@@ -73,8 +82,6 @@ pub fn protect(lock: Lock) -> Protection {
         }
     };
     done.locked = done.note("lock its memory", lock_memory(flags));
-    done.realtime =
-        done.note("get real-time scheduling", set_policy(libc::SCHED_RR | SCHED_RESET_ON_FORK, PRIORITY));
     done.oom = done.note("be spared by the OOM killer", set_oom_score_adj(SPARED));
     done.io_flusher = done.note("keep memory reclaim from its I/O", set_io_flusher(true));
     done
@@ -112,6 +119,13 @@ fn may_map_locked(bytes: usize) -> bool {
 /// What sched_setscheduler(2) says, mostly that it takes a privilege.
 pub fn schedule_this_thread() -> io::Result<()> {
     set_policy(libc::SCHED_RR | SCHED_RESET_ON_FORK, PRIORITY)
+}
+
+/// Lets this process open as many files as it may at all: a daemon has several a device.
+pub fn raise_open_files() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// Asks that the OOM killer spare the calling process, and nothing else: for a process that has no beat to keep,

@@ -45,6 +45,12 @@ pub fn resolve(named: &Path) -> Result<PathBuf, Error> {
     }
 }
 
+/// True for what is looked up, and is no path.
+#[must_use]
+pub fn is_tag(named: &str) -> bool {
+    tag(OsStr::new(named)).is_some()
+}
+
 /// `NAME=value`, with the quotes of fstab(5) taken off.
 fn tag(named: &OsStr) -> Option<std::ffi::OsString> {
     let bytes = named.as_bytes();

@@ -18,11 +18,14 @@ use std::time::Duration;
 use super::{exit, output, render};
 use crate::clock::{self, Wall};
 use crate::error::Error;
-use crate::keeper::mounts::{self, Memory, Purpose, Task};
+use crate::keeper::message::Socket;
+use crate::keeper::mounts::{self, Link, Memory, Purpose, Task};
 use crate::protocol::Activity;
 use crate::registry::{Lost, Phase, Record, Registry, Slot};
 use crate::sys::{KernelView, Target, TargetKind, User, mountinfo, tags, users};
 
+use front::Front;
+pub(super) use front::{Asker, Terminal};
 pub(super) use holders::Holders;
 
 /// What to do after a loss, in this order. README has it at length.
@@ -32,6 +35,10 @@ pub(super) const RUNBOOK: &str = "do not use, sync or unmount it here: what is d
 
 /// How long a guard whose mount is gone may take to release the device.
 const LETTING_GO: Duration = Duration::from_secs(5);
+/// The name of a thread of the daemon that drives a guard.
+pub(super) const DRIVER_THREAD: &str = "mmp-driver";
+/// Its stack: a claim's frames hold a few images of 1 KiB, and a look for users a table of processes.
+const DRIVER_STACK_BYTES: usize = 1 << 20;
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -41,50 +48,89 @@ pub(super) fn keeper() -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(exit::IO))
 }
 
-/// Starts a guard and tells what becomes of it, until it guards or has ended.
+/// Starts a guard with processes of its own, and tells what becomes of it, until it guards or has ended.
 pub(super) fn guard(task: &Task, quiet: bool) -> ExitCode {
-    match begin(task, quiet) {
+    let started = Terminal::new(quiet)
+        .map_err(|source| Error::io("prepare for signals about", &task.asked, source))
+        .and_then(|mut terminal| begin(task, &mut terminal, &run_in_processes));
+    match started {
         Ok(code) => ExitCode::from(code),
         Err(error) => output::failure(&error),
     }
 }
 
-fn begin(task: &Task, quiet: bool) -> Result<u8, Error> {
+/// How a guard's driver and keeper are started, and followed until it guards or has ended.
+pub(super) type Run<'a> = &'a dyn Fn(&Task, &Memory, OwnedFd, &mut dyn Asker) -> io::Result<u8>;
+
+fn run_in_processes(task: &Task, memory: &Memory, lock: OwnedFd, asker: &mut dyn Asker) -> io::Result<u8> {
+    front::run(task, memory, lock, asker)
+}
+
+/// Starts a guard whose driver is a thread of this process, the daemon, and follows it.
+pub(super) fn run_in_daemon(
+    task: &Task,
+    memory: &Memory,
+    lock: OwnedFd,
+    asker: &mut dyn Asker,
+) -> io::Result<u8> {
+    let (ours, theirs) = Socket::pair()?;
+    let (parts, keeper) = mounts::start_resident(task, memory, lock, Link::of(theirs))?;
+    drive(parts)?;
+    Ok(Front::new(task, keeper, Link::of(ours), asker).follow())
+}
+
+/// Starts the thread that drives a guard.
+pub(super) fn drive(parts: mounts::Driver) -> io::Result<()> {
+    let builder = std::thread::Builder::new().name(DRIVER_THREAD.to_owned()).stack_size(DRIVER_STACK_BYTES);
+    let body = move || {
+        let _ = crate::sys::realtime::schedule_this_thread(); // as a process of its own has it
+        driver::run_in_daemon(parts);
+    };
+    builder.spawn(body).map(drop)
+}
+
+/// Starts a guard and tells what becomes of it, until it guards or has ended.
+pub(super) fn begin(task: &Task, asker: &mut dyn Asker, run: Run<'_>) -> Result<u8, Error> {
     let registry = Registry::at(&task.registry);
     let fail = |op, path: &Path| {
         let path = path.to_owned();
         move |source| Error::io(op, &path, source)
     };
     registry.create().map_err(fail("make the directory", registry.directory()))?;
-    let lock = lock(task, quiet)?.map_err(fail("take the lock in", registry.directory()))?;
+    let Some(lock) = lock(task, asker)? else { return Ok(exit::INTERRUPTED) };
+    let lock = lock.map_err(fail("take the lock in", registry.directory()))?;
     let earlier = task.slot().read().ok().flatten().filter(Record::outlives_a_failure);
     if let Some(lost) = earlier.as_ref().and_then(|record| record.lost.as_ref()) {
         let what = earlier_loss(&task.asked, lost);
         if matches!(task.purpose, Purpose::Adopt { .. }) && lost.fence.is_some() {
-            output::complain(&format!("{}: not adopted: {what}\n  {RUNBOOK}", render::shown(&task.asked)));
+            asker.complain(&format!("{}: not adopted: {what}\n  {RUNBOOK}", render::shown(&task.asked)));
             return Ok(exit::LOST);
         }
-        output::complain(&format!("note: {what}"));
+        asker.complain(&format!("note: {what}"));
     }
     let memory = Memory::new(task.members()).map_err(fail("share memory for the lease of", &task.asked))?;
     let task = Task { earlier: earlier.map(Box::new), ..task.clone() };
-    front::run(&task, &memory, lock, quiet)
+    run(&task, &memory, lock, asker)
         .map_err(|source| Error::io("start the guarding processes for", &task.asked, source))
 }
 
 /// Becomes the device's only guard. One that is there may be about to let go: it is waited for as long as the user
-/// said, and a moment in any case if nothing is mounted any more.
-fn lock(task: &Task, quiet: bool) -> Result<io::Result<OwnedFd>, Error> {
+/// said, and a moment in any case if nothing is mounted any more. None if he changed his mind.
+fn lock(task: &Task, asker: &mut dyn Asker) -> Result<Option<io::Result<OwnedFd>>, Error> {
     let slot = task.slot();
     let view = KernelView::new(task.target(), &task.kernel_name).without_kmmpd(task.area);
     let asked_until = clock::mono() + task.patience();
-    let mut told = quiet || task.patience().is_zero();
+    let mut told = task.patience().is_zero();
     let mut begun = None;
     loop {
         match slot.lock() {
-            Ok(Some(lock)) => return Ok(Ok(lock)),
+            Ok(Some(lock)) => return Ok(Some(Ok(lock))),
             Ok(None) => {}
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Some(Err(error))),
+        }
+        if asker.wants_out() {
+            asker.complain("interrupted; nothing was begun");
+            return Ok(None);
         }
         let now = clock::mono();
         let ending = matches!(view.ask(), Activity::Gone | Activity::Ending);
@@ -97,7 +143,7 @@ fn lock(task: &Task, quiet: bool) -> Result<io::Result<OwnedFd>, Error> {
             return Err(Error::UsedHere { path: task.asked.clone(), users });
         }
         if !std::mem::replace(&mut told, true) {
-            output::complain("in use on this host, guarded by mmp; waiting for it to end");
+            asker.line("in use on this host, guarded by mmp; waiting for it to end");
         }
         clock::sleep(LOOK);
     }

@@ -30,6 +30,7 @@
 //! If both are killed at the same instant nobody watches: the kernel beats on, other hosts are refused as long as it
 //! does, and `mmp adopt` puts a new guard there. A read-only mount, which we beat, is unprotected then.
 
+mod handing;
 mod process;
 mod task;
 
@@ -50,6 +51,7 @@ use crate::sys::passing;
 use crate::sys::shared::SharedWords;
 use crate::sys::spawn::CommandEnd;
 
+pub use handing::take_over;
 pub use process::{Driver, run};
 pub use task::{Handover, Purpose, Task};
 
@@ -132,6 +134,8 @@ pub enum ToKeeper {
         /// In a sentence.
         reason: String,
     },
+    /// After a loss: no thread of the driver's is at the device any more, and none of them writes the record.
+    Stopped,
     /// Nothing is left to guard.
     Finish,
 }
@@ -140,6 +144,8 @@ pub enum ToKeeper {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "says")]
 pub enum FromKeeper {
+    /// The ladder is prepared, and good enough to begin. To a resident driver alone, which lives already.
+    Ready,
     /// mount(8) has ended.
     MountEnded {
         /// How.
@@ -186,6 +192,8 @@ struct Letter {
     task: Task,
     /// The driver that lives already; its socket is the one this came through.
     driver: Option<i32>,
+    /// It guards already; the keeper before is gone.
+    begun: bool,
 }
 
 /// Starts the keeper of a new guard. `front` is what the driver tells its progress through; the keeper's own messages to
@@ -195,7 +203,7 @@ struct Letter {
 /// When it cannot be started.
 pub fn start(task: &Task, memory: &Memory, lock: &OwnedFd, front: &OwnedFd) -> io::Result<Link> {
     begin(
-        &Letter { task: task.clone(), driver: None },
+        &Letter { task: task.clone(), driver: None, begun: false },
         &[memory.words.descriptor(), lock.as_fd(), front.as_fd()],
     )
 }
@@ -206,10 +214,36 @@ pub fn start(task: &Task, memory: &Memory, lock: &OwnedFd, front: &OwnedFd) -> i
 /// As [`start`].
 pub fn start_again(task: &Task, memory: &Memory, lock: &OwnedFd) -> io::Result<(Link, DriverPipe)> {
     let (pipe, theirs) = DriverPipe::new()?;
-    let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
-    let letter = Letter { task: task.clone(), driver: Some(pid) };
+    let letter = Letter { task: task.clone(), driver: Some(our_pid()?), begun: true };
     let link = begin(&letter, &[memory.words.descriptor(), lock.as_fd(), theirs.as_fd()])?;
     Ok((link, pipe))
+}
+
+/// Starts the keeper of a new guard whose driver is a thread of the calling process, the daemon. Beside what that thread
+/// begins with: where the keeper's messages to the one who asked come from.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_resident(
+    task: &Task,
+    memory: &Memory,
+    lock: OwnedFd,
+    front: Link,
+) -> io::Result<(Driver, Link)> {
+    let (pipe, theirs) = DriverPipe::new()?;
+    let (ours, to_front) = Socket::pair()?;
+    let to_front = OwnedFd::from(to_front);
+    let letter = Letter { task: task.clone(), driver: Some(our_pid()?), begun: false };
+    let descriptors = [memory.words.descriptor(), lock.as_fd(), theirs.as_fd(), to_front.as_fd()];
+    let keeper = begin(&letter, &descriptors)?;
+    let (task, memory) = (task.clone(), memory.clone());
+    let parts =
+        Driver { task, memory, lock, keeper, pipe, front: Some(front), adoption: None, resident: true };
+    Ok((parts, Link::of(ours)))
+}
+
+fn our_pid() -> io::Result<i32> {
+    i32::try_from(std::process::id()).map_err(io::Error::other)
 }
 
 /// One end of what a keeper is talked to through.
@@ -303,4 +337,5 @@ fn tell_loss(slot: &Slot, reason: &str, report: Option<&ClimbReport>) {
         let _ = slot.write(&record);
     }
     let _ = std::fs::remove_file(slot.socket());
+    let _ = std::fs::remove_file(slot.keeper_socket());
 }

@@ -2,6 +2,7 @@
 
 mod children;
 mod ending;
+mod succession;
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,8 +21,9 @@ use super::super::message::Socket;
 use super::super::{
     DriverPipe, EXIT_FENCED, EXIT_FINISHED, EXIT_NOT_FENCED, EXIT_SETUP, LOOK_INTERVAL, drain,
 };
+use super::handing::{Asking, Door};
 use super::task::Purpose;
-use super::{LETTER_BYTES, Letter, Link, Memory, Task, ToFront, ToKeeper, why_no_fence};
+use super::{FromKeeper, LETTER_BYTES, Letter, Link, Memory, Task, ToFront, ToKeeper, why_no_fence};
 use crate::clock::{self, Mono};
 use crate::driver::cell::CellState;
 use crate::driver::leases::Leases;
@@ -61,6 +63,8 @@ pub struct Driver {
     pub front: Option<Link>,
     /// The first driver of this guard, or what its predecessor left.
     pub adoption: Option<Adoption>,
+    /// It is a thread of a daemon, and not a process of its own.
+    pub resident: bool,
 }
 
 /// Runs a keeper, from its standard input on; gives its exit code. `driver` is the body of the driver's process.
@@ -79,6 +83,12 @@ struct Keeper<'a> {
     cell: Leases,
     lock: OwnedFd,
     driver: Option<DriverLink>,
+    /// Where daemons ask for a guard that belongs into one.
+    door: Option<Door>,
+    /// The daemon that asked last.
+    asking: Option<Asking>,
+    /// The daemon died, and the next one is waited for until then.
+    awaited: Option<Mono>,
     front: Option<Link>,
     /// The driver's end to the front, until the first driver has it.
     front_for_driver: Option<OwnedFd>,
@@ -94,8 +104,10 @@ struct Keeper<'a> {
     mount_begun: bool,
     /// The one who asked was told that it is guarded.
     committed: bool,
-    /// When drivers died.
+    /// When drivers died that were processes of ours.
     deaths: VecDeque<Mono>,
+    /// When daemons died.
+    daemon_deaths: VecDeque<Mono>,
     /// The last end of the lease that was seen.
     last_end: Mono,
     lost_reason: Option<String>,
@@ -107,6 +119,10 @@ struct DriverLink {
     process: ProcessRef,
     link: Link,
     pipe: OwnedFd,
+    /// A thread of the daemon, whose process this is.
+    resident: bool,
+    /// It said that none of its threads is at the device any more.
+    stopped: bool,
 }
 
 /// Why it fences.
@@ -128,22 +144,28 @@ impl<'a> Keeper<'a> {
         let said = children::catch_output()?;
         let (bytes, descriptors) = passing::receive(starter.as_fd(), LETTER_BYTES)?;
         let letter: Letter = serde_json::from_slice(&bytes)?;
-        let [memory, lock, third]: [OwnedFd; 3] =
-            descriptors.try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        let mut descriptors = descriptors.into_iter();
+        let mut next = || descriptors.next().ok_or(io::Error::from(io::ErrorKind::InvalidData));
+        let (memory, lock, third) = (next()?, next()?, next()?);
+        let to_front = descriptors.next();
         let task = letter.task;
         let memory = Memory::of_descriptor(memory, task.members())?;
         let _ = std::env::set_current_dir("/"); // no filesystem is kept busy
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGCHLD);
         let fences = fence_targets(&task).iter().map(|target| prepare(&task.on_loss, target)).collect();
-        let replaced = letter.driver.map(|pid| ProcessRef::open(Pid::from_raw(pid))).transpose()?;
+        let lives = letter.driver.map(|pid| ProcessRef::open(Pid::from_raw(pid))).transpose()?;
+        let door = task.resident.then(|| Door::open(&task.slot()).ok()).flatten();
         let mut keeper = Keeper {
             body,
             cell: memory.leases(),
             memory,
             lock,
             driver: None,
-            front: None,
+            door,
+            asking: None,
+            awaited: None,
+            front: to_front.map(Socket::of).transpose()?.map(Link::of),
             front_for_driver: None,
             signals: SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?,
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
@@ -151,18 +173,25 @@ impl<'a> Keeper<'a> {
             fences,
             views: views(&task),
             mounter: None,
-            mount_begun: matches!(task.purpose, Purpose::Adopt { .. }) || replaced.is_some(),
-            committed: replaced.is_some(),
+            mount_begun: matches!(task.purpose, Purpose::Adopt { .. }) || letter.begun,
+            committed: letter.begun,
             deaths: VecDeque::with_capacity(REPLACED_AT_MOST + 1),
+            daemon_deaths: VecDeque::with_capacity(REPLACED_AT_MOST + 1),
             last_end: Mono(0),
             lost_reason: None,
             withdrawn: None,
             task,
         };
         children::remember(said);
-        match replaced {
+        match lives {
             Some(process) => {
-                keeper.driver = Some(DriverLink { process, link: Link::of(starter), pipe: third })
+                let resident = keeper.task.resident;
+                let link = Link::of(starter);
+                keeper.driver = Some(DriverLink { process, link, pipe: third, resident, stopped: false });
+                if !letter.begun && !keeper.may_begin() {
+                    return Ok(None);
+                }
+                keeper.tell_driver(&FromKeeper::Ready);
             }
             None => {
                 (keeper.front, keeper.front_for_driver) = (Some(Link::of(starter)), Some(third));
@@ -205,6 +234,7 @@ impl<'a> Keeper<'a> {
                 return self.end_with_fence(Why::LeaseExpired); // cannot keep watch any more
             }
             self.hear_front();
+            self.hear_daemons();
             if let Some(code) = self.hear_driver() {
                 return code;
             }
@@ -222,6 +252,7 @@ impl<'a> Keeper<'a> {
             return Ok(());
         }
         let wake = self.cell.earliest().map_or(soon, |end| end.min(soon));
+        let wake = self.awaited.map_or(wake, |until| until.min(wake));
         let ns = i64::try_from(wake.0).unwrap_or(i64::MAX);
         let at = Expiration::OneShot(TimeSpec::nanoseconds(ns));
         self.timer.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
@@ -233,6 +264,7 @@ impl<'a> Keeper<'a> {
             fds.push(PollFd::new(driver.link.as_fd(), PollFlags::POLLIN));
             fds.push(PollFd::new(driver.pipe.as_fd(), PollFlags::POLLIN));
         }
+        fds.extend(self.door.iter().map(|door| PollFd::new(door.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.front.iter().map(|front| PollFd::new(front.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
@@ -260,6 +292,7 @@ impl<'a> Keeper<'a> {
                 Ok(Some(ToKeeper::StopMount)) => self.stop_mount(),
                 Ok(Some(ToKeeper::Committed)) => self.driver_committed(),
                 Ok(Some(ToKeeper::Lost { reason })) => self.lost_reason = Some(reason),
+                Ok(Some(ToKeeper::Stopped)) => self.driver_stopped(),
                 Ok(Some(ToKeeper::Finish)) => {
                     self.stop_mount();
                     if !self.committed && !self.deaths.is_empty() {
@@ -279,67 +312,16 @@ impl<'a> Keeper<'a> {
         self.tell_front(if mounted { &ToFront::Guarding } else { &ToFront::DriverGone });
     }
 
-    /// A driver that is gone, or does not end, though nobody waits for it any more.
-    fn look_after_driver(&mut self) -> Option<i32> {
-        if self.withdrawn.is_some_and(|until| clock::mono() >= until) && !self.committed {
-            self.kill_driver();
-            self.withdrawn = None;
-        }
-        if self.driver.is_none() && self.mounter.is_none() {
-            return self.replace_driver(); // the mount that outlived its driver has ended
-        }
-        if self.driver.as_ref().is_none_or(|driver| drain(&driver.pipe)) {
-            return None;
-        }
-        // What it said last comes first.
-        if let Some(code) = self.hear_driver() {
-            return Some(code);
-        }
-        self.driver = None;
-        self.replace_driver()
-    }
-
-    /// The driver is dead: another one takes its place, if there is something to guard, and if there is time.
-    fn replace_driver(&mut self) -> Option<i32> {
-        // What is mounting is lost track of; whether it came to something is asked of the kernel.
-        self.stop_mount();
-        let cell = self.memory.cell(0);
-        if self.mounter.is_some() && cell.state() == CellState::Unarmed {
-            return None; // it hangs in the kernel: what comes of it is asked when it has ended
-        }
-        let now = clock::mono();
-        self.deaths.retain(|&at| now.since(at) < REMEMBERED);
-        self.deaths.push_back(now);
-        let trace = self.memory.trace(0);
-        let adoption = match cell.state() {
-            CellState::Lost => return None, // the loop finds that by itself
-            CellState::Released => return self.ended_without_driver(None),
-            CellState::Until(end) if end < now + SUCCESSION => None,
-            CellState::Until(end) => Some(trace.left(end)),
-            CellState::Unarmed => {
-                if !self.mount_begun || !self.is_mounted() {
-                    return self.ended_without_driver(self.task.earlier.as_deref());
-                }
-                Some(Adoption { counted: trace.kernel_counted(), left: None })
-            }
-        };
-        let replaced = match adoption {
-            Some(adoption) if self.deaths.len() <= REPLACED_AT_MOST => {
-                self.start_driver(Some(adoption)).is_ok()
-            }
-            _ => false,
-        };
-        if !replaced {
-            return Some(self.end_with_fence(Why::DriverGone));
-        }
-        self.tell_front(&ToFront::DriverReplaced);
-        None
-    }
-
     fn ended_without_driver(&self, earlier: Option<&Record>) -> Option<i32> {
         self.tell_front(&ToFront::DriverGone);
         self.task.slot().put_back(earlier);
         Some(EXIT_FINISHED)
+    }
+
+    fn tell_driver(&self, message: &FromKeeper) {
+        if let Some(driver) = &self.driver {
+            let _ = driver.link.send(message);
+        }
     }
 
     fn tell_front(&self, message: &ToFront) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::Credit;
 use crate::registry::{Record, Registry, Slot};
 use crate::sys::fence::LadderSpec;
 use crate::sys::{Target, TargetKind};
@@ -87,6 +88,12 @@ pub struct Task {
     pub since_s: u64,
     /// What its place in the registry is to say again if nothing comes of it.
     pub earlier: Option<Box<Record>>,
+    /// What a standby of this host has watched of its block.
+    #[serde(default)]
+    pub standby: Option<Credit>,
+    /// Its driver is a thread of the daemon, as long as there is one, and not a process of the keeper's.
+    #[serde(default)]
+    pub resident: bool,
 }
 
 impl Task {

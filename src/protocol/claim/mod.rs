@@ -18,6 +18,7 @@ use super::guard::{Context, Failure, Input};
 use super::hold::Hold;
 use super::medium::Owner;
 use super::sequence::Sequence;
+use super::standby::Credit;
 use super::timing::CheckInterval;
 use super::watch::Watch as KernelWatch;
 use crate::clock::{Mono, Now};
@@ -48,6 +49,8 @@ pub(super) struct Claim {
     predecessor: Option<Predecessor>,
     /// For whom patience was announced last.
     waiting_for: Option<Owner>,
+    /// What a standby watched before, until the first look.
+    credit: Option<Box<Credit>>,
     /// What the first look showed, if it names the node that the one who asks vouches to be dead.
     vouched: Option<Image>,
     looked_before: bool,
@@ -125,6 +128,7 @@ impl Claim {
             standing_since: now.mono,
             predecessor: None,
             waiting_for: None,
+            credit: None,
             vouched: None,
             looked_before: false,
             seen_live: context.options.seen_live,
@@ -132,6 +136,11 @@ impl Claim {
         };
         claim.look(now, context);
         claim
+    }
+
+    /// Time that was watched before.
+    pub(super) fn count(&mut self, credit: Credit) {
+        self.credit = Some(Box::new(credit));
     }
 
     pub(super) fn deadline(&self) -> Mono {

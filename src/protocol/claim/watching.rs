@@ -86,11 +86,25 @@ impl Claim {
             true => self.watch_of(timing::doubtful_clean_watch(check.field_s()), context),
             false => self.watch_of_live(now, &base, check, context),
         };
-        if need.is_zero() {
-            return self.probe(base, Some(need), context);
+        let since = self.stood_since(now, &base, doubtful_clean, check);
+        let unchanged = self.look_started.since(since);
+        if unchanged >= need {
+            return self.probe(base, Some(unchanged), context);
         }
-        context.event(Event::Watching { of: Peer::from(block), until: now.mono + need, total: need });
-        self.watch_from(now, base, need, now.mono, context)
+        let until = since + need;
+        context.event(Event::Watching { of: Peer::from(block), until, total: until.since(now.mono) });
+        let progress = self.watch_from(now, base, need, now.mono, context);
+        if let Step::Watch(watch) = &mut self.step {
+            watch.since = since;
+        }
+        progress
+    }
+
+    /// Since when these bytes have stood: from the end of this look on, unless a standby has watched them before the first one. A
+    /// clean mark is watched for reasons of its own.
+    fn stood_since(&mut self, now: Now, base: &Image, doubtful_clean: bool, check: CheckInterval) -> Mono {
+        let credit = self.credit.take().filter(|_| !doubtful_clean);
+        credit.and_then(|credit| credit.since(base, self.look_started, check.wait() / 2)).unwrap_or(now.mono)
     }
 
     fn watch_from(

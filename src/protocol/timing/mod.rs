@@ -35,6 +35,8 @@ pub const NATIVE_MARGIN: Duration = Duration::from_millis(1500);
 /// A clean mark under a journal that needs recovery may lie: dirty blocks were seen to follow for 45 s (ext4,
 /// errors=remount-ro and the shutdown ioctl).
 pub const DOUBTFUL_CLEAN_WATCH: Duration = Duration::from_secs(45);
+/// So many look periods apart two looks of a standby may begin.
+const STANDBY_LOOKS: u32 = 4;
 /// A look is taken at least so often while watching.
 const MAX_LOOK_PERIOD: Duration = Duration::from_millis(250);
 /// A holder looks at least so often, however seldom it beats: a claimer over its block is silent for half of the
@@ -130,6 +132,12 @@ pub fn limit(check_interval_s: u16) -> Duration {
 #[must_use]
 pub fn look_period(interval: Duration) -> Duration {
     (interval / 5).min(MAX_LOOK_PERIOD)
+}
+
+/// How far apart two looks of a standby may begin and still be one watch: somewhat less than a beat.
+#[must_use]
+pub fn standby_hole(interval: Duration) -> Duration {
+    look_period(interval) * STANDBY_LOOKS
 }
 
 /// U*: what a look for anybody's beat must cover: the largest of our interval, the superblock's and the peer's.

@@ -110,6 +110,7 @@ pub(super) fn climb(
     let done = climb.done_by.is_some();
     ClimbReport {
         done,
+        cut: done && climb.is_cut(),
         incomplete: !complete && !done,
         by: climb.done_by.map(|place| climb.steps[place].name.clone()),
         in_flight: climb.in_flight(),

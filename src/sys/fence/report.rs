@@ -40,6 +40,9 @@ pub struct RungReport {
 pub struct ClimbReport {
     /// Nothing reaches the device from this host any more.
     pub done: bool,
+    /// The device itself is cut off: also what goes past a filesystem is refused.
+    #[serde(default)]
+    pub cut: bool,
     /// The ladder has no rung that is a fence by itself, and so it was not done.
     pub incomplete: bool,
     /// Which rung made it done.
@@ -57,6 +60,7 @@ impl ClimbReport {
     #[must_use]
     pub fn and(mut self, other: ClimbReport) -> ClimbReport {
         self.done &= other.done;
+        self.cut &= other.cut;
         self.incomplete |= other.incomplete;
         self.by = match (self.by, other.by) {
             (Some(one), Some(other)) if one != other => Some(format!("{one}, {other}")),

@@ -9,6 +9,7 @@ mod control;
 mod mounting;
 mod our_beats;
 mod record;
+mod resident;
 mod upkeep;
 
 use std::os::fd::OwnedFd;
@@ -31,6 +32,7 @@ use crate::sys::realtime::{Lock, protect};
 use crate::sys::spawn::CommandEnd;
 use control::Listener;
 pub(in crate::cli) use control::{Request, ask};
+pub(in crate::cli) use resident::run as run_in_daemon;
 
 /// How often the main thread looks around.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -82,6 +84,8 @@ pub(super) struct Guardian {
     orphaned: bool,
     /// What is used together with what is mounted, and held as well.
     companions: Vec<Held>,
+    /// A thread of the daemon, and not a process of its own.
+    resident: bool,
 }
 
 /// Why there is no guard.
@@ -98,7 +102,7 @@ impl From<&Error> for Failure {
 
 impl Guardian {
     fn new(parts: Driver) -> Self {
-        let Driver { task, memory, lock, keeper, pipe, front, adoption } = parts;
+        let Driver { task, memory, lock, keeper, pipe, front, adoption, resident } = parts;
         let slot = task.slot();
         Guardian {
             view: KernelView::new(task.target(), &task.kernel_name).without_kmmpd(task.area),
@@ -124,10 +128,11 @@ impl Guardian {
             releasing: false,
             orphaned: false,
             companions: Vec::new(),
+            resident,
         }
     }
 
-    fn run(mut self) -> i32 {
+    fn run(&mut self) -> i32 {
         self.write_record(None);
         match self.begin() {
             Ok(mut held) => {
@@ -153,7 +158,7 @@ impl Guardian {
     /// Guards until the filesystem is gone and the block is clean, or until it is lost.
     fn guard(&mut self, held: &mut Held) -> i32 {
         loop {
-            let event = held.next_event(PERIOD);
+            let event = held.next_event(self.period());
             let over = held.is_over();
             match event {
                 Some(Event::Lost { loss, .. }) => return self.lost(&loss),
@@ -257,6 +262,10 @@ impl Guardian {
         self.note(reason);
         // Whoever is about to unmount it is to know before it is fenced.
         self.write_record(None);
+        if self.resident {
+            self.wait_for_the_fence();
+            return i32::from(exit::LOST);
+        }
         let until = clock::mono() + LOST_PATIENCE;
         while clock::mono() < until {
             self.wake_keeper();

@@ -60,6 +60,7 @@ impl Guardian {
         let Purpose::Mount { handover, ref fenced, tolerate, .. } = self.task.purpose else {
             unreachable!("the other purpose")
         };
+        let fenced = fenced.clone();
         let mut options = self.options().wait(patience_until.since(clock::mono()));
         // A vouch shortens our own watch; the kernel would not heed it.
         let ours = self.task.is_ours_to_beat();
@@ -67,7 +68,11 @@ impl Guardian {
         if kernel_waits {
             options = options.kernel_waits(seen_live);
         }
-        if let Some(node) = fenced {
+        // Of the first try alone: whatever was seen since is newer.
+        if let Some(credit) = self.task.standby.take() {
+            options = options.credit(credit);
+        }
+        if let Some(node) = &fenced {
             options = options.fenced(node);
         }
         if let Some(outage) = tolerate {

@@ -76,6 +76,7 @@ impl Guardian {
             generation: held.and_then(Held::generation),
             guarded_by: self.task.guarded_by.clone(),
             with: self.task.with.clone(),
+            resident: self.task.resident,
             lost: None,
         }
     }

@@ -16,6 +16,7 @@ impl Guardian {
         while let Some(keeper) = &mut self.keeper {
             match keeper.receive::<FromKeeper>() {
                 Ok(None) => return,
+                Ok(Some(FromKeeper::Ready)) => {}
                 Ok(Some(FromKeeper::MountEnded { end, said })) => self.mount_end = Some((end, said)),
                 Err(_) => self.dead_keepers.extend(self.keeper.take()),
             }

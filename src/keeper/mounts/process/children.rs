@@ -105,9 +105,7 @@ impl Keeper<'_> {
     }
 
     fn mount_ended(&self, end: CommandEnd) {
-        if let Some(driver) = &self.driver {
-            let _ = driver.link.send(&FromKeeper::MountEnded { end, said: what_was_said() });
-        }
+        self.tell_driver(&FromKeeper::MountEnded { end, said: what_was_said() });
     }
 
     /// Forks the driver off this process.
@@ -123,6 +121,7 @@ impl Keeper<'_> {
             pipe,
             front: front.map(Link::of),
             adoption,
+            resident: false,
         };
         let mut keep = vec![
             parts.lock.as_raw_fd(),
@@ -137,7 +136,8 @@ impl Keeper<'_> {
             body(parts)
         })?;
         let process = ProcessRef::open(pid)?;
-        self.driver = Some(DriverLink { process, link: Link::of(ours), pipe: our_pipe });
+        let link = Link::of(ours);
+        self.driver = Some(DriverLink { process, link, pipe: our_pipe, resident: false, stopped: false });
         Ok(())
     }
 

@@ -24,8 +24,12 @@ impl Keeper<'_> {
             climbed.reduce(ClimbReport::and).expect("something is mounted")
         });
         let reason = self.reason(why);
-        self.kill_driver();
-        self.wait_for_driver(); // the record is ours then
+        if self.drives_for_others() {
+            self.end_thread(report.as_ref());
+        } else {
+            self.kill_driver();
+            self.wait_for_driver(); // the record is ours then
+        }
         tell_loss(&self.task.slot(), &reason, report.as_ref());
         let code = match &report {
             Some(report) if !report.done => EXIT_NOT_FENCED,
@@ -48,6 +52,24 @@ impl Keeper<'_> {
             Why::DriverGone => "the guarding process died again and again",
         };
         self.lost_reason.take().unwrap_or_else(|| seen.to_owned())
+    }
+
+    /// A thread of the daemon's must never write again either. It says when it has left the device; what is cut off takes nothing from
+    /// it, if it cannot say so. Otherwise (it hangs, and a filesystem that is shut down lets through what goes past it, or its block stands on another device) the daemon
+    /// dies for it: its other guards are handed on, and miss no beat.
+    fn end_thread(&mut self, report: Option<&ClimbReport>) {
+        let until = clock::mono() + LAST_WORD;
+        let stopped = |keeper: &Self| keeper.driver.as_ref().is_none_or(|driver| driver.stopped);
+        while !stopped(self) && clock::mono() < until {
+            let _ = self.hear_driver();
+            clock::sleep(Duration::from_millis(10));
+        }
+        let all_are_devices =
+            self.task.guarded_by.is_none() && self.task.other_targets().count() == self.task.with.len();
+        if !stopped(self) && report.is_some_and(|report| !(report.cut && all_are_devices)) {
+            self.kill_driver();
+            self.wait_for_driver();
+        }
     }
 
     /// Until the driver's main thread writes nothing any more; one of its threads may hang in the device.

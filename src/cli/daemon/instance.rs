@@ -1,0 +1,94 @@
+//! One daemon a runtime directory.
+//!
+//! Protects: a second one is refused, with the process that is there. The lock is the kernel's, which gives it up with the process; but a process
+//! whose thread hangs in a device is dead long before it is gone, and must not keep its successor out: then the lock's file is
+//! replaced. Does not protect from two daemons with different directories.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use crate::registry::Registry;
+use crate::sys::process::Stat;
+
+/// The right to be the daemon, as long as this lives.
+#[derive(Debug)]
+pub(super) struct Instance(#[allow(dead_code)] File);
+
+/// Who has it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// 0 if it has not said so yet.
+    pub(super) pid: i32,
+}
+
+/// Becomes the only one.
+///
+/// # Errors
+/// When the system refuses.
+pub(super) fn become_the_one(registry: &Registry) -> io::Result<Result<Instance, Taken>> {
+    let path = registry.directory().join("daemon.lock");
+    // Starting is itself one at a time: two that find a dead owner must not both replace his file.
+    let directory = File::open(registry.directory())?;
+    directory.lock()?;
+    let (mut file, locked) = open(&path)?;
+    if !locked {
+        let pid = owner(&mut file);
+        if pid == 0 || lives(pid) {
+            return Ok(Err(Taken { pid }));
+        }
+        std::fs::remove_file(&path)?;
+        let (again, locked) = open(&path)?;
+        if !locked {
+            return Ok(Err(Taken { pid: 0 }));
+        }
+        file = again;
+    }
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(Ok(Instance(file)))
+}
+
+fn open(path: &PathBuf) -> io::Result<(File, bool)> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o644).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok((file, true)),
+        Err(TryLockError::WouldBlock) => Ok((file, false)),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn owner(file: &mut File) -> i32 {
+    let mut text = String::new();
+    let _ = file.read_to_string(&mut text);
+    text.trim().parse().unwrap_or(0)
+}
+
+/// A leader that is a zombie has nothing left but threads that hang.
+fn lives(pid: i32) -> bool {
+    Stat::of(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_one_is_refused_and_a_dead_ones_lock_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::at(dir.path());
+        let first = become_the_one(&registry).unwrap().unwrap();
+        let us = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(become_the_one(&registry).unwrap().unwrap_err(), Taken { pid: us });
+        // Its process is gone, and a thread of it that hangs keeps the lock.
+        std::fs::write(dir.path().join("daemon.lock"), "999999999\n").unwrap();
+        let second = become_the_one(&registry).unwrap().unwrap();
+        assert_eq!(become_the_one(&registry).unwrap().unwrap_err(), Taken { pid: us });
+        drop(first);
+        assert!(become_the_one(&registry).unwrap().is_err());
+        drop(second);
+        assert!(become_the_one(&registry).unwrap().is_ok());
+    }
+}

@@ -1,0 +1,193 @@
+//! `mmp daemon`: many guards in one process, and who asks for them.
+//!
+//! # What it protects
+//! As `mmp mount` does with two processes a guard; here the drivers are threads of one process, and each guard has a keeper of its own, as
+//! before: what fences must not wait for what fences another device. The guarding threads know nothing of the rest: sockets, signals
+//! and systemd are served by one thread with tokio, which no beat waits for.
+//!
+//! # Why its death costs nothing
+//! A keeper whose daemon is gone waits for the next one for less than a beat, then puts a process of its own there
+//! (`keeper::mounts::handing`, and `process::succession`). A daemon that starts asks every keeper for its guard. Nothing that
+//! matters is in the daemon alone: lease and trace are words in memory that the keeper shares, the rest stands in `/run/mmp`.
+//!
+//! # What it does not
+//! It decides nothing: it guards what it is asked to. A standby's watch dies with it.
+
+pub(super) mod client;
+mod instance;
+mod methods;
+mod request;
+mod residents;
+mod serve;
+mod standby;
+mod standing;
+mod systemd;
+mod varlink;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use nix::unistd::Group;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+pub(super) use standing::{Standby, run as standby};
+
+use self::instance::Instance;
+use self::methods::Host;
+use self::serve::Side;
+use super::{exit, guard, output};
+use crate::clock;
+use crate::error::Error;
+use crate::registry::Registry;
+use crate::sys::activation::passed_sockets;
+use crate::sys::realtime::{Lock, protect_without_scheduling, raise_open_files};
+
+/// The name under which it is called directly, and its process's name.
+pub(super) const NAME: &str = "mmpd";
+/// Whose members may ask how things are.
+const MONITOR_GROUP: &str = "mmp";
+
+#[derive(Debug, Args)]
+pub(super) struct Daemon {}
+
+/// Where root asks.
+pub(super) fn control_socket(registry: &Registry) -> PathBuf {
+    registry.directory().join("daemon.sock")
+}
+
+/// Where others ask how things are.
+fn monitor_socket(registry: &Registry) -> PathBuf {
+    registry.directory().join("monitor.sock")
+}
+
+/// Runs it until it is told to end.
+pub(super) fn run(_: &Daemon) -> ExitCode {
+    match start() {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => output::failure(&error),
+    }
+}
+
+fn start() -> Result<u8, Error> {
+    let registry = Registry::host();
+    let fail = |op| {
+        let path = registry.directory().to_owned();
+        move |source| Error::io(op, &path, source)
+    };
+    crate::config::Config::host()?; // a file that cannot be meant is told now, and not at the first mount
+    registry.create().map_err(fail("make the directory"))?;
+    let instance = match instance::become_the_one(&registry).map_err(fail("take the daemon's lock in"))? {
+        Ok(instance) => instance,
+        Err(taken) => {
+            output::complain(&format!("a daemon runs already, process {}", taken.pid));
+            return Ok(exit::IN_USE);
+        }
+    };
+    let sockets = Sockets::open(&registry).map_err(fail("listen in"))?;
+    prepare_process();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(fail("start the control plane in"))?;
+    let host = Arc::new(Host { registry: registry.clone(), standbys: standby::Standbys::default() });
+    let ended = runtime.block_on(serve_until_told(sockets, host)).map_err(fail("serve the sockets in"));
+    if let Err(error) = &ended {
+        output::failure(error);
+    }
+    leave(instance, if ended.is_ok() { exit::DONE } else { exit::IO })
+}
+
+/// Ends the process at once, with every guarding thread in it: a guard that was dropped instead would be lost, while its keeper
+/// hands it on.
+fn leave(instance: Instance, code: u8) -> ! {
+    let _keep = instance;
+    crate::sys::spawn::exit_at_once(code)
+}
+
+fn prepare_process() {
+    let protection = protect_without_scheduling(Lock::OnFault);
+    tracing::debug!(?protection, "daemon");
+    let _ = nix::sys::prctl::set_name(c"mmpd");
+    raise_open_files();
+    // A guard whose thread has a bug must not be left half alive: the keepers hand all of them on.
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        told(panic);
+        let guards = std::thread::current()
+            .name()
+            .is_some_and(|name| name == guard::DRIVER_THREAD || name == "mmp-beat");
+        if guards {
+            std::process::abort();
+        }
+    }));
+}
+
+/// Serves until a signal ends it, or a socket cannot be served.
+async fn serve_until_told(sockets: Sockets, host: Arc<Host>) -> io::Result<()> {
+    let (mut terminated, mut interrupted) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hung_up = signal(SignalKind::hangup())?;
+    let mut serving = JoinSet::new();
+    serving.spawn(serve::serve(sockets.control, Side::Control, Arc::clone(&host)));
+    serving.spawn(serve::serve(sockets.monitor, Side::Monitor, Arc::clone(&host)));
+    let adopted = look_for_residents(&host.registry)?.await.unwrap_or(0);
+    systemd::ready(adopted);
+    serving.spawn(systemd::watch(Arc::clone(&host)));
+    loop {
+        tokio::select! {
+            _ = terminated.recv() => break,
+            _ = interrupted.recv() => break,
+            // The configuration is read at each mount: there is nothing to read anew.
+            _ = hung_up.recv() => {}
+            Some(ended) = serving.join_next() => ended.map_err(io::Error::other)??,
+        }
+    }
+    systemd::stopping();
+    Ok(())
+}
+
+/// Starts the thread that looks for guards that belong here; what it found first is told.
+fn look_for_residents(registry: &Registry) -> io::Result<oneshot::Receiver<usize>> {
+    let (tell, told) = oneshot::channel();
+    let registry = registry.clone();
+    std::thread::Builder::new().name("mmp-adoption".to_owned()).spawn(move || {
+        let _ = tell.send(residents::adopt(&registry));
+        loop {
+            clock::sleep(residents::PERIOD);
+            residents::adopt(&registry);
+        }
+    })?;
+    Ok(told)
+}
+
+/// What the daemon listens on.
+struct Sockets {
+    control: OwnedFd,
+    monitor: OwnedFd,
+}
+
+impl Sockets {
+    /// Those that systemd opened, by their names, or else our own.
+    fn open(registry: &Registry) -> io::Result<Self> {
+        let (mut control, mut monitor) = (None, None);
+        for (socket, name) in passed_sockets()? {
+            match name.as_str() {
+                "control" => control = Some(socket),
+                "monitor" => monitor = Some(socket),
+                name => tracing::warn!(name, "a socket that is not known was passed"),
+            }
+        }
+        let group = Group::from_name(MONITOR_GROUP).ok().flatten().map(|group| group.gid);
+        let mode = if group.is_some() { 0o660 } else { 0o600 };
+        Ok(Sockets {
+            control: control.map_or_else(|| serve::listen(&control_socket(registry), 0o600, None), Ok)?,
+            monitor: monitor.map_or_else(|| serve::listen(&monitor_socket(registry), mode, group), Ok)?,
+        })
+    }
+}

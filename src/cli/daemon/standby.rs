@@ -1,0 +1,139 @@
+//! Devices that are watched for a later mount.
+//!
+//! Protects: a mount counts only what was watched of the very block that it claims; a device that is found anew under the same name
+//! is another one. Does not outlive the daemon: a watch that was interrupted counts for nothing, and is begun anew.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::request;
+use crate::cli::render;
+use crate::driver::Place;
+use crate::driver::standby::{View, Watched};
+use crate::error::Error;
+use crate::io::DeviceKind;
+use crate::keeper::mounts::Task;
+use crate::protocol::{Credit, Sequence};
+use crate::sys::tags;
+
+/// So many devices are watched at once.
+const STANDBYS_AT_MOST: usize = 10_000;
+
+/// The parameters of `StandBy`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::cli) struct Request {
+    pub(in crate::cli) device: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) area: Option<String>,
+}
+
+impl Request {
+    /// What the command line asks for; none if a name in it is not UTF-8.
+    pub(in crate::cli) fn of(device: &Path, area: Option<&Path>) -> Option<Self> {
+        let area = match area {
+            None => None,
+            Some(area) => Some(request::absolute(area)?),
+        };
+        Some(Request { device: request::absolute(device)?, area })
+    }
+}
+
+/// `Standby` of the interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::cli) struct Report {
+    pub(in crate::cli) device: String,
+    pub(in crate::cli) area: Option<String>,
+    pub(in crate::cli) state: String,
+    pub(in crate::cli) quiet_ms: u64,
+    pub(in crate::cli) last_named: Option<String>,
+    pub(in crate::cli) says: String,
+}
+
+/// All of them, by the name they were asked for with.
+#[derive(Debug, Default)]
+pub(super) struct Standbys(Mutex<BTreeMap<String, Standby>>);
+
+#[derive(Debug)]
+struct Standby {
+    area: Option<String>,
+    /// The block device or file that holds the block, and where in it.
+    block: (DeviceKind, u64),
+    watched: Watched,
+}
+
+impl Standbys {
+    /// Begins to watch; once more changes nothing.
+    pub(super) fn begin(&self, request: &Request) -> Result<Report, Error> {
+        let device = tags::resolve(Path::new(&request.device))?;
+        let place = Place::find_by(&device, request.area.as_deref().map(Path::new), None)?;
+        let block = block_of(&place);
+        let mut all = self.lock();
+        let same =
+            all.get(&request.device).is_some_and(|known| known.block == block && known.area == request.area);
+        if !same {
+            if all.len() >= STANDBYS_AT_MOST {
+                let what = format!("{STANDBYS_AT_MOST} devices are watched already");
+                return Err(Error::Unsupported { path: PathBuf::from(&request.device), what });
+            }
+            let standby = Standby { area: request.area.clone(), block, watched: Watched::begin(place)? };
+            all.insert(request.device.clone(), standby);
+        }
+        Ok(report(&request.device, &all[&request.device]))
+    }
+
+    /// Ends it. False if it was not watched.
+    pub(super) fn end(&self, device: &str) -> bool {
+        self.lock().remove(device).is_some()
+    }
+
+    /// What is watched.
+    pub(super) fn list(&self) -> Vec<Report> {
+        self.lock().iter().map(|(device, standby)| report(device, standby)).collect()
+    }
+
+    /// What was watched of the block that a task claims.
+    pub(super) fn credit(&self, task: &Task) -> Option<Credit> {
+        let place = Place::find_by(&task.device, task.guarded_by.as_deref(), None).ok()?;
+        let block = block_of(&place);
+        self.lock().values().find(|standby| standby.block == block)?.watched.credit()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Standby>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn block_of(place: &Place) -> (DeviceKind, u64) {
+    (place.device().kind(), place.offset_bytes())
+}
+
+fn report(device: &str, standby: &Standby) -> Report {
+    let (state, quiet, by, says) = match standby.watched.view() {
+        View::Starting => ("starting", None, None, "not looked at yet".to_owned()),
+        View::Unreadable(why) => ("unreadable", None, None, why),
+        View::Stands { sequence, by, quiet, silent } => {
+            let (state, says) = match sequence {
+                Sequence::Clean => ("clean", "nobody uses it".to_owned()),
+                Sequence::Fsck => ("fsck", "marked by e2fsck".to_owned()),
+                Sequence::Unknown(seq) => ("unreadable", format!("unknown sequence {seq:#x}")),
+                Sequence::Live(_) if silent => {
+                    ("silent", format!("its holder has been silent for {}", render::seconds(quiet)))
+                }
+                Sequence::Live(_) => ("live", "in use elsewhere".to_owned()),
+            };
+            (state, Some(quiet), Some(render::peer(&by)), says)
+        }
+    };
+    Report {
+        device: device.to_owned(),
+        area: standby.area.clone(),
+        state: state.to_owned(),
+        quiet_ms: quiet.map_or(0, |quiet| u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX)),
+        last_named: by,
+        says,
+    }
+}
