@@ -19,6 +19,9 @@ const STACK_BYTES: usize = 256 * 1024;
 /// How long until a device that could not be read is tried again.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long whoever begins waits for the first look.
+const FIRST_LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A block that is watched, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Watched {
@@ -30,6 +33,7 @@ pub(crate) struct Watched {
 struct State {
     standby: Standby,
     decodes: bool,
+    changed: bool,
     trouble: Option<String>,
     longest_interval: Duration,
 }
@@ -41,8 +45,8 @@ pub(crate) enum View {
     Starting,
     /// It cannot be read, or is damaged.
     Unreadable(String),
-    /// What stands there, for how long it has, and whether that is longer than its holder's beat.
-    Stands { sequence: Sequence, by: Peer, quiet: Duration, silent: bool },
+    /// What stands there, for how long it has, whether that is longer than its holder's beat, and whether it was ever seen to change.
+    Stands { sequence: Sequence, by: Peer, quiet: Duration, silent: bool, changed: bool },
 }
 
 impl Watched {
@@ -56,6 +60,7 @@ impl Watched {
         let state = State {
             standby: Standby::new(interval),
             decodes: true,
+            changed: false,
             trouble: None,
             longest_interval: place.medium().longest_interval(interval, 0),
         };
@@ -75,6 +80,14 @@ impl Watched {
         Ok(watched)
     }
 
+    /// Waits for the first look to end, a moment.
+    pub(crate) fn wait_for_a_look(&self) {
+        let until = clock::mono() + FIRST_LOOK_PATIENCE;
+        while self.view() == View::Starting && clock::mono() < until {
+            clock::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// What a claim that begins now may count.
     pub(crate) fn credit(&self) -> Option<Credit> {
         let state = lock(&self.state);
@@ -90,7 +103,13 @@ impl Watched {
         let Some((image, quiet)) = state.standby.quiet() else { return View::Starting };
         let block = MmpBlock::fields(image);
         let silent = quiet > timing::refusal(state.longest_interval);
-        View::Stands { sequence: block.seq.into(), by: Peer::from(&block), quiet, silent }
+        View::Stands {
+            sequence: block.seq.into(),
+            by: Peer::from(&block),
+            quiet,
+            silent,
+            changed: state.changed,
+        }
     }
 }
 
@@ -112,6 +131,8 @@ fn look(place: &Place, store: &mut dyn BlockStore, state: &Mutex<State>) -> Mono
             let decoded = place.medium().decode(&image);
             state.decodes = decoded.is_ok();
             state.trouble = decoded.err().map(|damage| damage.to_string());
+            let before = state.standby.quiet().map(|(seen, _)| *seen);
+            state.changed |= before.is_some_and(|before| before != image);
             state.standby.looked(began, ended, &image);
             state.standby.next_look(began)
         }

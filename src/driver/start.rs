@@ -46,7 +46,10 @@ pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
         wake,
         commands: AtomicU64::new(0),
         mode: AtomicU64::new(Mode::Claiming as u64),
-        last_beat: AtomicU64::new(0),
+        // Of what is adopted, somebody saw a beat before.
+        last_beat: AtomicU64::new(
+            adoption.map_or(0, |adoption| adoption.counted.map_or(clock::mono(), |(at, _)| at).0),
+        ),
         beats: AtomicU64::new(0),
         worst_lateness_ns: AtomicU64::new(0),
         events_lost: AtomicU64::new(0),

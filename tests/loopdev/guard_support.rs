@@ -139,11 +139,12 @@ pub(crate) fn guards(lun: &Lun) -> Vec<Process> {
     all.into_iter().filter(|process| process.comm.starts_with("mmp")).collect()
 }
 
-/// The files in the registry, without the locks.
+/// The files of guards in the registry, without the locks.
 pub(crate) fn records(lun: &Lun) -> Vec<String> {
     let entries = std::fs::read_dir(lun.file(RUNTIME)).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| !name.ends_with(".lock")).collect()
+    let of_guards = names.filter(|name| name.starts_with(|first: char| first.is_ascii_digit()));
+    of_guards.filter(|name| !name.ends_with(".lock")).collect()
 }
 
 /// No process, no record, nothing mounted.

@@ -12,6 +12,9 @@ mod area_sectors;
 mod area_sets;
 mod area_tail;
 mod crash;
+mod daemon_control;
+mod daemon_restart;
+mod daemon_standby;
 mod guard_death;
 mod guard_ended;
 mod guard_handover;
@@ -112,6 +115,9 @@ fn main() -> ExitCode {
         guard_ended::CASES,
         guard_refused::CASES,
         guard_many::CASES,
+        daemon_standby::CASES,
+        daemon_restart::CASES,
+        daemon_control::CASES,
         crash::CASES,
         stopped::CASES,
         kernel::CASES,

@@ -71,18 +71,24 @@ impl Standbys {
         let device = tags::resolve(Path::new(&request.device))?;
         let place = Place::find_by(&device, request.area.as_deref().map(Path::new), None)?;
         let block = block_of(&place);
-        let mut all = self.lock();
-        let same =
-            all.get(&request.device).is_some_and(|known| known.block == block && known.area == request.area);
-        if !same {
+        if !self.has(request, block) {
+            let watched = Watched::begin(place)?;
+            watched.wait_for_a_look(); // without the lock: the device may hang
+            let mut all = self.lock();
             if all.len() >= STANDBYS_AT_MOST {
                 let what = format!("{STANDBYS_AT_MOST} devices are watched already");
                 return Err(Error::Unsupported { path: PathBuf::from(&request.device), what });
             }
-            let standby = Standby { area: request.area.clone(), block, watched: Watched::begin(place)? };
-            all.insert(request.device.clone(), standby);
+            all.insert(request.device.clone(), Standby { area: request.area.clone(), block, watched });
         }
-        Ok(report(&request.device, &all[&request.device]))
+        let all = self.lock();
+        let standby = all.get(&request.device).ok_or(Error::Interrupted)?; // ended again meanwhile
+        Ok(report(&request.device, standby))
+    }
+
+    fn has(&self, request: &Request, block: (DeviceKind, u64)) -> bool {
+        let all = self.lock();
+        all.get(&request.device).is_some_and(|known| known.block == block && known.area == request.area)
     }
 
     /// Ends it. False if it was not watched.
@@ -115,7 +121,7 @@ fn report(device: &str, standby: &Standby) -> Report {
     let (state, quiet, by, says) = match standby.watched.view() {
         View::Starting => ("starting", None, None, "not looked at yet".to_owned()),
         View::Unreadable(why) => ("unreadable", None, None, why),
-        View::Stands { sequence, by, quiet, silent } => {
+        View::Stands { sequence, by, quiet, silent, changed } => {
             let (state, says) = match sequence {
                 Sequence::Clean => ("clean", "nobody uses it".to_owned()),
                 Sequence::Fsck => ("fsck", "marked by e2fsck".to_owned()),
@@ -123,7 +129,8 @@ fn report(device: &str, standby: &Standby) -> Report {
                 Sequence::Live(_) if silent => {
                     ("silent", format!("its holder has been silent for {}", render::seconds(quiet)))
                 }
-                Sequence::Live(_) => ("live", "in use elsewhere".to_owned()),
+                Sequence::Live(_) if changed => ("live", "in use elsewhere".to_owned()),
+                Sequence::Live(_) => ("unclean", "not clean; watching whether its holder beats".to_owned()),
             };
             (state, Some(quiet), Some(render::peer(&by)), says)
         }

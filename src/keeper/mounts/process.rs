@@ -155,14 +155,13 @@ impl<'a> Keeper<'a> {
         signals.add(Signal::SIGCHLD);
         let fences = fence_targets(&task).iter().map(|target| prepare(&task.on_loss, target)).collect();
         let lives = letter.driver.map(|pid| ProcessRef::open(Pid::from_raw(pid))).transpose()?;
-        let door = task.resident.then(|| Door::open(&task.slot()).ok()).flatten();
         let mut keeper = Keeper {
             body,
             cell: memory.leases(),
             memory,
             lock,
             driver: None,
-            door,
+            door: None,
             asking: None,
             awaited: None,
             front: to_front.map(Socket::of).transpose()?.map(Link::of),
@@ -191,6 +190,7 @@ impl<'a> Keeper<'a> {
                 if !letter.begun && !keeper.may_begin() {
                     return Ok(None);
                 }
+                keeper.open_door();
                 keeper.tell_driver(&FromKeeper::Ready);
             }
             None => {

@@ -3,6 +3,7 @@
 pub(crate) mod areas;
 pub(crate) mod block;
 pub(crate) mod cleanup;
+pub(crate) mod daemon;
 pub(crate) mod guarded;
 pub(crate) mod kernel;
 pub(crate) mod lun;

@@ -259,7 +259,11 @@ impl Guardian {
 
     /// A guard of this host's died under its lease, or while the kernel mounted.
     fn succeed(&mut self, adoption: Adoption) -> Result<Held, Failure> {
-        self.note("the guarding process died and was replaced");
+        self.note(match (self.resident, self.task.resident) {
+            (true, _) => "taken over by another daemon",
+            (false, true) => "the daemon died; a process of its own guards until there is another one",
+            (false, false) => "the guarding process died and was replaced",
+        });
         let held = self.adopt(adoption);
         if let Err(failure) = &held
             && self.view.ask() != Activity::Gone

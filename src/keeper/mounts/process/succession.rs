@@ -50,6 +50,13 @@ impl Keeper<'_> {
         self.replace_driver()
     }
 
+    /// From here on daemons may ask for a guard that belongs into one.
+    pub(super) fn open_door(&mut self) {
+        if self.task.resident {
+            self.door = Door::open(&self.task.slot()).ok();
+        }
+    }
+
     /// A daemon asks for this guard. One that is trusted gets it, unless another one drives it already.
     pub(super) fn hear_daemons(&mut self) {
         while let Some(asking) = self.door.as_ref().and_then(Door::knock) {
