@@ -8,6 +8,7 @@ mod exit;
 mod fence;
 mod generate;
 mod guard;
+mod helper;
 mod interrupt;
 mod mount;
 mod output;
@@ -20,15 +21,26 @@ mod status;
 mod umount;
 mod whole;
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use self::args::{Cli, Verb};
 
-/// Parses the arguments, runs the verb and gives its exit code.
+/// Parses the arguments, runs the verb and gives its exit code. By what name it is called decides who it is.
 #[must_use]
 pub fn main() -> ExitCode {
+    let called = std::env::args_os().next().unwrap_or_default();
+    match Path::new(&called).file_name().and_then(OsStr::to_str) {
+        Some("mount.mmp") => helper::mount(),
+        Some("umount.mmp") => helper::umount(),
+        _ => verb(),
+    }
+}
+
+fn verb() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::args::{Adopt, Mount, OnLoss};
-use super::{guard, output, whole};
+use super::{exit, guard, output, whole};
 use crate::clock;
 use crate::config::Config;
 use crate::driver::Place;
@@ -40,6 +40,14 @@ const FOREIGN_OPTIONS: [(&str, &str); 15] = [
 pub(super) fn run(arguments: &Mount) -> ExitCode {
     match task(arguments) {
         Ok(task) => guard::guard(&task, arguments.quiet),
+        Err(error) => output::failure(&error),
+    }
+}
+
+/// Refuses what [`run`] would before it starts anything, and starts nothing.
+pub(super) fn check(arguments: &Mount) -> ExitCode {
+    match task(arguments) {
+        Ok(_) => ExitCode::from(exit::DONE),
         Err(error) => output::failure(&error),
     }
 }
