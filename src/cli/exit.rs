@@ -86,14 +86,8 @@ pub(super) const RUN: [(u8, &str); 8] = [
 pub(super) const MOUNT: [(u8, &str); 4] = [
     (DONE, "done (0); of umount.mmp also: unmounted, and not released yet (1)"),
     (MOUNT_USAGE, "the command line cannot be meant (2)"),
-    (
-        MOUNT_INTERRUPTED,
-        "interrupted by a signal, or the filesystem's settings changed meanwhile: try again (6)",
-    ),
-    (
-        MOUNT_FAILED,
-        "anything else: not mounted, or not unmounted; standard error says which of the others it is",
-    ),
+    (MOUNT_INTERRUPTED, "interrupted, or the filesystem's settings changed meanwhile: try again (6)"),
+    (MOUNT_FAILED, "anything else: not mounted, or not unmounted; what is said tells why"),
 ];
 
 /// What `--help` says of them.

@@ -20,6 +20,7 @@ use crate::harness::{at_least, at_most, observed, seconds};
 pub(crate) const CASES: &[Case] = &[
     ("helper_mounts_by_type_remounts_and_unmounts", by_type),
     ("helper_serves_a_real_fstab_all_at_once", by_fstab),
+    ("helper_knows_a_subvolume_that_mount_a_does_not", subvolume),
     ("helper_refuses_to_unmount_what_was_lost", after_a_loss),
     ("helper_without_a_guard_ends_and_does_the_plain_thing", without_a_guard),
     ("helper_gives_an_ordinary_user_nothing", ordinary_user),
@@ -208,6 +209,29 @@ fn by_fstab() {
     observed("helper", &format!("mount -a -F with one that is in use elsewhere: status {}", at_once.code));
     drop(holder);
     host.run("umount", &[text(&xfs)]).expect(0);
+}
+
+fn subvolume() {
+    let lun = Lun::protected(Content::Btrfs, Made::default());
+    let dir = directory(&lun, "dir");
+    let host = Namespace::new(&lun);
+    host.run("mount", &["-t", "btrfs", lun.a.path(), text(&dir)]).expect(0);
+    host.run("btrfs", &["subvolume", "create", text(&dir.join("sub"))]).expect(0);
+    host.run("umount", &[text(&dir)]).expect(0);
+    let line = |subvolume: &str| {
+        host.fstab(&[format!("{} {} mmp subvol={subvolume},{OURS} 0 0", lun.a.path(), text(&dir))]);
+    };
+    line("sub");
+    host.run("mount", &["-a"]).expect(0);
+    let again = host.run("mount", &["-a"]);
+    again.expect(0).says("mounted there already");
+    line("/sub");
+    host.run("mount", &["-a"]).expect(0);
+    // Another one is not what is there.
+    line("other");
+    host.run("mount", &["-a"]).expect(32).says("in use on this host");
+    host.run("umount", &[text(&dir)]).expect(0);
+    nothing_is_left(&lun);
 }
 
 fn after_a_loss() {

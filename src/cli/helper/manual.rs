@@ -24,8 +24,9 @@ const FSTAB: [(&str, &str); 6] = [
     ),
     (
         "x-systemd.mount-timeout=",
-        "systemd ends a mount that takes longer than 90 s. A mount waits twice: 2 (2 C + 1 s), and half a C more right after a crash. \
-         So from C = 20 s on, or with mmp.wait=, it has to be told: more than the longest line of mmp show(1), plus mmp.wait=.",
+        "systemd ends a mount after 90 s. A mount waits two waits, 4 C + 2 s, and half a C more if it is asked for right after a \
+         crash: from C = 20 s on that is too long, and mmp.wait= comes on top. Say more than the longest of the times that mmp \
+         show prints.",
     ),
     (
         "x-systemd.requires=",
@@ -33,7 +34,7 @@ const FSTAB: [(&str, &str); 6] = [
     ),
     (
         "0 in the sixth field",
-        "No fsck at boot: it would be run before anybody is asked who uses the device. After a loss it is for the administrator.",
+        "There is no fsck for this type, on purpose: at boot it would run before anybody is asked who uses the device.",
     ),
     ("noauto", "Where a cluster manager decides which host mounts it: it calls mount DIR and umount DIR."),
 ];
@@ -73,7 +74,7 @@ fn mount_page() -> io::Result<Vec<u8>> {
     paragraph(
         &mut text,
         "mount -a leaves alone what is mounted. With -F it mounts several at once, but some versions exit with 0 whatever their helpers \
-         say: mmp status tells. A plain mount -o remount,rw DIR of such a line does what mmp remount does. findmnt --verify complains \
+         say: mmp status tells. mount -o remount,rw DIR of such a line does what mmp remount does. findmnt --verify complains \
          that mmp is no type that the kernel knows, and not the one on the disk; it is neither.",
     );
     exit_status(&mut text);

@@ -13,7 +13,7 @@ mod args;
 pub(super) mod manual;
 mod options;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -25,8 +25,10 @@ use clap::Parser;
 use self::args::{MountHelper, UmountHelper};
 use self::options::{Sorted, joined, sort};
 use super::args::{Cli, Mount, Remount, Umount, Verb};
-use super::{exit, log, mount, output, remount, umount};
+use super::{exit, guard, log, mount, output, remount, render, umount};
 use crate::format::name::escape;
+use crate::registry::{Phase, Registry};
+use crate::sys::mountinfo;
 
 /// The type that these are the helpers of, and the beginning of one with a subtype.
 const TYPE: &str = "mmp";
@@ -47,8 +49,15 @@ pub(super) fn mount() -> ExitCode {
             return Ok(exit::for_mount(remounted(arguments, &sorted)));
         }
         if sorted.no_fail && is_missing(&arguments.device) {
-            let device = escape(arguments.device.as_os_str().as_bytes());
+            let device = render::shown(&arguments.device);
             output::complain(&format!("{device}: is not there; not mounted, and no failure (nofail)"));
+            return Ok(ExitCode::from(exit::DONE));
+        }
+        if is_there(arguments, &sorted) {
+            output::complain(&format!(
+                "{}: mounted there already, guarded",
+                render::shown(&arguments.device)
+            ));
             return Ok(ExitCode::from(exit::DONE));
         }
         let argv = argv(arguments, &sorted, filesystem);
@@ -128,6 +137,22 @@ fn filesystem(arguments: &MountHelper, sorted: &Sorted) -> Result<Option<OsStrin
 
 fn is_missing(device: &Path) -> bool {
     device.metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
+/// That subvolume of that device is mounted there, guarded. `mount -a` leaves alone what is mounted, but of a subvolume it can
+/// tell by the type btrfs only, and calls us.
+fn is_there(arguments: &MountHelper, sorted: &Sorted) -> bool {
+    let subvolume = sorted.kernel.iter().rev().find_map(|option| option.as_bytes().strip_prefix(b"subvol="));
+    let Some(subvolume) = subvolume else { return false };
+    let root = Path::new("/").join(OsStr::from_bytes(subvolume));
+    let Some((slot, record)) = guard::find(&Registry::host(), &arguments.device) else { return false };
+    let guarded = record.phase == Phase::Guarding && slot.is_locked();
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = mountinfo::parse(&table);
+    let device = guard::target_of(&record).kind;
+    // What is on top of it counts.
+    let found = mounts.iter().rev().find(|mount| mount.dir == arguments.dir);
+    guarded && found.is_some_and(|mount| mount.is_of(&[device], None) && mount.root == root)
 }
 
 /// The command line of `mmp mount` that says the same.
