@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mmpguard::clock;
 use nix::sys::signal::Signal;
 
 use crate::Case;
@@ -14,6 +15,7 @@ use crate::guard_support::{
 };
 use crate::harness::areas::{Content, Made};
 use crate::harness::lun::{Lun, command, must, text};
+use crate::harness::process::marked;
 use crate::harness::started::{Ended, Started};
 use crate::harness::{at_least, at_most, observed, seconds};
 
@@ -23,6 +25,7 @@ pub(crate) const CASES: &[Case] = &[
     ("helper_knows_a_subvolume_that_mount_a_does_not", subvolume),
     ("helper_refuses_to_unmount_what_was_lost", after_a_loss),
     ("helper_without_a_guard_ends_and_does_the_plain_thing", without_a_guard),
+    ("helper_and_its_guard_are_sent_sigterm_as_a_control_group_is", control_group),
     ("helper_gives_an_ordinary_user_nothing", ordinary_user),
     ("helper_is_heeded_by_systemds_own_reader_of_fstab", systemd),
 ];
@@ -270,6 +273,37 @@ fn without_a_guard() {
     ended.expect(0);
     at_most("helper", "an unmount of what nobody guards", ended.took, 5.0);
     assert!(!host.is_mounted(&dir));
+    nothing_is_left(&lun);
+}
+
+/// systemd, when its patience ends, sends SIGTERM to all that came from mount(8).
+fn control_group() {
+    let lun = Lun::new();
+    let dir = directory(&lun, "dir");
+    let host = Namespace::new(&lun);
+    let shell = host.shell.process();
+    let terminate = || {
+        let all = marked(lun.mark()).into_iter().filter(|process| *process != shell);
+        all.for_each(|process| process.signal(Signal::SIGTERM));
+    };
+    let mount = || host.start("mount", &["-t", "mmp", "-o", OURS, lun.a.path(), text(&dir)]);
+    let mut mounting = mount();
+    mounting.says("watching", seconds(10));
+    terminate();
+    let sent = clock::mono();
+    assert_ne!(mounting.end(seconds(30)).code, 0);
+    nothing_is_left(&lun);
+    at_most("helper", "from SIGTERM to all to the end of the last", clock::mono().since(sent), 5.0);
+    assert!(!host.is_mounted(&dir));
+
+    mount().end(seconds(60)).expect(0);
+    let before = guard(&lun, &lun.a);
+    terminate();
+    clock::sleep(seconds(2));
+    let told = status_of(&lun, &lun.a);
+    observed("helper", &format!("a guard that is sent SIGTERM: {} {}", told["state"], told["mode"]));
+    assert_eq!((&told["state"], guard(&lun, &lun.a)), (&"guarding".into(), before));
+    host.run("umount", &[text(&dir)]).expect(0);
     nothing_is_left(&lun);
 }
 
