@@ -5,6 +5,8 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 BINDIR  ?= $(PREFIX)/bin
 MANDIR  ?= $(PREFIX)/share/man
+# mount(8) looks for its helpers here and nowhere else.
+HELPERDIR ?= /sbin
 DOCDIR  ?= $(PREFIX)/share/doc/mmpguard
 BASHDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
@@ -25,14 +27,19 @@ all:
 install:
 	@test -d man -a -d completions || { echo 'run `make` first' >&2; exit 1; }
 	$(INSTALL) -D -m 755 $(BUILT)/mmp $(DESTDIR)$(BINDIR)/mmp
-	$(INSTALL) -d $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -d $(DESTDIR)$(HELPERDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(DOCDIR)
+	ln -sf $(BINDIR)/mmp $(DESTDIR)$(HELPERDIR)/mount.mmp
+	ln -sf $(BINDIR)/mmp $(DESTDIR)$(HELPERDIR)/umount.mmp
 	$(INSTALL) -m 644 man/*.1 $(DESTDIR)$(MANDIR)/man1/
+	$(INSTALL) -m 644 man/*.8 $(DESTDIR)$(MANDIR)/man8/
 	$(INSTALL) -m 644 $(DOCS) $(DESTDIR)$(DOCDIR)/
 	$(INSTALL) -D -m 644 completions/mmp.bash $(DESTDIR)$(BASHDIR)/mmp
 	$(INSTALL) -D -m 644 completions/_mmp $(DESTDIR)$(ZSHDIR)/_mmp
 	$(INSTALL) -D -m 644 completions/mmp.fish $(DESTDIR)$(FISHDIR)/mmp.fish
 
 uninstall:
+	rm -f $(DESTDIR)$(HELPERDIR)/mount.mmp $(DESTDIR)$(HELPERDIR)/umount.mmp
+	rm -f $(DESTDIR)$(MANDIR)/man8/mount.mmp.8 $(DESTDIR)$(MANDIR)/man8/umount.mmp.8
 	rm -f $(DESTDIR)$(BINDIR)/mmp $(DESTDIR)$(MANDIR)/man1/mmp.1 $(DESTDIR)$(MANDIR)/man1/mmp-*.1
 	rm -f $(DESTDIR)$(BASHDIR)/mmp $(DESTDIR)$(ZSHDIR)/_mmp $(DESTDIR)$(FISHDIR)/mmp.fish
 	rm -f $(addprefix $(DESTDIR)$(DOCDIR)/,$(DOCS))

@@ -339,7 +339,7 @@ pub(super) struct Generate {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(super) enum What {
-    /// mmp.1 and one page a verb.
+    /// mmp.1, one page a verb, and those of the mount helpers.
     Man,
     /// bash, fish and zsh.
     Completions,

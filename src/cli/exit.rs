@@ -46,6 +46,13 @@ pub(super) const CANNOT_EXECUTE: u8 = 126;
 /// `run`: as env(1), there is no such command.
 pub(super) const NOT_FOUND: u8 = 127;
 
+/// `mount.mmp`, `umount.mmp`: as mount(8), the command line cannot be meant.
+pub(super) const MOUNT_USAGE: u8 = 1;
+/// As mount(8): interrupted.
+pub(super) const MOUNT_INTERRUPTED: u8 = 8;
+/// As mount(8): not mounted, or not unmounted.
+pub(super) const MOUNT_FAILED: u8 = 32;
+
 /// Every code and what it means, for `--help` and the man pages.
 pub(super) const ALL: [(u8, &str); 12] = [
     (DONE, "done, or free"),
@@ -74,12 +81,23 @@ pub(super) const RUN: [(u8, &str); 8] = [
     (NOT_FOUND, "the command was not found"),
 ];
 
+/// What `mount.mmp` and `umount.mmp` say instead: mount(8)'s codes. Its others are never theirs: 2 and 4 are mount(8)'s own
+/// mistakes, 16 its table's, 64 is for several mounts.
+pub(super) const MOUNT: [(u8, &str); 4] = [
+    (DONE, "done (0); of umount.mmp also: unmounted, and not released yet (1)"),
+    (MOUNT_USAGE, "the command line cannot be meant (2)"),
+    (MOUNT_INTERRUPTED, "interrupted, or the filesystem's settings changed meanwhile: try again (6)"),
+    (MOUNT_FAILED, "anything else: not mounted, or not unmounted; what is said tells why"),
+];
+
 /// What `--help` says of them.
 pub(super) fn help() -> String {
     format!(
-        "Exit codes:\n{}\nrun gives the status of its command, 128 + N if signal N ended it; its own:\n{}",
+        "Exit codes:\n{}\nrun gives the status of its command, 128 + N if signal N ended it; its own:\n{}\nmount.mmp and \
+         umount.mmp give mount(8)'s:\n{}",
         table(&ALL),
-        table(&RUN)
+        table(&RUN),
+        table(&MOUNT)
     )
 }
 
@@ -106,6 +124,18 @@ pub(super) fn number(error: &Error) -> u8 {
     }
 }
 
+/// mount(8)'s code for one of a verb's.
+pub(super) fn for_mount(code: ExitCode) -> ExitCode {
+    let same = [(DONE, DONE), (USAGE, MOUNT_USAGE), (INTERRUPTED, MOUNT_INTERRUPTED)];
+    let found = same.iter().find(|(ours, _)| ExitCode::from(*ours) == code);
+    ExitCode::from(found.map_or(MOUNT_FAILED, |(_, theirs)| *theirs))
+}
+
+/// As [`for_mount`], of `umount`. What is unmounted is that, even if something keeps the filesystem alive: umount(8) says no less.
+pub(super) fn for_umount(code: ExitCode) -> ExitCode {
+    if code == ExitCode::from(IN_USE) { ExitCode::from(DONE) } else { for_mount(code) }
+}
+
 /// The exit code of an error of `run`'s own.
 pub(super) fn run_number(kind: Kind) -> u8 {
     match kind {
@@ -115,5 +145,25 @@ pub(super) fn run_number(kind: Kind) -> u8 {
         Kind::Io => RUN_IO,
         Kind::Lost => RUN_LOST,
         Kind::Interrupted | Kind::Unsupported => RUN_OTHER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_one_of_mounts() {
+        for (code, _) in ALL {
+            let expected = match code {
+                DONE => DONE,
+                USAGE => MOUNT_USAGE,
+                INTERRUPTED => MOUNT_INTERRUPTED,
+                _ => MOUNT_FAILED,
+            };
+            assert_eq!(for_mount(ExitCode::from(code)), ExitCode::from(expected), "{code}");
+            let expected = if code == IN_USE { DONE } else { expected };
+            assert_eq!(for_umount(ExitCode::from(code)), ExitCode::from(expected), "{code}");
+        }
     }
 }

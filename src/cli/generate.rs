@@ -10,17 +10,20 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use super::args::{Cli, Generate, What};
+use super::helper::manual;
 use super::{exit, output};
 use crate::error::Error;
 
 /// The shells there are completions for.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Fish, Shell::Zsh];
 /// What the pages say where they come from.
-const MANUAL: &str = "Multiple-mount protection";
+pub(super) const MANUAL: &str = "Multiple-mount protection";
+/// Which version they are of.
+pub(super) const SOURCE: &str = concat!("mmpguard ", env!("CARGO_PKG_VERSION"));
 
 pub(super) fn run(arguments: &Generate) -> ExitCode {
     let written = fs::create_dir_all(&arguments.into).and_then(|()| match arguments.what {
-        What::Man => man_pages(&arguments.into),
+        What::Man => man_pages(&arguments.into).and_then(|()| manual::write(&arguments.into)),
         What::Completions => completions(&arguments.into),
     });
     match written {
@@ -65,11 +68,7 @@ fn page(mut command: Command, verb: &str, names: &[String]) -> io::Result<Vec<u8
     let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
     let has_verbs = command.has_subcommands();
     let usage = command.render_usage().to_string();
-    let man = Man::new(command)
-        .title(name.to_uppercase())
-        .section("1")
-        .source(concat!("mmpguard ", env!("CARGO_PKG_VERSION")))
-        .manual(MANUAL);
+    let man = Man::new(command).title(name.to_uppercase()).section("1").source(SOURCE).manual(MANUAL);
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
@@ -185,15 +184,15 @@ fn environment(text: &mut String, verb: &str) {
     }
 }
 
-fn section(text: &mut String, title: &str) {
+pub(super) fn section(text: &mut String, title: &str) {
     text.push_str(&format!(".SH \"{title}\"\n"));
 }
 
-fn paragraph(text: &mut String, words: &str) {
+pub(super) fn paragraph(text: &mut String, words: &str) {
     text.push_str(&format!(".PP\n{}\n", roff(words)));
 }
 
-fn item(text: &mut String, head: &str, words: &str) {
+pub(super) fn item(text: &mut String, head: &str, words: &str) {
     text.push_str(&format!(".TP\n\\fB{}\\fR\n{}\n", roff(head), roff(words)));
 }
 

@@ -9,6 +9,7 @@ mod exit;
 mod fence;
 mod generate;
 mod guard;
+mod helper;
 mod interrupt;
 mod mount;
 mod output;
@@ -21,7 +22,7 @@ mod status;
 mod umount;
 mod whole;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -29,10 +30,25 @@ use clap::Parser as _;
 
 use self::args::{Cli, Verb};
 
-/// Parses the arguments, runs the verb and gives its exit code.
+/// Parses the arguments, runs the verb and gives its exit code. By what name it is called decides who it is.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments()) {
+    let called = std::env::args_os().next().unwrap_or_default();
+    match Path::new(&called).file_name().and_then(OsStr::to_str) {
+        Some("mount.mmp") => helper::mount(),
+        Some("umount.mmp") => helper::umount(),
+        Some(daemon::NAME) => verb(Some("daemon")),
+        _ => verb(None),
+    }
+}
+
+/// `named` is the verb that the name of the program stands for.
+fn verb(named: Option<&str>) -> ExitCode {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(named) = named {
+        arguments.insert(1, named.into());
+    }
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -55,16 +71,6 @@ pub fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Generate(arguments) => generate::run(arguments),
     }
-}
-
-/// The command line; of a program that is called by another name it names the verb.
-fn arguments() -> Vec<OsString> {
-    let mut arguments: Vec<_> = std::env::args_os().collect();
-    let called = arguments.first().and_then(|name| Path::new(name).file_name());
-    if called.is_some_and(|name| name == daemon::NAME) {
-        arguments.insert(1, "daemon".into());
-    }
-    arguments
 }
 
 /// Debugging output, for whoever asks for it with `MMP_LOG=debug`. Never from the thread that beats.

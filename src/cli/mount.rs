@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::args::{Adopt, Mount, OnLoss};
-use super::{daemon, guard, output, whole};
+use super::{daemon, exit, guard, output, whole};
 use crate::clock;
 use crate::config::Config;
 use crate::driver::Place;
@@ -45,6 +45,14 @@ pub(super) fn run(arguments: &Mount) -> ExitCode {
             Ok(task) => guard::guard(&task, arguments.quiet),
             Err(error) => output::failure(&error),
         },
+        Err(error) => output::failure(&error),
+    }
+}
+
+/// Refuses what [`run`] would before it starts anything, and starts nothing.
+pub(super) fn check(arguments: &Mount) -> ExitCode {
+    match task(arguments, &mut output::complain) {
+        Ok(_) => ExitCode::from(exit::DONE),
         Err(error) => output::failure(&error),
     }
 }

@@ -5,9 +5,20 @@ use std::process::{Command, ExitCode};
 use super::args::Remount;
 use super::guard::driver::{Request, ask};
 use super::{exit, guard, output, render};
+use crate::keeper::mounts::{FSTAB_VARIABLE, NO_FSTAB};
 use crate::registry::Registry;
 
 pub(super) fn run(arguments: &Remount) -> ExitCode {
+    ended(arguments, plain)
+}
+
+/// For mount(8), which has read fstab already, and called us for the type that stands there: asked once more, it would again.
+pub(super) fn without_fstab(arguments: &Remount) -> ExitCode {
+    ended(arguments, |command| plain(command.env(FSTAB_VARIABLE, NO_FSTAB)))
+}
+
+/// `unguarded` runs the mount(8) that it is given.
+fn ended(arguments: &Remount, unguarded: impl FnOnce(&mut Command) -> ExitCode) -> ExitCode {
     let what = render::shown(&arguments.what);
     let Some(options) = arguments.options.to_str() else {
         output::complain("options for mount(8) have to be UTF-8");
@@ -24,7 +35,8 @@ pub(super) fn run(arguments: &Remount) -> ExitCode {
         ));
     }
     let Some((slot, record)) = found.filter(|(slot, _)| slot.is_locked()) else {
-        return plain(arguments, options);
+        let mut command = Command::new("mount");
+        return unguarded(command.args(["-o", &format!("remount,{options}")]).arg(&arguments.what));
     };
     match ask(&slot.socket(), &Request::Remount { options: options.to_owned() }) {
         Ok(answer) => {
@@ -43,10 +55,8 @@ pub(super) fn run(arguments: &Remount) -> ExitCode {
     }
 }
 
-fn plain(arguments: &Remount, options: &str) -> ExitCode {
-    let status =
-        Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&arguments.what).status();
-    match status {
+fn plain(command: &mut Command) -> ExitCode {
+    match command.status() {
         Ok(status) if status.success() => ExitCode::from(exit::DONE),
         Ok(_) => ExitCode::from(exit::IO), // it said why
         Err(error) => {

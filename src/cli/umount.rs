@@ -66,6 +66,8 @@ fn unmount(target: &Path, lazy: bool) -> Result<(), String> {
     loop {
         tries += 1;
         let mut command = Command::new("umount");
+        // Not by a helper: that of a guarded mount is this.
+        command.arg("-i");
         if lazy {
             command.arg("-l");
         }

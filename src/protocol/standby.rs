@@ -109,7 +109,7 @@ mod tests {
 
     fn image(seq: u32) -> Image {
         let mut image = [0; MMP_STRUCT_BYTES];
-        image[..4].copy_from_slice(&crate::format::MMP_MAGIC.to_le_bytes());
+        image[..4].copy_from_slice(&crate::format::block::MMP_MAGIC.to_le_bytes());
         image[4..8].copy_from_slice(&seq.to_le_bytes());
         image
     }

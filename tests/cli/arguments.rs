@@ -118,6 +118,13 @@ fn man_pages_and_completions_are_generated() {
             assert!(found, "{page} has no {section}");
         }
     }
+    for page in ["mount.mmp.8", "umount.mmp.8"] {
+        let text = std::fs::read_to_string(into.join(page)).expect("was written");
+        for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "FILES", "SEE ALSO"] {
+            let found = text.lines().any(|line| line.starts_with(".SH") && line.contains(section));
+            assert!(found, "{page} has no {section}");
+        }
+    }
     // What is not for people has none.
     assert!(!into.join("mmp-guard-keeper.1").exists() && !into.join("mmp-generate.1").exists());
     for file in ["mmp.bash", "mmp.fish", "_mmp"] {

@@ -31,6 +31,7 @@ mod kernel;
 mod mount_double;
 mod mount_error;
 mod mount_freeze;
+mod mount_helper;
 mod mount_outage;
 mod mount_race;
 mod mount_readonly;
@@ -50,7 +51,7 @@ use crate::harness::cleanup;
 /// Cases that run at once, unless said otherwise: they sleep.
 const CASES_AT_ONCE: usize = 22;
 /// Everything that the cases call.
-const PROGRAMS: [&str; 25] = [
+const PROGRAMS: [&str; 28] = [
     "losetup",
     "mkfs.ext4",
     "mount",
@@ -76,6 +77,9 @@ const PROGRAMS: [&str; 25] = [
     "wipefs",
     "dd",
     "mkswap",
+    "unshare",
+    "nsenter",
+    "setpriv",
 ];
 
 type Case = (&'static str, fn());
@@ -95,6 +99,7 @@ fn main() -> ExitCode {
         mount_race::CASES,
         mount_double::CASES,
         mount_freeze::CASES,
+        mount_helper::CASES,
         mount_remount::CASES,
         mount_readonly::CASES,
         outage::CASES,

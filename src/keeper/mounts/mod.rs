@@ -59,6 +59,10 @@ pub use task::{Handover, Purpose, Task};
 pub const VERB: &str = "guard-keeper";
 /// The keeper's name, and the driver's, as ps(1) shows them.
 pub const NAMES: (&std::ffi::CStr, &std::ffi::CStr) = (c"mmp-keeper", c"mmp-driver");
+/// Where libmount looks for the table of filesystems, unless it is moved by this.
+pub const FSTAB_VARIABLE: &str = "LIBMOUNT_FSTAB";
+/// For a mount(8) that is not to look: it is told everything, and a line of fstab with our type would have it call us.
+pub const NO_FSTAB: &str = "/dev/null";
 /// A task with its paths and options is far shorter.
 const LETTER_BYTES: usize = 1 << 17;
 /// A cell and a trace.

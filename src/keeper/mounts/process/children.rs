@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::super::super::message::Socket;
-use super::super::{FromKeeper, Link, NAMES};
+use super::super::{FSTAB_VARIABLE, FromKeeper, Link, NAMES, NO_FSTAB};
 use super::{Adoption, Driver, DriverLink, DriverPipe, Keeper};
 use crate::clock;
 use crate::protocol::Activity;
@@ -62,7 +62,7 @@ impl Keeper<'_> {
         forget_what_was_said();
         let spec = CommandSpec {
             argv: &argv,
-            env: &[],
+            env: &[(FSTAB_VARIABLE.into(), NO_FSTAB.into())],
             foreground: false,
             cgroup: None,
             protection: &self.protection,
