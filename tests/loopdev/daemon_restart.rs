@@ -167,7 +167,7 @@ fn foreign() {
     clock::sleep(millis(1500));
     let raw = lun.raw();
     let mut block = raw.read();
-    block.seq = 0x1234_5678;
+    block.seq = mmpguard::protocol::sequence::SEQ_FSCK; // whoever wrote that has passed his whole wait
     block.node = mmpguard::format::NodeName::new("elsewhere");
     raw.write(&block);
     stopped.signal(Signal::SIGKILL);

@@ -48,7 +48,7 @@ fn area() {
     let (took, dir) = takeover(&lun, &[]);
     at_least("daemon 4", "an area that was watched, taken over", took, 11.0);
     at_most("daemon 4", "an area that was watched, taken over", took, TAKEOVER_S);
-    assert_eq!(lun.generation(), generation + 1);
+    assert!(lun.generation() > generation);
     assert_eq!(peer(&lun, &["standby"]).expect(0).out.trim(), "nothing is watched on this host");
     peer(&lun, &["umount", text(&dir)]).expect(0);
     lun.forget_mount(&dir);

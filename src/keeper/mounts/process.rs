@@ -154,7 +154,8 @@ impl<'a> Keeper<'a> {
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGCHLD);
         let fences = fence_targets(&task).iter().map(|target| prepare(&task.on_loss, target)).collect();
-        let lives = letter.driver.map(|pid| ProcessRef::open(Pid::from_raw(pid))).transpose()?;
+        // One that died meanwhile is replaced, like any that dies.
+        let driver = letter.driver.map(|pid| ProcessRef::open(Pid::from_raw(pid)));
         let mut keeper = Keeper {
             body,
             cell: memory.leases(),
@@ -182,12 +183,13 @@ impl<'a> Keeper<'a> {
             task,
         };
         children::remember(said);
-        match lives {
+        match driver {
             Some(process) => {
-                let resident = keeper.task.resident;
-                let link = Link::of(starter);
-                keeper.driver = Some(DriverLink { process, link, pipe: third, resident, stopped: false });
-                if !letter.begun && !keeper.may_begin() {
+                if let Ok(process) = process {
+                    let (resident, link) = (keeper.task.resident, Link::of(starter));
+                    keeper.driver = Some(DriverLink { process, link, pipe: third, resident, stopped: false });
+                }
+                if !letter.begun && (keeper.driver.is_none() || !keeper.may_begin()) {
                     return Ok(None);
                 }
                 keeper.open_door();
