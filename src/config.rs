@@ -24,6 +24,9 @@ pub struct Config {
     /// For guarded mounts.
     #[serde(default)]
     pub mount: Mount,
+    /// For what happens to guards.
+    #[serde(default)]
+    pub events: crate::events::Settings,
 }
 
 /// The table `[mount]`.
@@ -82,6 +85,8 @@ mod tests {
         let config = parsed("[mount]\nhandover = \"clean\"\non_loss = \"dm,reboot\"\n").unwrap();
         assert_eq!(config.mount.handover, Some(Handover::Clean));
         assert_eq!(config.mount.on_loss.unwrap().to_string(), "dm,reboot");
+        let text = "[events]\nhooks = [ { command = [\"/bin/true\"], on = [\"lost\"] } ]";
+        assert_eq!(parsed(text).unwrap().events.hooks.len(), 1);
     }
 
     #[test]
@@ -92,6 +97,8 @@ mod tests {
             "[mounts]",
             "[mount]\non_loss = \"pray\"",
             "x",
+            "[events]\nhook = []",
+            "[events]\nhooks = [ { command = [\"relative\"] } ]",
         ] {
             let error = parsed(bad).unwrap_err();
             assert!(error.contains("mmp.toml") && error.contains("line"), "{bad}: {error}");

@@ -35,6 +35,8 @@
 //! | [`sys`] | what this host knows: users of a device, identity, processes | `unsafe`, I/O |
 //! | [`driver`] | runs a `Guard` on a device: one thread a LUN | I/O, threads |
 //! | [`area`] | makes, changes and repairs MMP areas | I/O |
+//! | [`events`] | what happened to guards: log, journal, hooks; never on the path of a beat | I/O, threads, processes |
+//! | [`health`] | how a guard fares, by its record and its processes | I/O |
 //! | [`keeper`] | the process that outlives the driver and fences when a lease runs out | processes |
 //!
 //! # Invariants
@@ -54,7 +56,9 @@ pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod error;
+pub mod events;
 pub mod format;
+pub mod health;
 #[allow(unsafe_code)]
 pub mod io;
 pub mod keeper;

@@ -4,11 +4,15 @@ mod area;
 mod args;
 mod check;
 mod demo;
+mod events;
 mod exit;
 mod fence;
 mod generate;
 mod guard;
+mod health;
+mod history;
 mod interrupt;
+mod monitor;
 mod mount;
 mod output;
 mod progress;
@@ -45,10 +49,21 @@ pub fn main() -> ExitCode {
         Verb::Remount(arguments) => remount::run(arguments),
         Verb::Adopt(arguments) => mount::adopt(arguments),
         Verb::Status(arguments) => status::run(arguments),
+        Verb::Health(arguments) => health::run(arguments),
+        Verb::Events(arguments) => events::run(arguments),
+        Verb::EventHook => hook(),
         Verb::GuardKeeper => guard::keeper(),
         Verb::Fence(arguments) => fence::run(arguments),
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Generate(arguments) => generate::run(arguments),
+    }
+}
+
+/// Supervises a hook; nobody waits for its exit code.
+fn hook() -> ExitCode {
+    match crate::events::hooks::run_supervisor() {
+        Ok(_) => ExitCode::from(exit::DONE),
+        Err(_) => ExitCode::from(exit::IO),
     }
 }
 
