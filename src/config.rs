@@ -27,6 +27,9 @@ pub struct Config {
     /// For what happens to guards.
     #[serde(default)]
     pub events: crate::events::Settings,
+    /// For figures.
+    #[serde(default)]
+    pub metrics: crate::metrics::Settings,
 }
 
 /// The table `[mount]`.
@@ -98,6 +101,7 @@ mod tests {
             "[mount]\non_loss = \"pray\"",
             "x",
             "[events]\nhook = []",
+            "[metrics]\nlisten = \"0.0.0.0:9998\"",
             "[events]\nhooks = [ { command = [\"relative\"] } ]",
         ] {
             let error = parsed(bad).unwrap_err();

@@ -37,6 +37,7 @@
 //! | [`area`] | makes, changes and repairs MMP areas | I/O |
 //! | [`events`] | what happened to guards: log, journal, hooks; never on the path of a beat | I/O, threads, processes |
 //! | [`health`] | how a guard fares, by its record and its processes | I/O |
+//! | [`metrics`] | the figures for Prometheus, from the same records | I/O |
 //! | [`keeper`] | the process that outlives the driver and fences when a lease runs out | processes |
 //!
 //! # Invariants
@@ -70,6 +71,7 @@ macro_rules! broken {
     };
 }
 
+pub mod metrics;
 pub mod protocol;
 pub mod registry;
 #[allow(unsafe_code)]

@@ -88,6 +88,8 @@ pub(super) enum Verb {
     /// The log is below the runtime directory (/run/mmp) and begins with the boot. The same goes to the journal, where
     /// `journalctl -t mmp` finds it, and to the hooks of /etc/mmp/mmp.toml.
     Events(super::monitor::Events),
+    /// Print figures for Prometheus, once: for the textfile collector of node_exporter. docs/metrics.md has every name.
+    Metrics,
     /// Runs a hook. Started by whoever has something to tell.
     #[command(name = crate::events::hooks::VERB, hide = true)]
     EventHook,

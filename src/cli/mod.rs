@@ -29,6 +29,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use self::args::{Cli, Verb};
+use crate::metrics;
+use crate::registry::Registry;
 
 /// Parses the arguments, runs the verb and gives its exit code.
 #[must_use]
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
         Verb::Status(arguments) => status::run(arguments),
         Verb::Health(arguments) => health::run(arguments),
         Verb::Events(arguments) => events::run(arguments),
+        Verb::Metrics => output::text(&metrics::render(&Registry::host())),
         Verb::EventHook => hook(),
         Verb::GuardKeeper => guard::keeper(),
         Verb::Fence(arguments) => fence::run(arguments),

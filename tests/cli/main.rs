@@ -7,6 +7,7 @@ mod arguments;
 mod demo;
 mod fence;
 mod guarded;
+mod monitor;
 mod refusals;
 mod reports;
 mod run;

@@ -139,11 +139,11 @@ pub(crate) fn guards(lun: &Lun) -> Vec<Process> {
     all.into_iter().filter(|process| process.comm.starts_with("mmp")).collect()
 }
 
-/// The files in the registry, without the locks.
+/// The files in the registry, without the locks and the log.
 pub(crate) fn records(lun: &Lun) -> Vec<String> {
     let entries = std::fs::read_dir(lun.file(RUNTIME)).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| !name.ends_with(".lock")).collect()
+    names.filter(|name| !name.ends_with(".lock") && !name.starts_with("events.")).collect()
 }
 
 /// No process, no record, nothing mounted.

@@ -12,6 +12,7 @@ mod area_sectors;
 mod area_sets;
 mod area_tail;
 mod crash;
+mod events;
 mod guard_death;
 mod guard_ended;
 mod guard_handover;
@@ -112,6 +113,7 @@ fn main() -> ExitCode {
         guard_ended::CASES,
         guard_refused::CASES,
         guard_many::CASES,
+        events::CASES,
         crash::CASES,
         stopped::CASES,
         kernel::CASES,
