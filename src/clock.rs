@@ -78,6 +78,15 @@ pub fn wall() -> Wall {
     Wall(read_ns(ClockId::CLOCK_REALTIME) / 1_000_000_000)
 }
 
+/// Reads the wall clock, in nanoseconds since 1970: for what is told to people, never for what decides.
+///
+/// # Panics
+/// As [`wall`].
+#[must_use]
+pub fn wall_ns() -> u64 {
+    read_ns(ClockId::CLOCK_REALTIME)
+}
+
 /// Reads both clocks.
 ///
 /// # Panics

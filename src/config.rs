@@ -24,6 +24,12 @@ pub struct Config {
     /// For guarded mounts.
     #[serde(default)]
     pub mount: Mount,
+    /// For what happens to guards.
+    #[serde(default)]
+    pub events: crate::events::Settings,
+    /// For figures.
+    #[serde(default)]
+    pub metrics: crate::metrics::Settings,
 }
 
 /// The table `[mount]`.
@@ -82,6 +88,8 @@ mod tests {
         let config = parsed("[mount]\nhandover = \"clean\"\non_loss = \"dm,reboot\"\n").unwrap();
         assert_eq!(config.mount.handover, Some(Handover::Clean));
         assert_eq!(config.mount.on_loss.unwrap().to_string(), "dm,reboot");
+        let text = "[events]\nhooks = [ { command = [\"/bin/true\"], on = [\"lost\"] } ]";
+        assert_eq!(parsed(text).unwrap().events.hooks.len(), 1);
     }
 
     #[test]
@@ -92,6 +100,9 @@ mod tests {
             "[mounts]",
             "[mount]\non_loss = \"pray\"",
             "x",
+            "[events]\nhook = []",
+            "[metrics]\nlisten = \"0.0.0.0:9998\"",
+            "[events]\nhooks = [ { command = [\"relative\"] } ]",
         ] {
             let error = parsed(bad).unwrap_err();
             assert!(error.contains("mmp.toml") && error.contains("line"), "{bad}: {error}");

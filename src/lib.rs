@@ -35,6 +35,9 @@
 //! | [`sys`] | what this host knows: users of a device, identity, processes | `unsafe`, I/O |
 //! | [`driver`] | runs a `Guard` on a device: one thread a LUN | I/O, threads |
 //! | [`area`] | makes, changes and repairs MMP areas | I/O |
+//! | [`events`] | what happened to guards: log, journal, hooks; never on the path of a beat | I/O, threads, processes |
+//! | [`health`] | how a guard fares, by its record and its processes | I/O |
+//! | [`metrics`] | the figures for Prometheus, from the same records | I/O |
 //! | [`keeper`] | the process that outlives the driver and fences when a lease runs out | processes |
 //!
 //! # Invariants
@@ -54,7 +57,9 @@ pub mod clock;
 pub mod config;
 pub mod driver;
 pub mod error;
+pub mod events;
 pub mod format;
+pub mod health;
 #[allow(unsafe_code)]
 pub mod io;
 pub mod keeper;
@@ -66,6 +71,7 @@ macro_rules! broken {
     };
 }
 
+pub mod metrics;
 pub mod protocol;
 pub mod registry;
 #[allow(unsafe_code)]

@@ -6,6 +6,7 @@
 //!
 //! A record outlives a guard that lost its device: the next mount on this host says why.
 
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Mono};
+use crate::events::EventKind;
 use crate::protocol::Mode;
 use crate::sys::TargetKind;
 use crate::sys::fence::ClimbReport;
@@ -96,6 +98,18 @@ pub struct Record {
     /// It belongs into the daemon.
     #[serde(default)]
     pub resident: bool,
+    /// How often it is beaten, or looked at, in nanoseconds.
+    #[serde(default)]
+    pub interval_ns: Option<u64>,
+    /// So many beats were late by more than half of that within the last minute.
+    #[serde(default)]
+    pub late_lately: u64,
+    /// So many events were told of each kind.
+    #[serde(default)]
+    pub events: BTreeMap<EventKind, u64>,
+    /// So many were lost on their way to the log, the journal or a hook.
+    #[serde(default)]
+    pub events_dropped: u64,
     /// Why it was lost.
     pub lost: Option<Lost>,
 }
@@ -123,6 +137,25 @@ pub struct Lost {
     pub at_s: u64,
     /// What the fence did.
     pub fence: Option<ClimbReport>,
+}
+
+impl Lost {
+    /// What the fence came to.
+    #[must_use]
+    pub fn outcome(&self) -> String {
+        match &self.fence {
+            None => "nothing was mounted".to_owned(),
+            Some(report) if report.done => {
+                format!("it was cut off by \"{}\"", report.by.as_deref().unwrap_or("?"))
+            }
+            Some(report) if report.incomplete => {
+                format!("what was allowed to be no fence ran ({report}): this host may still write to it")
+            }
+            Some(report) => {
+                format!("it COULD NOT BE CUT OFF ({report}): this host may still write to it")
+            }
+        }
+    }
 }
 
 impl Record {

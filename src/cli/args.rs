@@ -77,7 +77,22 @@ pub(super) enum Verb {
     /// Guard a filesystem that a plain mount(8) has mounted.
     Adopt(Adopt),
     /// Show what this host guards, and what it has lost.
-    Status(Status),
+    Status(super::monitor::Status),
+    /// Tell in one line, and by the exit code, whether everything that this host guards is well. For monitors.
+    ///
+    /// 0: it is, or nothing is guarded. 12: it is protected, but something is wrong. 5: something is not protected. The first line
+    /// says which; each finding has a line of its own below it.
+    Health(super::monitor::Health),
+    /// Print what happened to the guards of this host: held, taken over, bridged, late, lost, fenced, released.
+    ///
+    /// The log is below the runtime directory (/run/mmp) and begins with the boot. The same goes to the journal, where
+    /// `journalctl -t mmp` finds it, and to the hooks of /etc/mmp/mmp.toml.
+    Events(super::monitor::Events),
+    /// Print figures for Prometheus, once: for the textfile collector of node_exporter. docs/metrics.md has every name.
+    Metrics,
+    /// Runs a hook. Started by whoever has something to tell.
+    #[command(name = crate::events::hooks::VERB, hide = true)]
+    EventHook,
     /// Tell how a mounted device would be cut off from this host if its protection were lost. Does none of it.
     ///
     /// What is protected must be stopped when the protection ends. For a mounted filesystem that takes a fence: a way to
@@ -288,16 +303,6 @@ pub(super) struct Adopt {
     /// Say nothing but errors.
     #[arg(short, long)]
     pub(super) quiet: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Status {
-    /// Only these devices, or where they are mounted.
-    #[arg(value_name = "DIR|DEV", value_hint = ValueHint::AnyPath)]
-    pub(super) only: Vec<PathBuf>,
-    /// Report as JSON.
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

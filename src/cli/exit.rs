@@ -28,6 +28,8 @@ pub(super) const FSCK: u8 = 9;
 pub(super) const NOT_FENCED: u8 = 10;
 /// A step of `demo` did not come out as told.
 pub(super) const DEMO_FAILED: u8 = 11;
+/// `health`: it is protected, but something is wrong.
+pub(super) const UNHEALTHY: u8 = 12;
 
 /// `run`: none of the below.
 pub(super) const RUN_OTHER: u8 = 120;
@@ -54,7 +56,7 @@ pub(super) const MOUNT_INTERRUPTED: u8 = 8;
 pub(super) const MOUNT_FAILED: u8 = 32;
 
 /// Every code and what it means, for `--help` and the man pages.
-pub(super) const ALL: [(u8, &str); 12] = [
+pub(super) const ALL: [(u8, &str); 13] = [
     (DONE, "done, or free"),
     (IN_USE, "in use, here or elsewhere"),
     (USAGE, "the command line cannot be meant"),
@@ -67,6 +69,7 @@ pub(super) const ALL: [(u8, &str); 12] = [
     (FSCK, "marked by e2fsck"),
     (NOT_FENCED, "what is to be protected could not be fenced, or no fence is possible here"),
     (DEMO_FAILED, "a step did not come out as told (demo)"),
+    (UNHEALTHY, "protected, but something is wrong (health)"),
 ];
 
 /// What `run` says instead: its command's status, or one of these.

@@ -5,12 +5,16 @@ mod args;
 mod check;
 mod daemon;
 mod demo;
+mod events;
 mod exit;
 mod fence;
 mod generate;
 mod guard;
+mod health;
 mod helper;
+mod history;
 mod interrupt;
+mod monitor;
 mod mount;
 mod output;
 mod progress;
@@ -29,6 +33,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use self::args::{Cli, Verb};
+use crate::metrics;
+use crate::registry::Registry;
 
 /// Parses the arguments, runs the verb and gives its exit code. By what name it is called decides who it is.
 #[must_use]
@@ -66,10 +72,22 @@ fn verb(named: Option<&str>) -> ExitCode {
         Verb::Status(arguments) => status::run(arguments),
         Verb::Daemon(arguments) => daemon::run(arguments),
         Verb::Standby(arguments) => daemon::standby(arguments),
+        Verb::Health(arguments) => health::run(arguments),
+        Verb::Events(arguments) => events::run(arguments),
+        Verb::Metrics => output::text(&metrics::render(&Registry::host())),
+        Verb::EventHook => hook(),
         Verb::GuardKeeper => guard::keeper(),
         Verb::Fence(arguments) => fence::run(arguments),
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Generate(arguments) => generate::run(arguments),
+    }
+}
+
+/// Supervises a hook; nobody waits for its exit code.
+fn hook() -> ExitCode {
+    match crate::events::hooks::run_supervisor() {
+        Ok(_) => ExitCode::from(exit::DONE),
+        Err(_) => ExitCode::from(exit::IO),
     }
 }
 

@@ -204,6 +204,7 @@ impl Begin<'_> {
             guarded_by: self.by.slot.map(Path::to_owned),
             with: self.by.with.to_vec(),
             registry: Registry::host().directory().to_owned(),
+            events: config.events.clone(),
             since_s: clock::wall().0,
             earlier: None,
             standby: None,

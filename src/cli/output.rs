@@ -52,13 +52,21 @@ pub(super) fn json<T: Serialize>(report: &T) -> ExitCode {
 
 /// Writes `text` to standard output.
 pub(super) fn text(text: &str) -> ExitCode {
+    match try_text(text) {
+        Ok(_) => ExitCode::from(exit::DONE),
+        Err(code) => code,
+    }
+}
+
+/// As [`text`]; false if nobody reads any more.
+pub(super) fn try_text(text: &str) -> Result<bool, ExitCode> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => ExitCode::from(exit::DONE),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(exit::DONE),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => {
             complain(&format!("cannot write the result: {error}"));
-            ExitCode::from(exit::IO)
+            Err(ExitCode::from(exit::IO))
         }
     }
 }

@@ -1,23 +1,21 @@
 //! `mmp status`: what this host guards, and what it has lost.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::args::Status;
 use super::guard::{self, RUNBOOK};
+use super::history;
+use super::monitor::Status;
 use super::render::{self, SCHEMA};
 use super::{exit, output};
-use crate::clock::{self, Mono, Wall};
+use crate::clock::{Mono, Wall};
+use crate::health::{STALE, Seen, State};
 use crate::protocol::Mode;
-use crate::registry::{Lost, Phase, Record, Registry, Slot};
-use crate::sys::{TargetKind, mountinfo};
-
-/// A record that is older than this tells that its guard hangs.
-const STALE: Duration = Duration::from_secs(5);
+use crate::registry::{Lost, Record, Registry, Slot};
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -33,7 +31,7 @@ pub(super) struct Guard {
     filesystem: String,
     /// `beginning`, `guarding`, `releasing`, `lost`, or `unguarded`: its processes are gone; `unmounted`: its mount is
     /// gone, too.
-    state: &'static str,
+    state: State,
     /// `beating`, `watching`, `bridging`, `expecting` or `claiming`.
     mode: Mode,
     node: String,
@@ -63,19 +61,23 @@ pub(super) struct Guard {
 
 pub(super) fn run(arguments: &Status) -> ExitCode {
     let registry = Registry::host();
-    let records = match records(&registry, arguments) {
-        Ok(records) => records,
+    let (records, missing) = match records(&registry, &arguments.only) {
+        Ok(found) => found,
         Err(text) => {
             output::complain(&text);
             return ExitCode::from(exit::IO);
         }
     };
+    if arguments.history {
+        let code = history::run(&records, arguments.json);
+        let missing = !missing.is_empty() && code == ExitCode::from(exit::DONE);
+        return if missing { ExitCode::from(exit::UNSUPPORTED) } else { code };
+    }
     let guards: Vec<_> = records.iter().map(|(slot, record)| Guard::of(slot, record)).collect();
-    let lost = guards.iter().any(|guard| matches!(guard.state, "lost" | "unguarded"));
-    let missing = !arguments.only.is_empty() && guards.len() < arguments.only.len();
+    let lost = guards.iter().any(|guard| matches!(guard.state, State::Lost | State::Unguarded));
     let report = Report { schema: SCHEMA, guards };
     let wrote = if arguments.json { output::json(&report) } else { output::text(&report.text()) };
-    match (lost, missing) {
+    match (lost, !missing.is_empty()) {
         _ if wrote != ExitCode::from(exit::DONE) => wrote,
         (true, _) => ExitCode::from(exit::LOST),
         (false, true) => {
@@ -93,40 +95,35 @@ pub(super) fn guards(registry: &Registry) -> Result<Vec<Guard>, String> {
     Ok(here.map(|(slot, record)| Guard::of(&slot, &record)).collect())
 }
 
-fn records(registry: &Registry, arguments: &Status) -> Result<Vec<(Slot, Record)>, String> {
-    if arguments.only.is_empty() {
+/// What is guarded, and what was asked for and is not.
+type Found = (Vec<(Slot, Record)>, Vec<PathBuf>);
+
+/// What is guarded: all of it, or of these.
+pub(super) fn records(registry: &Registry, only: &[PathBuf]) -> Result<Found, String> {
+    if only.is_empty() {
         let all = registry.list();
         let all = all.map_err(|error| format!("{}: {error}", registry.directory().display()))?;
-        return Ok(all.into_iter().filter(|(_, record)| record.is_of_this_boot()).collect());
+        let all = all.into_iter().filter(|(_, record)| record.is_of_this_boot()).collect();
+        return Ok((all, Vec::new()));
     }
-    Ok(arguments.only.iter().filter_map(|what| guard::find(registry, what)).collect())
-}
-
-/// Seen without touching the device. A lazily unmounted ext4 counts.
-fn is_mounted(record: &Record) -> bool {
-    let listed = record.device.file_name().is_some_and(|name| Path::new("/proc/fs/ext4").join(name).exists());
-    let kind = TargetKind::Block { major: record.major, minor: record.minor };
-    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    listed || mountinfo::parse(&table).iter().any(|mount| mount.is_of(&[kind], None))
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for what in only {
+        match guard::find(registry, what) {
+            Some(guarded) => found.push(guarded),
+            None => missing.push(what.clone()),
+        }
+    }
+    Ok((found, missing))
 }
 
 impl Guard {
     fn of(slot: &Slot, record: &Record) -> Self {
-        let now = clock::mono();
-        let alive = slot.is_locked();
-        let told = now.since(Mono(record.written_ns));
-        let state = match record.phase {
-            Phase::Lost => "lost",
-            _ if !alive && !is_mounted(record) => "unmounted",
-            _ if !alive => "unguarded",
-            Phase::Beginning => "beginning",
-            Phase::Guarding => "guarding",
-            Phase::Releasing => "releasing",
-        };
+        let seen = Seen::now(slot, record);
+        let (now, told, state) = (seen.now, seen.told(), seen.state);
         let shown = render::shown(&record.device);
         let advice = match state {
-            "lost" => Some(RUNBOOK.to_owned()),
-            "unguarded" => Some(format!(
+            State::Lost => Some(RUNBOOK.to_owned()),
+            State::Unguarded => Some(format!(
                 "its guarding processes are gone; if it is still mounted, `mmp adopt {shown}` guards it again"
             )),
             _ if told > STALE => Some(format!(
@@ -172,9 +169,9 @@ impl Guard {
             let _ = write!(text, " on {dir}");
         }
         let mode = match (self.state, self.mode) {
-            ("lost", _) => "LOST".to_owned(),
-            ("unguarded", _) => "UNGUARDED: its processes are gone".to_owned(),
-            ("unmounted", _) => "not mounted any more; its guard had died before".to_owned(),
+            (State::Lost, _) => "LOST".to_owned(),
+            (State::Unguarded, _) => "UNGUARDED: its processes are gone".to_owned(),
+            (State::Unmounted, _) => "not mounted any more; its guard had died before".to_owned(),
             (_, Mode::Watching) => "guarded; the kernel beats, watched".to_owned(),
             (_, Mode::Bridging) => "guarded; the kernel is silent (frozen?), beating in its stead".to_owned(),
             (_, Mode::Beating) => "guarded; beating".to_owned(),

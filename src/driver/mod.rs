@@ -24,6 +24,7 @@
 
 pub mod cell;
 mod first_use;
+mod history;
 pub mod leases;
 mod options;
 mod place;
@@ -41,6 +42,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::cell::CellState;
+pub(crate) use self::history::{Beat, Pulse};
 pub(crate) use self::options::watch_place;
 pub use self::options::{Options, watch};
 pub use self::place::{AreaView, OWN_SLOT, Place, Selector, SlotAddress, SlotView};
@@ -145,6 +147,17 @@ impl Held {
             worst_lateness: Duration::from_nanos(self.shared.worst_lateness_ns.load(SeqCst)),
             events_lost: self.shared.events_lost.load(SeqCst),
         }
+    }
+
+    /// Its last looks and beats, the oldest first.
+    pub(crate) fn history(&self) -> Vec<Beat> {
+        self.shared.history.read()
+    }
+
+    /// What its thread does now.
+    #[allow(dead_code)] // for whoever watches over many guards in one process
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.shared.pulse.read()
     }
 
     /// Who beats the block.

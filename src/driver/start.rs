@@ -8,6 +8,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::cell::LeaseCell;
 use super::first_use::check_content;
+use super::history::{History, Pace, PulseWords};
 use super::place::Place;
 use super::thread::{self, Driver, Shared};
 use super::trace::Trace;
@@ -54,6 +55,8 @@ pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
         worst_lateness_ns: AtomicU64::new(0),
         events_lost: AtomicU64::new(0),
         generation: AtomicU64::new(0),
+        history: History::default(),
+        pulse: PulseWords::default(),
         trace,
     });
     let (sender, events) = sync_channel(EVENT_BACKLOG);
@@ -83,6 +86,7 @@ pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
         check_content: Box::new(move || check_content(&claimed)),
         // A successor goes on with the lease that the cell carries.
         cell_end: adoption.and_then(|adoption| adoption.left).map(|left| left.lease_end),
+        pace: Pace::default(),
     };
     // Detached: a thread that hangs in a dead device's I/O is waited for by nobody.
     std::thread::Builder::new()

@@ -19,10 +19,12 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::cell::LeaseCell;
+use super::history::{History, Pace, PulseWords};
 use super::trace::Trace;
 use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::format::MmpBlock;
+use crate::format::superblock::SUPERBLOCK_BYTES;
 use crate::io::{BlockStore, Durability};
 use crate::protocol::{Activity, Event, Failure, Guard, Input, Loss, Mode, Output, Write};
 
@@ -46,6 +48,10 @@ pub(super) struct Shared {
     pub(super) events_lost: AtomicU64,
     /// The number of this acquisition; 0 where there is none.
     pub(super) generation: AtomicU64,
+    /// The last looks and beats.
+    pub(super) history: History,
+    /// What the thread does now.
+    pub(super) pulse: PulseWords,
     /// What a successor needs to know if this process dies.
     pub(super) trace: Option<Trace>,
 }
@@ -95,6 +101,7 @@ pub(super) struct Driver<S> {
     pub(super) check_content: CheckContent,
     /// What the cell was left at.
     pub(super) cell_end: Option<Mono>,
+    pub(super) pace: Pace,
 }
 
 /// A timer on the clock that counts through a suspend.
@@ -114,10 +121,12 @@ impl<S: BlockStore> Driver<S> {
                     _ => self.carry_out(output),
                 }
             }
+            self.pace.settle(self.cell_end.is_some(), &self.shared.history);
             if self.guard.is_over() {
                 return self.end();
             }
             let deadline = self.guard.deadline();
+            self.shared.pulse.sleeping_until(deadline);
             self.sleep(deadline);
             let commands = self.shared.commands.swap(0, SeqCst);
             if commands & COMMAND_CRASH != 0 {
@@ -126,6 +135,7 @@ impl<S: BlockStore> Driver<S> {
             if commands == 0 {
                 let late = clock::mono().since(deadline);
                 self.shared.worst_lateness_ns.fetch_max(nanos(late), SeqCst);
+                self.pace.woke(late);
                 self.step(Input::Tick);
             }
             for (command, input) in INPUTS {
@@ -161,34 +171,45 @@ impl<S: BlockStore> Driver<S> {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Read => match self.store.read() {
-                Ok(image) => {
-                    // Copied out so that the store can be borrowed again; 1 KiB on the stack.
-                    let image = *image;
-                    self.step(Input::Read(Ok(&image)));
+            Output::Read => {
+                self.pace.settle(self.cell_end.is_some(), &self.shared.history);
+                // Copied out so that the store can be borrowed again; 1 KiB on the stack.
+                let (read, timed) = self.shared.pulse.timed(|| self.store.read().copied());
+                self.pace.looked(timed);
+                match read {
+                    Ok(image) => self.step(Input::Read(Ok(&image))),
+                    Err(error) => self.failed(&error, |failure| Input::Read(Err(failure))),
                 }
-                Err(error) => self.failed(&error, |failure| Input::Read(Err(failure))),
-            },
-            Output::Superblock => match (self.check_content)().and_then(|()| self.store.read_superblock()) {
+            }
+            Output::Superblock => match self.read_superblock() {
                 Ok(bytes) => self.step(Input::Superblock(Ok(&bytes))),
                 Err(error) => self.failed(&error, |failure| Input::Superblock(Err(failure))),
             },
             Output::Write(write) => self.write(&write),
-            Output::Entry => match self.store.read_entry() {
+            Output::Entry => match self.shared.pulse.timed(|| self.store.read_entry()).0 {
                 Ok(image) => self.step(Input::Entry(Ok(&image))),
                 Err(error) => self.failed(&error, |failure| Input::Entry(Err(failure))),
             },
             Output::WriteEntry(write) => self.write_entry(&write),
             Output::Activity => {
-                let activity = (self.ask_kernel)();
+                let (activity, _) = self.shared.pulse.timed(|| (self.ask_kernel)());
                 self.step(Input::Activity(activity));
             }
             Output::Event(event) => self.tell(event),
         }
     }
 
+    fn read_superblock(&mut self) -> Result<[u8; SUPERBLOCK_BYTES], Error> {
+        let Driver { store, check_content, shared, .. } = self;
+        shared.pulse.timed(|| check_content().and_then(|()| store.read_superblock())).0
+    }
+
+    fn open_for_writing(&mut self) -> Result<(), Error> {
+        self.shared.pulse.timed(|| self.store.open_for_writing()).0
+    }
+
     fn write(&mut self, write: &Write) {
-        if let Err(error) = self.store.open_for_writing() {
+        if let Err(error) = self.open_for_writing() {
             return self.failed(&error, |failure| Input::Written(Err(failure)));
         }
         let durability = if write.durable { Durability::Durable } else { Durability::Beat };
@@ -198,20 +219,22 @@ impl<S: BlockStore> Driver<S> {
         if let Some(trace) = &self.shared.trace {
             trace.submit(MmpBlock::fields(&write.image).seq);
         }
-        match self.store.write(&write.image, durability) {
+        let (written, timed) = self.shared.pulse.timed(|| self.store.write(&write.image, durability));
+        self.pace.wrote(timed);
+        match written {
             Ok(()) => self.step(Input::Written(Ok(()))),
             Err(error) => self.failed(&error, |failure| Input::Written(Err(failure))),
         }
     }
 
     fn write_entry(&mut self, write: &Write) {
-        if let Err(error) = self.store.open_for_writing() {
+        if let Err(error) = self.open_for_writing() {
             return self.failed(&error, |failure| Input::EntryWritten(Err(failure)));
         }
         if clock::mono() > write.not_after {
             return self.step(Input::NotWritten);
         }
-        match self.store.write_entry(&write.image) {
+        match self.shared.pulse.timed(|| self.store.write_entry(&write.image)).0 {
             Ok(()) => self.step(Input::EntryWritten(Ok(()))),
             Err(error) => self.failed(&error, |failure| Input::EntryWritten(Err(failure))),
         }

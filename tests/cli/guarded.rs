@@ -184,7 +184,7 @@ fn status_believes_only_records_of_this_boot() {
     assert_eq!((told.code, told.out.as_str()), (Some(0), "nothing is guarded on this host\n"), "{told:?}");
 }
 
-fn record(boot_id: &str) -> Value {
+pub(crate) fn record(boot_id: &str) -> Value {
     serde_json::json!({
         "schema": 1, "boot_id": boot_id, "device": "/dev/loop4000", "major": 7, "minor": 4000,
         "dir": "/mnt/gone", "filesystem": "ext4", "phase": "lost", "mode": "over", "read_only": false,

@@ -8,6 +8,7 @@ mod demo;
 mod fence;
 mod guarded;
 mod helper;
+mod monitor;
 mod refusals;
 mod reports;
 mod run;

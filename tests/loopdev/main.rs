@@ -15,6 +15,7 @@ mod crash;
 mod daemon_control;
 mod daemon_restart;
 mod daemon_standby;
+mod events;
 mod guard_death;
 mod guard_ended;
 mod guard_handover;
@@ -123,6 +124,7 @@ fn main() -> ExitCode {
         daemon_standby::CASES,
         daemon_restart::CASES,
         daemon_control::CASES,
+        events::CASES,
         crash::CASES,
         stopped::CASES,
         kernel::CASES,

@@ -181,26 +181,7 @@ pub(super) fn why_not(record: &Record) -> Option<String> {
 
 /// What the fence came to.
 pub(super) fn fenced(lost: &Lost) -> String {
-    match &lost.fence {
-        None => "nothing was mounted".to_owned(),
-        Some(report) if report.done => {
-            format!("it was cut off by \"{}\"", report.by.as_deref().unwrap_or("?"))
-        }
-        Some(report) if report.incomplete => {
-            format!(
-                "what was allowed to be no fence ran ({}): this host may still write to it",
-                rungs(report)
-            )
-        }
-        Some(report) => {
-            format!("it COULD NOT BE CUT OFF ({}): this host may still write to it", rungs(report))
-        }
-    }
-}
-
-fn rungs(report: &crate::sys::fence::ClimbReport) -> String {
-    let rungs: Vec<_> = report.rungs.iter().map(|rung| format!("{}: {}", rung.rung, rung.detail)).collect();
-    rungs.join("; ")
+    lost.outcome()
 }
 
 /// The guarded device that is named by itself, by a tag, or by where it is mounted, through symbolic links, too.

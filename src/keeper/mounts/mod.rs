@@ -30,6 +30,7 @@
 //! If both are killed at the same instant nobody watches: the kernel beats on, other hosts are refused as long as it
 //! does, and `mmp adopt` puts a new guard there. A read-only mount, which we beat, is unprotected then.
 
+mod events;
 mod handing;
 mod process;
 mod task;

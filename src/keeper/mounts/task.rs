@@ -84,6 +84,9 @@ pub struct Task {
     pub with: Vec<PathBuf>,
     /// Where its record is.
     pub registry: PathBuf,
+    /// What is run when something happens to it.
+    #[serde(default)]
+    pub events: crate::events::Settings,
     /// When it was begun, in seconds since 1970.
     pub since_s: u64,
     /// What its place in the registry is to say again if nothing comes of it.

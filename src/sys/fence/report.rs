@@ -55,6 +55,14 @@ pub struct ClimbReport {
     pub took_ms: u64,
 }
 
+/// Every rung and what came of it.
+impl std::fmt::Display for ClimbReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let rungs: Vec<_> = self.rungs.iter().map(|rung| format!("{}: {}", rung.rung, rung.detail)).collect();
+        f.write_str(&rungs.join("; "))
+    }
+}
+
 impl ClimbReport {
     /// Two devices that are used together, cut off one after the other: done if both are.
     #[must_use]

@@ -49,6 +49,8 @@ impl Started {
         command.env(MARK, mark).env("LC_ALL", "C").env_remove("MMP_NODE_NAME").env_remove("MMP_CONFIG");
         // No loss in a test may do more than shut a filesystem down, whatever else is not said.
         command.env("MMP_ON_LOSS", "shutdown").env("MMP_RUNTIME_DIR", cleanup::runtime());
+        // Nor is the journal of the machine it runs on told of it.
+        command.env("MMP_JOURNAL_SOCKET", "/nowhere/at/all");
         command.envs(env.iter().map(|(name, value)| (name, value)));
         let at = clock::mono();
         let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));

@@ -69,6 +69,9 @@ impl Guardian {
 
     fn observe(&mut self, device: Option<&Path>, event: Option<&Event>) -> ControlFlow<()> {
         if let Some(event) = event {
+            if device.is_none_or(|device| device == self.task.asked) {
+                self.publish(event);
+            }
             let told = progress::told(event);
             self.tell(FromDriver::Told(match device {
                 Some(device) => told.about(device),

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Activity, CommandEnd, Event, Guardian, Held, Mode, PERIOD, Resumption, ToKeeper, clock, exit};
+use crate::driver::Beat;
 use crate::sys::fence::{FenceTarget, prepare};
 
 /// How long a client may take to say what he wants.
@@ -32,6 +33,8 @@ pub(in crate::cli) enum Request {
         /// For mount(8), separated by commas.
         options: String,
     },
+    /// Tell the last beats.
+    History,
 }
 
 /// What it says.
@@ -41,6 +44,34 @@ pub(in crate::cli) struct Answer {
     pub(in crate::cli) code: u8,
     /// For the user.
     pub(in crate::cli) text: String,
+    /// The last looks and beats, if they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) history: Option<Vec<BeatReport>>,
+}
+
+/// A look, and the beat that followed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cli) struct BeatReport {
+    /// When it began, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub(in crate::cli) boottime_ns: u64,
+    /// How long the look took.
+    pub(in crate::cli) read_ns: u64,
+    /// How long the write took; none where a kernel beats.
+    pub(in crate::cli) write_ns: Option<u64>,
+    /// How late it began.
+    pub(in crate::cli) late_ns: u64,
+}
+
+impl From<&Beat> for BeatReport {
+    fn from(beat: &Beat) -> Self {
+        let ns = |length: Duration| u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+        BeatReport {
+            boottime_ns: beat.at.0,
+            read_ns: ns(beat.read),
+            write_ns: beat.write.map(ns),
+            late_ns: ns(beat.late),
+        }
+    }
 }
 
 pub(super) struct Listener(UnixListener);
@@ -67,7 +98,7 @@ impl Listener {
             Ok(request) => Some((request, stream)),
             Err(error) => {
                 let text = format!("not understood: {error}");
-                answer(stream, &Answer { code: exit::USAGE, text });
+                answer(stream, &Answer { code: exit::USAGE, text, history: None });
                 None
             }
         }
@@ -85,7 +116,12 @@ pub(super) fn answer(mut stream: UnixStream, answer: &Answer) {
 /// Asks the guard that listens at `path`.
 pub(in crate::cli) fn ask(path: &Path, request: &Request) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(REMOUNT_PATIENCE + PATIENCE))?;
+    let patience = match request {
+        Request::Remount { .. } => REMOUNT_PATIENCE + PATIENCE,
+        // A guard that releases, or that hangs, answers later than that, or never.
+        Request::History => PATIENCE * 5,
+    };
+    stream.set_read_timeout(Some(patience))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
@@ -96,7 +132,13 @@ pub(in crate::cli) fn ask(path: &Path, request: &Request) -> io::Result<Answer> 
 
 impl Guardian {
     pub(super) fn carry_out(&mut self, held: &mut Held, request: &Request) -> Answer {
-        let Request::Remount { options } = request;
+        let options = match request {
+            Request::Remount { options } => options,
+            Request::History => {
+                let history = held.history().iter().map(BeatReport::from).collect();
+                return Answer { code: exit::DONE, text: String::new(), history: Some(history) };
+            }
+        };
         let wants = |wanted: &str| options.split(',').any(|option| option == wanted);
         let writable = wants("rw") || !wants("ro");
         self.settle(held);
@@ -225,14 +267,14 @@ impl Guardian {
 }
 
 fn refuse(text: &str) -> Answer {
-    Answer { code: exit::IO, text: text.to_owned() }
+    Answer { code: exit::IO, text: text.to_owned(), history: None }
 }
 
 fn remounted(end: CommandEnd, said: &str, worked: bool) -> Answer {
     let lines: Vec<_> = said.lines().map(|line| crate::format::name::escape(line.as_bytes())).collect();
     let said = lines.join("\n  ");
     match end {
-        CommandEnd::Exited(0) if worked => Answer { code: exit::DONE, text: said },
+        CommandEnd::Exited(0) if worked => Answer { code: exit::DONE, text: said, history: None },
         CommandEnd::Exited(0) => refuse("mount(8) did not make it writable"),
         _ if said.is_empty() => refuse("mount(8) failed"),
         _ => refuse(&said),

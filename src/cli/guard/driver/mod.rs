@@ -6,6 +6,7 @@
 
 mod companions;
 mod control;
+mod events;
 mod mounting;
 mod our_beats;
 mod record;
@@ -31,7 +32,7 @@ use crate::sys::identity;
 use crate::sys::realtime::{Lock, protect};
 use crate::sys::spawn::CommandEnd;
 use control::Listener;
-pub(in crate::cli) use control::{Request, ask};
+pub(in crate::cli) use control::{BeatReport, Request, ask};
 pub(in crate::cli) use resident::run as run_in_daemon;
 
 /// How often the main thread looks around.
@@ -51,6 +52,7 @@ const LOST_PATIENCE: Duration = Duration::from_secs(600);
 pub(in crate::cli) fn run(parts: Driver) -> i32 {
     let protection = protect(Lock::OnFault);
     tracing::debug!(?protection, "driver");
+    crate::events::remember_protection(&protection);
     Guardian::new(parts).run()
 }
 
@@ -86,6 +88,7 @@ pub(super) struct Guardian {
     companions: Vec<Held>,
     /// A thread of the daemon, and not a process of its own.
     resident: bool,
+    events: events::Events,
 }
 
 /// Why there is no guard.
@@ -105,6 +108,7 @@ impl Guardian {
         let Driver { task, memory, lock, keeper, pipe, front, adoption, resident } = parts;
         let slot = task.slot();
         Guardian {
+            events: events::Events::of(&task, adoption.is_some()),
             view: KernelView::new(task.target(), &task.kernel_name).without_kmmpd(task.area),
             listener: Listener::at(&slot.socket()).ok(),
             slot,
@@ -140,6 +144,7 @@ impl Guardian {
                 self.tell_keeper(&ToKeeper::Committed);
                 self.write_record(Some(&held));
                 self.check_bridge(&held);
+                self.publish_beginning(&held);
                 let dir = render::shown(&self.task.dir);
                 let text = format!("{} guarded on {dir}", render::shown(&self.task.asked));
                 self.tell(FromDriver::Guarding { text });
@@ -196,6 +201,7 @@ impl Guardian {
     /// What has to be done again and again, whatever else goes on.
     fn tend(&mut self, held: &Held) {
         self.look_after_keeper();
+        self.watch_lateness(held);
         if self.orphaned && (self.view.is_seen() || !self.view.is_claimed()) {
             self.orphaned = false;
             let gone = CommandEnd::Killed(nix::libc::SIGKILL);
@@ -212,6 +218,7 @@ impl Guardian {
             self.note(line);
         }
         self.tell(FromDriver::Told(told));
+        self.publish(event);
         match event {
             Event::Bridging { .. } => self.bridged += 1,
             Event::Resumed { why: Resumption::Unmounted } => self.releasing = true,
@@ -277,7 +284,10 @@ impl Guardian {
 
     fn finish(&mut self) -> i32 {
         match self.release_companions(Mono::FAR) {
-            Ok(()) => self.end(None),
+            Ok(()) => {
+                self.publish_end();
+                self.end(None)
+            }
             Err(loss) => self.lost(&loss),
         }
     }

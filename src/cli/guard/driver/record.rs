@@ -77,6 +77,12 @@ impl Guardian {
             guarded_by: self.task.guarded_by.clone(),
             with: self.task.with.clone(),
             resident: self.task.resident,
+            interval_ns: held
+                .map(|held| u64::try_from(super::events::interval(held).as_nanos()).unwrap_or(u64::MAX)),
+            late_lately: self.events.late_lately(),
+            events: self.events.emitter.counts().told().collect(),
+            events_dropped: self.events.emitter.counts().dropped()
+                + status.map_or(0, |status| status.events_lost),
             lost: None,
         }
     }

@@ -32,10 +32,15 @@ impl Guardian {
                     *ours = Some(pipe);
                 }
                 self.note("the keeper died and was replaced");
+                self.alarm("the keeper died and was replaced");
                 // Whatever was mounting dies with it, as soon as the kernel lets it.
                 self.orphaned = true;
             }
-            Err(error) => self.note(&format!("the keeper died and cannot be replaced: {error}")),
+            Err(error) => {
+                let text = format!("the keeper died and cannot be replaced: {error}");
+                self.note(&text);
+                self.alarm(&text);
+            }
         }
         self.next_record = Mono(0);
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::events::tell_events;
 use super::super::{ToFront, tell_fencing, tell_loss};
 use super::{EXIT_FENCED, EXIT_NOT_FENCED, Keeper, LAST_WORD, Why};
 use crate::clock::{self, Mono};
@@ -10,6 +11,7 @@ use crate::sys::process::Stat;
 
 impl Keeper<'_> {
     pub(super) fn end_with_fence(&mut self, why: Why) -> i32 {
+        let found = clock::mono();
         self.cell.lose(); // a driver that comes back to itself must not extend it any more
         self.stop_mount();
         // A mount that hangs in the kernel goes on when its I/O does, whatever it is killed by.
@@ -35,7 +37,8 @@ impl Keeper<'_> {
             Some(report) if !report.done => EXIT_NOT_FENCED,
             _ => EXIT_FENCED,
         };
-        self.tell_front(&ToFront::Fenced { reason, report });
+        self.tell_front(&ToFront::Fenced { reason: reason.clone(), report: report.clone() });
+        tell_events(&self.task, &self.protection, found, &reason, report.as_ref());
         code
     }
 
