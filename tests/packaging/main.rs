@@ -1,6 +1,8 @@
 //! What is installed beside the program: units, the example of the configuration, man pages, `make install`. No root is
 //! needed. Where a tool that judges them is missing the test says so loudly; `MMPGUARD_REQUIRE_TOOLS=1` makes that a failure.
 
+mod configuration;
+mod manual;
 mod units;
 
 use std::fs;

@@ -14,7 +14,11 @@ const UNITS: [&str; 3] = ["mmpd.service", "mmpd.socket", "mmpd-monitor.socket"];
 
 /// Settings of a unit, comments left out.
 fn settings(name: &str) -> Vec<String> {
-    read(name).lines().filter(|line| line.contains('=') && !line.starts_with('#')).map(str::to_owned).collect()
+    read(name)
+        .lines()
+        .filter(|line| line.contains('=') && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The units as they are installed and enabled, with the program under test; a guarded mount and a service beside them.
@@ -96,15 +100,28 @@ fn the_daemon_has_no_namespace_of_its_own() {
     for line in settings(SERVICE) {
         let key = line.split('=').next().unwrap_or_default();
         let starts = ["Protect", "Private", "Bind", "Temporary", "Root", "Mount", "ReadOnly", "ReadWrite"];
-        let is = ["InaccessiblePaths", "ExecPaths", "NoExecPaths", "DynamicUser", "ProcSubset", "RestrictRealtime"];
-        assert!(!starts.iter().any(|start| key.starts_with(start)) && !is.contains(&key), "{SERVICE}: {line}");
+        let is = [
+            "InaccessiblePaths",
+            "ExecPaths",
+            "NoExecPaths",
+            "DynamicUser",
+            "ProcSubset",
+            "RestrictRealtime",
+        ];
+        assert!(
+            !starts.iter().any(|start| key.starts_with(start)) && !is.contains(&key),
+            "{SERVICE}: {line}"
+        );
     }
 }
 
 #[test]
 fn the_sockets_are_as_the_daemon_expects_them() {
     for (unit, wanted) in [
-        ("mmpd.socket", ["ListenStream=/run/mmp/daemon.sock", "FileDescriptorName=control", "SocketMode=0600"]),
+        (
+            "mmpd.socket",
+            ["ListenStream=/run/mmp/daemon.sock", "FileDescriptorName=control", "SocketMode=0600"],
+        ),
         (
             "mmpd-monitor.socket",
             ["ListenStream=/run/mmp/monitor.sock", "FileDescriptorName=monitor", "SocketMode=0660"],
