@@ -2,6 +2,7 @@
 //! needed. Where a tool that judges them is missing the test says so loudly; `MMPGUARD_REQUIRE_TOOLS=1` makes that a failure.
 
 mod configuration;
+mod install;
 mod manual;
 mod units;
 
