@@ -280,6 +280,7 @@ pub(crate) mod tests {
             late_lately: 0,
             events: std::collections::BTreeMap::new(),
             events_dropped: 0,
+            resident: false,
             lost: None,
         }
     }

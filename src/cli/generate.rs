@@ -1,4 +1,9 @@
-//! `mmp generate`: man pages and completions out of the command line's own definition, for `make install`.
+//! `mmp generate`: man pages and completions out of the command line's own definition, for `make install`; and the pages
+//! that are written by hand, as Markdown.
+
+mod markdown;
+pub(super) mod roff;
+mod written;
 
 use std::fs;
 use std::io;
@@ -9,6 +14,7 @@ use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
+use self::roff::escaped;
 use super::args::{Cli, Generate, What};
 use super::helper::manual;
 use super::{exit, output};
@@ -18,12 +24,10 @@ use crate::error::Error;
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Fish, Shell::Zsh];
 /// What the pages say where they come from.
 pub(super) const MANUAL: &str = "Multiple-mount protection";
-/// Which version they are of.
-pub(super) const SOURCE: &str = concat!("mmpguard ", env!("CARGO_PKG_VERSION"));
 
 pub(super) fn run(arguments: &Generate) -> ExitCode {
     let written = fs::create_dir_all(&arguments.into).and_then(|()| match arguments.what {
-        What::Man => man_pages(&arguments.into).and_then(|()| manual::write(&arguments.into)),
+        What::Man => man_pages(&arguments.into),
         What::Completions => completions(&arguments.into),
     });
     match written {
@@ -39,8 +43,9 @@ fn completions(into: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// `mmp.1`, and one page a verb.
+/// `mmp.1`, one page a verb, and those written by hand.
 fn man_pages(into: &Path) -> io::Result<()> {
+    let date = written::date(std::env::var(written::SOURCE_DATE).ok().as_deref());
     let mut mmp = Cli::command().disable_help_subcommand(true).after_help("");
     mmp.build();
     let mut pages = Vec::new();
@@ -49,10 +54,11 @@ fn man_pages(into: &Path) -> io::Result<()> {
     for (name, command) in pages {
         let verb = name.strip_prefix("mmp-").unwrap_or_default().to_owned();
         // The page's name has a hyphen, the synopsis a space, as git's pages have it.
-        let page = page(command.display_name(name.clone()), &verb, &names)?;
+        let page = page(command.display_name(name.clone()), &verb, &names, &date)?;
         fs::write(into.join(format!("{name}.1")), page)?;
     }
-    Ok(())
+    written::pages(into, &date)?;
+    manual::write(into, &date)
 }
 
 /// A command, and every one below it, with the names of their pages.
@@ -64,13 +70,12 @@ fn collect(command: &Command, name: &str, pages: &mut Vec<(String, Command)>) {
     }
 }
 
-fn page(mut command: Command, verb: &str, names: &[String]) -> io::Result<Vec<u8>> {
+fn page(mut command: Command, verb: &str, names: &[String], date: &str) -> io::Result<Vec<u8>> {
     let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
     let has_verbs = command.has_subcommands();
     let usage = command.render_usage().to_string();
-    let man = Man::new(command).title(name.to_uppercase()).section("1").source(SOURCE).manual(MANUAL);
-    let mut page = Vec::new();
-    man.render_title(&mut page)?;
+    let man = Man::new(command);
+    let mut page = roff::title(&name, "1", date, false).into_bytes();
     man.render_name_section(&mut page)?;
     // The library's own synopsis leaves out the values of options and the `--` before a command.
     let mut synopsis = String::new();
@@ -78,7 +83,10 @@ fn page(mut command: Command, verb: &str, names: &[String]) -> io::Result<Vec<u8
     paragraph(&mut synopsis, usage.trim_start_matches("Usage: "));
     page.extend(synopsis.into_bytes());
     man.render_description_section(&mut page)?;
-    man.render_options_section(&mut page)?;
+    let mut options = Vec::new();
+    man.render_options_section(&mut options)?;
+    // The library breaks the line before and after an empty one, which ends a line by itself.
+    page.extend(String::from_utf8_lossy(&options).replace(".br\n\n.br\n", ".sp\n").into_bytes());
     if has_verbs {
         man.render_subcommands_section(&mut page)?;
     }
@@ -185,21 +193,15 @@ fn environment(text: &mut String, verb: &str) {
 }
 
 pub(super) fn section(text: &mut String, title: &str) {
-    text.push_str(&format!(".SH \"{title}\"\n"));
+    roff::section(text, title);
 }
 
 pub(super) fn paragraph(text: &mut String, words: &str) {
-    text.push_str(&format!(".PP\n{}\n", roff(words)));
+    roff::paragraph(text, &escaped(words));
 }
 
 pub(super) fn item(text: &mut String, head: &str, words: &str) {
-    text.push_str(&format!(".TP\n\\fB{}\\fR\n{}\n", roff(head), roff(words)));
-}
-
-/// Hyphens are hyphens, backslashes are backslashes, and no line is a request.
-fn roff(words: &str) -> String {
-    let escaped = words.replace('\\', "\\e").replace('-', "\\-");
-    if escaped.starts_with(['.', '\'']) { format!("\\&{escaped}") } else { escaped }
+    roff::item(text, &format!("\\fB{}\\fR", escaped(head)), &escaped(words));
 }
 
 #[cfg(test)]
@@ -207,18 +209,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_cannot_become_requests() {
-        assert_eq!(roff(".so /etc/passwd"), "\\&.so /etc/passwd");
-        assert_eq!(roff("a-b\\c"), "a\\-b\\ec");
-    }
-
-    #[test]
     fn every_page_has_its_sections() {
         let names = ["mmp".to_owned(), "mmp-run".to_owned()];
         let mut mmp = Cli::command();
         mmp.build();
         let run = mmp.find_subcommand("run").expect("is a verb").clone();
-        let page = String::from_utf8(page(run, "run", &names).expect("renders")).expect("is text");
+        let page =
+            String::from_utf8(page(run, "run", &names, "2023-11-14").expect("renders")).expect("is text");
         for wanted in
             [".SH NAME", "SYNOPSIS", "EXIT STATUS", "ENVIRONMENT", "FILES", "SEE ALSO", "MMP_DEVICE", "125"]
         {

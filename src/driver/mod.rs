@@ -28,6 +28,7 @@ mod history;
 pub mod leases;
 mod options;
 mod place;
+pub(crate) mod pulses;
 pub(crate) mod set;
 pub(crate) mod standby;
 mod start;
@@ -42,7 +43,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::cell::CellState;
-pub(crate) use self::history::{Beat, Pulse};
+pub(crate) use self::history::Beat;
 pub(crate) use self::options::watch_place;
 pub use self::options::{Options, watch};
 pub use self::place::{AreaView, OWN_SLOT, Place, Selector, SlotAddress, SlotView};
@@ -152,12 +153,6 @@ impl Held {
     /// Its last looks and beats, the oldest first.
     pub(crate) fn history(&self) -> Vec<Beat> {
         self.shared.history.read()
-    }
-
-    /// What its thread does now.
-    #[allow(dead_code)] // for whoever watches over many guards in one process
-    pub(crate) fn pulse(&self) -> Pulse {
-        self.shared.pulse.read()
     }
 
     /// Who beats the block.

@@ -59,6 +59,7 @@ pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
         pulse: PulseWords::default(),
         trace,
     });
+    super::pulses::enter(&path, &shared);
     let (sender, events) = sync_channel(EVENT_BACKLOG);
     let store = place.store()?;
     let (medium, seed) = (place.medium().clone(), fastrand::u64(..));

@@ -43,7 +43,9 @@ use self::methods::Host;
 use self::serve::Side;
 use super::{exit, guard, output};
 use crate::clock;
+use crate::config::Config;
 use crate::error::Error;
+use crate::metrics::{self, Listen};
 use crate::registry::Registry;
 use crate::sys::activation::passed_sockets;
 use crate::sys::realtime::{Lock, protect_without_scheduling, raise_open_files};
@@ -80,7 +82,7 @@ fn start() -> Result<u8, Error> {
         let path = registry.directory().to_owned();
         move |source| Error::io(op, &path, source)
     };
-    crate::config::Config::host()?; // a file that cannot be meant is told now, and not at the first mount
+    let config = Config::host()?; // a file that cannot be meant is told now, and not at the first mount
     registry.create().map_err(fail("make the directory"))?;
     let instance = match instance::become_the_one(&registry).map_err(fail("take the daemon's lock in"))? {
         Ok(instance) => instance,
@@ -96,7 +98,9 @@ fn start() -> Result<u8, Error> {
         .build()
         .map_err(fail("start the control plane in"))?;
     let host = Arc::new(Host { registry: registry.clone(), standbys: standby::Standbys::default() });
-    let ended = runtime.block_on(serve_until_told(sockets, host)).map_err(fail("serve the sockets in"));
+    let ended = runtime
+        .block_on(serve_until_told(sockets, config.metrics.listen, host))
+        .map_err(fail("serve the sockets in"));
     if let Err(error) = &ended {
         output::failure(error);
     }
@@ -129,7 +133,7 @@ fn prepare_process() {
 }
 
 /// Serves until a signal ends it, or a socket cannot be served.
-async fn serve_until_told(sockets: Sockets, host: Arc<Host>) -> io::Result<()> {
+async fn serve_until_told(sockets: Sockets, figures: Option<Listen>, host: Arc<Host>) -> io::Result<()> {
     let (mut terminated, mut interrupted) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hung_up = signal(SignalKind::hangup())?;
@@ -138,7 +142,15 @@ async fn serve_until_told(sockets: Sockets, host: Arc<Host>) -> io::Result<()> {
     serving.spawn(serve::serve(sockets.monitor, Side::Monitor, Arc::clone(&host)));
     let adopted = look_for_residents(&host.registry)?.await.unwrap_or(0);
     systemd::ready(adopted);
-    serving.spawn(systemd::watch(Arc::clone(&host)));
+    if let Some(listen) = figures {
+        let registry = host.registry.clone();
+        match metrics::Listener::bind(&listen).await {
+            Ok(listener) => drop(serving.spawn(metrics::serve(listener, move || metrics::render(&registry)))),
+            // Guards matter more than their figures.
+            Err(error) => output::complain(&format!("metrics are not served at {listen:?}: {error}")),
+        }
+    }
+    serving.spawn(systemd::watch());
     loop {
         tokio::select! {
             _ = terminated.recv() => break,

@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use super::{exit, output, render};
@@ -83,10 +84,34 @@ pub(super) fn run_in_daemon(
 pub(super) fn drive(parts: mounts::Driver) -> io::Result<()> {
     let builder = std::thread::Builder::new().name(DRIVER_THREAD.to_owned()).stack_size(DRIVER_STACK_BYTES);
     let body = move || {
+        let _one = OneMore::new();
         let _ = crate::sys::realtime::schedule_this_thread(); // as a process of its own has it
         driver::run_in_daemon(parts);
     };
     builder.spawn(body).map(drop)
+}
+
+/// So many drivers are threads of this process.
+pub(super) fn in_daemon() -> usize {
+    DRIVERS.load(SeqCst)
+}
+
+static DRIVERS: AtomicUsize = AtomicUsize::new(0);
+
+/// One of them, as long as it lives.
+struct OneMore;
+
+impl OneMore {
+    fn new() -> Self {
+        DRIVERS.fetch_add(1, SeqCst);
+        OneMore
+    }
+}
+
+impl Drop for OneMore {
+    fn drop(&mut self) {
+        DRIVERS.fetch_sub(1, SeqCst);
+    }
 }
 
 /// Starts a guard and tells what becomes of it, until it guards or has ended.

@@ -10,7 +10,7 @@ use clap_mangen::Man;
 use super::args::{MountHelper, UmountHelper};
 use super::options::OWN;
 use crate::cli::exit;
-use crate::cli::generate::{MANUAL, SOURCE, item, paragraph, section};
+use crate::cli::generate::{item, paragraph, roff, section};
 
 /// What stands in fstab(5), and what else is to be known there.
 const FSTAB: [(&str, &str); 6] = [
@@ -40,12 +40,12 @@ const FSTAB: [(&str, &str); 6] = [
 ];
 
 /// Writes both pages.
-pub(in crate::cli) fn write(into: &Path) -> io::Result<()> {
-    fs::write(into.join("mount.mmp.8"), mount_page()?)?;
-    fs::write(into.join("umount.mmp.8"), umount_page()?)
+pub(in crate::cli) fn write(into: &Path, date: &str) -> io::Result<()> {
+    fs::write(into.join("mount.mmp.8"), mount_page(date)?)?;
+    fs::write(into.join("umount.mmp.8"), umount_page(date)?)
 }
 
-fn mount_page() -> io::Result<Vec<u8>> {
+fn mount_page(date: &str) -> io::Result<Vec<u8>> {
     let mut text = String::new();
     section(&mut text, "MOUNT OPTIONS");
     item(
@@ -83,15 +83,15 @@ fn mount_page() -> io::Result<Vec<u8>> {
         &mut text,
         "umount.mmp(8), mmp-mount(1), mmp-remount(1), mmp-status(1), fstab(5), mount(8), systemd.mount(5)",
     );
-    page(MountHelper::command(), "mount.mmp DEV DIR [-sfnv] [-o OPTIONS] [-t mmp[.TYPE]]", &text)
+    page(MountHelper::command(), date, "mount.mmp DEV DIR [-sfnv] [-o OPTIONS] [-t mmp[.TYPE]]", &text)
 }
 
-fn umount_page() -> io::Result<Vec<u8>> {
+fn umount_page(date: &str) -> io::Result<Vec<u8>> {
     let mut text = String::new();
     exit_status(&mut text);
     files(&mut text);
     see_also(&mut text, "mount.mmp(8), mmp-umount(1), mmp-status(1), umount(8)");
-    page(UmountHelper::command(), "umount.mmp {DIR|DEV} [-flnrv]", &text)
+    page(UmountHelper::command(), date, "umount.mmp {DIR|DEV} [-flnrv]", &text)
 }
 
 fn exit_status(text: &mut String) {
@@ -112,11 +112,9 @@ fn see_also(text: &mut String, pages: &str) {
     paragraph(text, pages);
 }
 
-fn page(command: Command, synopsis: &str, rest: &str) -> io::Result<Vec<u8>> {
-    let name = command.get_name().to_uppercase();
-    let man = Man::new(command).title(name).section("8").source(SOURCE).manual(MANUAL);
-    let mut page = Vec::new();
-    man.render_title(&mut page)?;
+fn page(command: Command, date: &str, synopsis: &str, rest: &str) -> io::Result<Vec<u8>> {
+    let mut page = roff::title(command.get_name(), "8", date, false).into_bytes();
+    let man = Man::new(command);
     man.render_name_section(&mut page)?;
     let mut text = String::new();
     section(&mut text, "SYNOPSIS");
@@ -134,11 +132,11 @@ mod tests {
 
     #[test]
     fn both_pages_tell_all_options_and_codes() {
-        let mount = String::from_utf8(mount_page().expect("renders")).expect("is text");
+        let mount = String::from_utf8(mount_page("2026-01-01").expect("renders")).expect("is text");
         for own in OWN {
             assert!(mount.contains(&own.shown().replace('-', "\\-")), "{own:?}: {mount}");
         }
-        let umount = String::from_utf8(umount_page().expect("renders")).expect("is text");
+        let umount = String::from_utf8(umount_page("2026-01-01").expect("renders")).expect("is text");
         for (page, title) in [(mount, ".TH MOUNT.MMP 8"), (umount, ".TH UMOUNT.MMP 8")] {
             assert!(page.contains(title) && page.contains("SYNOPSIS") && page.contains("OPTIONS"), "{page}");
             for (code, _) in exit::MOUNT {

@@ -54,6 +54,7 @@ mod tests {
     #[test]
     fn a_fence_that_was_none_is_critical() {
         let report = |done, incomplete| ClimbReport {
+            cut: done,
             done,
             incomplete,
             by: done.then(|| "dm".to_owned()),

@@ -37,6 +37,7 @@ mod task;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
@@ -306,6 +307,9 @@ impl AsFd for Link {
 fn begin(letter: &Letter, descriptors: &[BorrowedFd<'_>]) -> io::Result<Link> {
     let (ours, theirs) = Socket::pair()?;
     let mut command = Command::new("/proc/self/exe");
+    // At the end of a shutdown systemd kills what is left before it unmounts what is left, but spares root's storage
+    // daemons: those whose argv[0] begins so. The driver is forked from this process, and bears the name as well.
+    command.arg0("@mmp");
     command.arg(VERB).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
     let child = command.spawn()?;
     let bytes = serde_json::to_vec(letter)?;
