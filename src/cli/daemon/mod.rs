@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use nix::unistd::Group;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -91,15 +91,20 @@ fn start() -> Result<u8, Error> {
             return Ok(exit::IN_USE);
         }
     };
-    let sockets = Sockets::open(&registry).map_err(fail("listen in"))?;
-    prepare_process();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(fail("start the control plane in"))?;
+    // Whoever can reach it can end it in order.
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::listen().map_err(fail("prepare for signals in"))?
+    };
+    let sockets = Sockets::open(&registry).map_err(fail("listen in"))?;
+    prepare_process();
     let host = Arc::new(Host { registry: registry.clone(), standbys: standby::Standbys::default() });
     let ended = runtime
-        .block_on(serve_until_told(sockets, config.metrics.listen, host))
+        .block_on(serve_until_told(signals, sockets, config.metrics.listen, host))
         .map_err(fail("serve the sockets in"));
     if let Err(error) = &ended {
         output::failure(error);
@@ -133,10 +138,12 @@ fn prepare_process() {
 }
 
 /// Serves until a signal ends it, or a socket cannot be served.
-async fn serve_until_told(sockets: Sockets, figures: Option<Listen>, host: Arc<Host>) -> io::Result<()> {
-    let (mut terminated, mut interrupted) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hung_up = signal(SignalKind::hangup())?;
+async fn serve_until_told(
+    mut signals: Signals,
+    sockets: Sockets,
+    figures: Option<Listen>,
+    host: Arc<Host>,
+) -> io::Result<()> {
     let mut serving = JoinSet::new();
     serving.spawn(serve::serve(sockets.control, Side::Control, Arc::clone(&host)));
     serving.spawn(serve::serve(sockets.monitor, Side::Monitor, Arc::clone(&host)));
@@ -153,10 +160,10 @@ async fn serve_until_told(sockets: Sockets, figures: Option<Listen>, host: Arc<H
     serving.spawn(systemd::watch());
     loop {
         tokio::select! {
-            _ = terminated.recv() => break,
-            _ = interrupted.recv() => break,
+            _ = signals.terminated.recv() => break,
+            _ = signals.interrupted.recv() => break,
             // The configuration is read at each mount: there is nothing to read anew.
-            _ = hung_up.recv() => {}
+            _ = signals.hung_up.recv() => {}
             Some(ended) = serving.join_next() => ended.map_err(io::Error::other)??,
         }
     }
@@ -176,6 +183,24 @@ fn look_for_residents(registry: &Registry) -> io::Result<oneshot::Receiver<usize
         }
     })?;
     Ok(told)
+}
+
+/// What ends it.
+struct Signals {
+    terminated: Signal,
+    interrupted: Signal,
+    hung_up: Signal,
+}
+
+impl Signals {
+    /// From here on.
+    fn listen() -> io::Result<Self> {
+        Ok(Signals {
+            terminated: signal(SignalKind::terminate())?,
+            interrupted: signal(SignalKind::interrupt())?,
+            hung_up: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// What the daemon listens on.
