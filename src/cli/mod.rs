@@ -58,7 +58,10 @@ fn verb(named: Option<&str>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    log();
+    match cli.verb {
+        Verb::Daemon(_) => daemon::log(),
+        _ => log(),
+    }
     match &cli.verb {
         Verb::Show(arguments) => show::run(arguments),
         Verb::Check(arguments) => check::run(arguments),

@@ -113,6 +113,9 @@ impl<S: BlockStore> Driver<S> {
     /// Runs until the guard is over or told to crash.
     pub(super) fn run(mut self) {
         self.shared.mode.store(self.guard.mode() as u64, SeqCst);
+        if let Some(trace) = &self.shared.trace {
+            trace.by_this_thread();
+        }
         loop {
             while let Some(output) = self.guard.poll() {
                 match self.given_up(&output) {

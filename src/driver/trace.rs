@@ -12,7 +12,7 @@ use crate::protocol::{Adoption, Left};
 use crate::sys::shared::SharedWords;
 
 /// So many words, from the first one on that is given.
-pub const TRACE_WORDS: usize = 5;
+pub const TRACE_WORDS: usize = 6;
 
 const KERNEL_SEQ: usize = 0;
 const KERNEL_AT: usize = 1;
@@ -20,6 +20,8 @@ const SUBMITTED_SEQ: usize = 2;
 const BEATING: usize = 3;
 /// 0 where there is none.
 const GENERATION: usize = 4;
+/// 0 where there is none.
+const THREAD: usize = 5;
 /// Marks a sequence as known: every 32-bit value is one.
 const KNOWN: u64 = 1 << 32;
 
@@ -39,6 +41,17 @@ impl Trace {
     pub fn in_words(words: SharedWords, first: usize) -> Self {
         let _ = words.word(first + TRACE_WORDS - 1);
         Trace { words, first }
+    }
+
+    /// The calling thread is the one that reads and writes.
+    pub(super) fn by_this_thread(&self) {
+        self.put(THREAD, u64::try_from(nix::unistd::gettid().as_raw()).unwrap_or(0));
+    }
+
+    /// The thread that reads and writes; none if there was none yet.
+    #[must_use]
+    pub fn thread(&self) -> Option<i32> {
+        i32::try_from(self.get(THREAD)).ok().filter(|&thread| thread > 0)
     }
 
     /// About to write this.

@@ -15,6 +15,7 @@
 
 pub(super) mod client;
 mod instance;
+mod logging;
 mod methods;
 mod request;
 mod residents;
@@ -36,6 +37,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+pub(super) use logging::begin as log;
 pub(super) use standing::{Standby, run as standby};
 
 use self::instance::Instance;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use libsystemd::daemon::{NotifyState, notify, watchdog_enabled};
 
+use super::logging;
 use crate::cli::guard;
 use crate::driver::pulses;
 
@@ -43,6 +44,10 @@ pub(super) async fn watch() -> std::io::Result<()> {
         for (device, late) in &late {
             tracing::warn!(device = %device.display(), ?late, "its thread does not run");
         }
+        let status = match logging::lost() {
+            0 => status,
+            lost => format!("{status}; {lost} lines of the log lost"),
+        };
         let mut state = vec![NotifyState::Status(status)];
         if late.is_empty() && asked.is_some() {
             state.push(NotifyState::Watchdog);

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::io;
 
+use nix::libc;
 use nix::unistd::Pid;
 
 /// One line of `/proc/PID/stat`, as far as it matters here (proc_pid_stat(5)).
@@ -116,6 +117,36 @@ fn closure(mut candidates: Vec<Stat>, root: Pid, spare: &[Pid]) -> Vec<Stat> {
     }
 }
 
+/// Where a thread is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadState {
+    /// It has ended.
+    Gone,
+    /// In a system call, or just about to return from one.
+    InSystemCall,
+    /// Anywhere else, or it cannot be found out.
+    Runs,
+}
+
+/// Where a thread of a process is, by `/proc/PID/task/TID/syscall` (proc(5)): `running`, or the number of the system call, -1 outside of
+/// one. Takes root, and a kernel that tells; otherwise it counts as running.
+#[must_use]
+pub fn thread_state(pid: i32, thread: i32) -> ThreadState {
+    match std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")) {
+        Ok(text) => in_call(&text),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => ThreadState::Gone,
+        Err(_) => ThreadState::Runs,
+    }
+}
+
+fn in_call(text: &str) -> ThreadState {
+    let number = text.split_whitespace().next().and_then(|first| first.parse::<i64>().ok());
+    match number {
+        Some(number) if number >= 0 => ThreadState::InSystemCall,
+        _ => ThreadState::Runs,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +178,24 @@ mod tests {
             assert_eq!(Stat::parse(&line[..end]), None, "{end}");
         }
         assert_eq!(Stat::parse(b") 1 (x S"), None);
+    }
+
+    #[test]
+    fn a_thread_in_a_system_call_is_told_from_one_that_runs() {
+        assert_eq!(in_call("18 0x7 0x7f 0x1000 0x400 0x0 0x0 0x7ffd 0x7f3e\n"), ThreadState::InSystemCall);
+        assert_eq!(in_call("0 0x0\n"), ThreadState::InSystemCall);
+        for runs in ["running\n", "-1 0x7ffd 0x7f3e\n", "", "x"] {
+            assert_eq!(in_call(runs), ThreadState::Runs, "{runs}");
+        }
+        let us = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(thread_state(us, i32::MAX), ThreadState::Gone);
+        let thread = std::thread::spawn(|| {
+            let thread = nix::unistd::gettid().as_raw();
+            crate::clock::sleep(std::time::Duration::from_millis(20));
+            thread
+        });
+        let thread = thread.join().unwrap();
+        assert_eq!(thread_state(us, thread), ThreadState::Gone);
     }
 
     #[test]

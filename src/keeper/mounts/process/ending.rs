@@ -7,7 +7,7 @@ use super::super::{ToFront, tell_fencing, tell_loss};
 use super::{EXIT_FENCED, EXIT_NOT_FENCED, Keeper, LAST_WORD, Why};
 use crate::clock::{self, Mono};
 use crate::sys::fence::ClimbReport;
-use crate::sys::process::Stat;
+use crate::sys::process::{Stat, ThreadState, thread_state};
 
 impl Keeper<'_> {
     pub(super) fn end_with_fence(&mut self, why: Why) -> i32 {
@@ -27,7 +27,7 @@ impl Keeper<'_> {
         });
         let reason = self.reason(why);
         if self.drives_for_others() {
-            self.end_thread(report.as_ref());
+            self.end_threads(report.as_ref());
         } else {
             self.kill_driver();
             self.wait_for_driver(); // the record is ours then
@@ -57,22 +57,32 @@ impl Keeper<'_> {
         self.lost_reason.take().unwrap_or_else(|| seen.to_owned())
     }
 
-    /// A thread of the daemon's must never write again either. It says when it has left the device; what is cut off takes nothing from
-    /// it, if it cannot say so. Otherwise (it hangs, and a filesystem that is shut down lets through what goes past it, or its block stands on another device) the daemon
-    /// dies for it: its other guards are handed on, and miss no beat.
-    fn end_thread(&mut self, report: Option<&ClimbReport>) {
+    /// A thread of the daemon's must never write again either. It says when it has left the device. One that cannot say so hangs in a
+    /// system call, most likely in that device: it looks at the clock when it comes back, and begins no write any more; what it
+    /// hangs in, no signal would end. One that was stopped in between, after its last look at the clock and before the
+    /// write, would write: then the daemon dies for it, unless what it protects is cut off. Its other guards are handed on.
+    fn end_threads(&mut self, report: Option<&ClimbReport>) {
         let until = clock::mono() + LAST_WORD;
-        let stopped = |keeper: &Self| keeper.driver.as_ref().is_none_or(|driver| driver.stopped);
-        while !stopped(self) && clock::mono() < until {
+        while !self.is_harmless() && clock::mono() < until {
             let _ = self.hear_driver();
             clock::sleep(Duration::from_millis(10));
         }
         let all_are_devices =
             self.task.guarded_by.is_none() && self.task.other_targets().count() == self.task.with.len();
-        if !stopped(self) && report.is_some_and(|report| !(report.cut && all_are_devices)) {
+        let takes_nothing = report.is_none_or(|report| report.cut && all_are_devices);
+        if !self.is_harmless() && !takes_nothing {
             self.kill_driver();
             self.wait_for_driver();
         }
+    }
+
+    /// No thread that drives this guard can begin a write.
+    fn is_harmless(&self) -> bool {
+        let Some(driver) = &self.driver else { return true };
+        let pid = driver.process.pid().as_raw();
+        let threads = (0..self.task.members()).filter_map(|member| self.memory.trace(member).thread());
+        driver.stopped
+            || threads.map(|thread| thread_state(pid, thread)).all(|state| state != ThreadState::Runs)
     }
 
     /// Until the driver's main thread writes nothing any more; one of its threads may hang in the device.
