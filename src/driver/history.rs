@@ -204,7 +204,7 @@ mod tests {
 
     fn beat(number: u64) -> Beat {
         let ns = Duration::from_nanos;
-        let write = (number % 2 == 0).then(|| ns(number + 2));
+        let write = number.is_multiple_of(2).then(|| ns(number + 2));
         Beat { at: Mono(number + 1), read: ns(number + 1), write, late: ns(number + 3) }
     }
 
