@@ -281,8 +281,8 @@ fn unhealthy() {
     let metrics = lun.mmp(&["metrics"]).end(seconds(20));
     metrics.expect(0).says("mmp_keeper_present{").says("state=\"guarding\"} 1.0");
     guard.kill();
-    let gone = health(&lun, &lun.a);
-    gone.expect(5).says("UNPROTECTED: ").says("its guarding processes are gone");
+    let gone = patiently(seconds(5), || Some(health(&lun, &lun.a)).filter(|end| end.code == 5));
+    gone.expect("is found").says("UNPROTECTED: ").says("its guarding processes are gone");
     let metrics = lun.mmp(&["metrics"]).end(seconds(20));
     metrics.expect(0).says("state=\"unguarded\"} 1.0").says("health=\"unprotected\"} 1.0");
     assert!(command("umount", &[text(&guard.dir)]).status.success());
