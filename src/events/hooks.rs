@@ -129,7 +129,7 @@ pub(super) fn start(hook: &Hook, record: &EventRecord, protection: &Protection) 
     let mut bytes = serde_json::to_vec(&letter)?;
     bytes.push(b'\n');
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(&bytes)?;
+        let _ = stdin.write_all(&bytes); // less than a pipe holds; one that has died is collected all the same
     }
     Ok(child)
 }

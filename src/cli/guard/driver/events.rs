@@ -135,9 +135,8 @@ impl Guardian {
         }
         self.events.next_look = now + LOOK;
         let late_by = interval(held) / 2;
-        let beats = held.history();
-        let new = beats.iter().filter(|beat| beat.at > self.events.seen);
-        let late: Vec<_> = new.filter(|beat| beat.behind() > late_by).collect();
+        let beats = held.history(self.events.seen);
+        let late: Vec<_> = beats.iter().filter(|beat| beat.behind() > late_by).collect();
         self.events.seen = beats.last().map_or(self.events.seen, |beat| beat.at);
         self.events.late.retain(|&at| now.since(at) < LATELY);
         self.events.late.extend(late.iter().map(|beat| beat.at));
