@@ -188,7 +188,8 @@ impl<'a> Seen<'a> {
             State::Beginning | State::Releasing => {}
         }
         if self.record.events_dropped > 0 {
-            let what = format!("{} events were lost on their way", self.record.events_dropped);
+            let what =
+                format!("events lost on their way to log, journal or hook: {}", self.record.events_dropped);
             add(FindingKind::EventsDropped, Level::Warning, what);
         }
         found.sort_by_key(|finding| std::cmp::Reverse(finding.level));
@@ -218,7 +219,7 @@ impl<'a> Seen<'a> {
             }
         }
         if record.late_lately > 0 {
-            let what = format!("{} late beats within the last minute", record.late_lately);
+            let what = format!("late beats within the last minute: {}", record.late_lately);
             add(FindingKind::Late, Level::Unhealthy, what);
         }
         if record.mode == Mode::Bridging {

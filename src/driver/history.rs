@@ -70,12 +70,12 @@ impl History {
         self.written.store(written + 1, SeqCst);
     }
 
-    /// What is there, the oldest first. An entry that was overwritten meanwhile is left out.
-    pub(super) fn read(&self) -> Vec<Beat> {
+    /// Those that began after `after`, the oldest first. An entry that is being overwritten is left out.
+    pub(super) fn since(&self, after: Mono) -> Vec<Beat> {
         let written = self.written.load(SeqCst);
         let first = written.saturating_sub(KEPT as u64);
-        let beats = (first..written).filter_map(|number| self.entries[place(number)].read());
-        let mut beats: Vec<_> = beats.collect();
+        let newest_first = (first..written).rev().filter_map(|number| self.entries[place(number)].read());
+        let mut beats: Vec<_> = newest_first.take_while(|beat| beat.at > after).collect();
         beats.sort_by_key(|beat| beat.at); // one that came while we read stands in the place of the oldest
         beats
     }
@@ -204,22 +204,24 @@ mod tests {
 
     fn beat(number: u64) -> Beat {
         let ns = Duration::from_nanos;
-        let write = (number % 2 == 0).then(|| ns(number + 2));
+        let write = number.is_multiple_of(2).then(|| ns(number + 2));
         Beat { at: Mono(number + 1), read: ns(number + 1), write, late: ns(number + 3) }
     }
 
     #[test]
     fn the_last_ones_are_kept_in_order() {
         let history = History::default();
-        assert!(history.read().is_empty());
+        assert!(history.since(Mono(0)).is_empty());
         for number in 0..1000 {
             history.push(&beat(number));
-            let all = history.read();
+            let all = history.since(Mono(0));
             assert_eq!(all.len() as u64, (number + 1).min(KEPT as u64));
             assert_eq!(all.last(), Some(&beat(number)));
         }
         let kept: Vec<_> = (1000 - KEPT as u64..1000).map(beat).collect();
-        assert_eq!(history.read(), kept);
+        assert_eq!(history.since(Mono(0)), kept);
+        assert_eq!(history.since(Mono(998)), [beat(998), beat(999)]);
+        assert!(history.since(Mono(1000)).is_empty());
     }
 
     #[test]
@@ -248,7 +250,7 @@ mod tests {
         });
         let mut read = 0;
         while !writer.is_finished() || read == 0 {
-            for seen in history.read() {
+            for seen in history.since(Mono(0)) {
                 let number = seen.at.0 - 1;
                 let kept = unpack(seen.at, pack(&beat(number)));
                 assert_eq!(seen, kept, "torn");
@@ -284,7 +286,7 @@ mod tests {
         let ns = Duration::from_nanos;
         let first = Beat { at: Mono(2), read: ns(2), write: Some(ns(3)), late: ns(9) };
         let second = Beat { at: Mono(4), read: ns(4), write: None, late: ns(0) };
-        assert_eq!(history.read(), [first, second]);
+        assert_eq!(history.since(Mono(0)), [first, second]);
         assert_eq!(first.behind(), ns(14));
     }
 }

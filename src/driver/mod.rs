@@ -150,9 +150,9 @@ impl Held {
         }
     }
 
-    /// Its last looks and beats, the oldest first.
-    pub(crate) fn history(&self) -> Vec<Beat> {
-        self.shared.history.read()
+    /// Those of its last looks and beats that began after `after`, the oldest first.
+    pub(crate) fn history(&self, after: Mono) -> Vec<Beat> {
+        self.shared.history.since(after)
     }
 
     /// Who beats the block.

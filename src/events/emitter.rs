@@ -16,6 +16,8 @@ use crate::sys::realtime::Protection;
 
 /// Events that may wait to be written.
 const BACKLOG: usize = 1024;
+/// The writer's stack.
+const STACK_BYTES: usize = 256 * 1024;
 /// How often hooks that have ended are collected.
 const COLLECTED: Duration = Duration::from_secs(1);
 
@@ -108,7 +110,7 @@ impl Emitter {
 fn writer() -> Option<&'static SyncSender<Job>> {
     let start = || {
         let (sender, jobs) = sync_channel(BACKLOG);
-        let thread = std::thread::Builder::new().name("mmp-events".to_owned());
+        let thread = std::thread::Builder::new().name("mmp-events".to_owned()).stack_size(STACK_BYTES);
         thread.spawn(move || write(&jobs)).ok().map(|_| sender)
     };
     WRITER.get_or_init(start).as_ref()

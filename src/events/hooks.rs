@@ -129,7 +129,7 @@ pub(super) fn start(hook: &Hook, record: &EventRecord, protection: &Protection) 
     let mut bytes = serde_json::to_vec(&letter)?;
     bytes.push(b'\n');
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(&bytes)?;
+        let _ = stdin.write_all(&bytes); // less than a pipe holds; one that has died is collected all the same
     }
     Ok(child)
 }
@@ -137,7 +137,7 @@ pub(super) fn start(hook: &Hook, record: &EventRecord, protection: &Protection) 
 /// The body of a supervisor that was started by exec.
 ///
 /// # Errors
-/// When it was not started by [`start`].
+/// When it was not started by who has something to tell.
 pub fn run_supervisor() -> io::Result<HookEnd> {
     let letter = std::fs::File::from(take_stdin()?);
     let letter: Letter = serde_json::from_reader(io::Read::take(letter, LETTER_BYTES))?;

@@ -19,6 +19,7 @@ use prometheus_client::registry::{Metric, Registry as Metrics};
 pub use server::{CONTENT_TYPE, Listen, Listener, Settings, serve};
 
 use crate::clock::Mono;
+use crate::events::EventKind;
 use crate::format::name::escape;
 use crate::health::{Level, Seen, State, worst};
 use crate::protocol::Mode;
@@ -114,6 +115,12 @@ impl All {
         self.beats.get_or_create(&labels).inc_by(record.beats);
         self.bridged.get_or_create(&labels).inc_by(record.bridged);
         self.events_dropped.get_or_create(&labels).inc_by(record.events_dropped);
+        // The keeper, which tells these, ends with the guard.
+        let lost = record.lost.iter().map(|_| (EventKind::Lost, 1));
+        let fenced = record.lost.iter().filter(|lost| lost.fence.is_some()).map(|_| (EventKind::Fenced, 1));
+        for (kind, count) in lost.chain(fenced) {
+            self.events.get_or_create(&with("kind", kind.name())).inc_by(count);
+        }
         for (kind, count) in &record.events {
             self.events.get_or_create(&with("kind", kind.name())).inc_by(*count);
         }
@@ -174,7 +181,6 @@ fn whole(number: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::EventKind;
     use crate::health::tests::record;
     use crate::registry::Record;
 

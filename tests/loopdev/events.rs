@@ -13,14 +13,14 @@ use serde_json::Value;
 use crate::Case;
 use crate::harness::guarded::{FrozenMount, Guarded, How, MOUNT_PATIENCE};
 use crate::harness::lun::{Loop, Lun, command, text};
-use crate::harness::process::Process;
+use crate::harness::process::{Process, all_dead};
 use crate::harness::started::{Ended, patiently};
 use crate::harness::{observed, seconds};
 
 pub(crate) const CASES: &[Case] = &[
     ("events_of_a_takeover_a_freeze_and_an_unmount_are_told_in_order", in_order),
     ("events_of_a_loss_are_told_by_the_keeper_after_the_fence", of_a_loss),
-    ("events_a_hook_that_hangs_is_killed_and_delays_no_beat", hook_that_hangs),
+    ("events_hooks_that_hang_are_killed_and_delay_no_beat", hook_that_hangs),
     ("events_a_guard_that_hangs_or_is_gone_is_unhealthy", unhealthy),
 ];
 
@@ -227,22 +227,26 @@ fn of_a_loss() {
 }
 
 fn hook_that_hangs() {
-    let case = "events, a hook that hangs";
+    let case = "events, hooks that hang";
     let lun = Lun::new();
     let pids = lun.file("pids");
     let hook = format!(
-        "{{ command = [\"/bin/sh\", \"-c\", \"trap '' TERM; echo $$ >> {}; sleep 600\"], time_limit_s = 3 }}",
+        "{{ command = [\"/bin/sh\", \"-c\", \"trap '' TERM; echo $$ >> {}; sleep 600\"], on = [\"held\"], time_limit_s = 3 }}",
         text(&pids)
     );
-    let told = Told::new(&lun, &hook);
+    // One more than run at once.
+    let told = Told::new(&lun, &[hook.as_str(); 5].join(", "));
     // We beat.
     let guard = told.guarded(&lun, &lun.a, &["--read-only"]);
-    let started = patiently(seconds(10), || fs::read_to_string(&pids).ok()?.trim().parse::<i32>().ok());
-    let hook = started.and_then(Process::of).expect("the hook runs");
+    let hooks = || -> Vec<Process> {
+        let pids = fs::read_to_string(&pids).unwrap_or_default();
+        pids.lines().filter_map(|pid| Process::of(pid.parse().ok()?)).collect()
+    };
+    let started = patiently(seconds(10), || Some(hooks()).filter(|hooks| hooks.len() == 4));
+    let started = started.unwrap_or_else(|| panic!("not four hooks: {:?}", hooks()));
     let at = clock::mono();
-    assert!(hook.is_alive());
-    let killed = patiently(seconds(20), || (!hook.is_alive()).then(clock::mono));
-    let took = killed.expect("it is killed").since(at);
+    let killed = all_dead(&started, seconds(20)).unwrap_or_else(|| panic!("they live: {started:?}"));
+    let took = killed.since(at);
     assert!(took < seconds(10), "{took:?}");
     clock::sleep(seconds(2));
     let beats = history(&lun, &lun.a);
@@ -250,10 +254,12 @@ fn hook_that_hangs() {
     let late = beats.iter().filter_map(|beat| beat["late_ns"].as_u64()).max().expect("has beats");
     assert!(late < 1_000_000_000, "a beat was {late} ns late");
     assert_eq!(lun.status(&lun.a)["state"], "guarding");
+    health(&lun, &lun.a).expect(0).says("events lost on their way to log, journal or hook: 1");
     guard.assert_alive();
     lun.release(&guard.dir);
     assert_eq!(kinds(&events_until(&lun, 2)), ["held", "released"]);
-    observed(case, &format!("killed {took:?} after it was seen; the latest beat was {late} ns late"));
+    assert_eq!(fs::read_to_string(&pids).expect("reads").lines().count(), 4, "the fifth was not run");
+    observed(case, &format!("killed {took:?} after they were seen; the latest beat was {late} ns late"));
 }
 
 fn unhealthy() {
@@ -266,11 +272,17 @@ fn unhealthy() {
     let found = patiently(seconds(12), || Some(health(&lun, &lun.a)).filter(|end| end.code == 12));
     guard.driver.signal(SIGCONT);
     found.expect("is found").says("told nothing for");
+    // It has looked too late, and says so.
+    assert_eq!(kinds(&events_until(&lun, 2)), ["held", "late"]);
+    lun.status_until(&lun.a, seconds(10), |status| {
+        status["told_s"].as_f64().is_some_and(|told_s| told_s < 1.5)
+    });
+    health(&lun, &lun.a).expect(12).says("late beats within the last minute: ");
     let metrics = lun.mmp(&["metrics"]).end(seconds(20));
     metrics.expect(0).says("mmp_keeper_present{").says("state=\"guarding\"} 1.0");
     guard.kill();
-    let gone = health(&lun, &lun.a);
-    gone.expect(5).says("UNPROTECTED: ").says("its guarding processes are gone");
+    let gone = patiently(seconds(5), || Some(health(&lun, &lun.a)).filter(|end| end.code == 5));
+    gone.expect("is found").says("UNPROTECTED: ").says("its guarding processes are gone");
     let metrics = lun.mmp(&["metrics"]).end(seconds(20));
     metrics.expect(0).says("state=\"unguarded\"} 1.0").says("health=\"unprotected\"} 1.0");
     assert!(command("umount", &[text(&guard.dir)]).status.success());

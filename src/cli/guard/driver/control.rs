@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Activity, CommandEnd, Event, Guardian, Held, Mode, PERIOD, Resumption, ToKeeper, clock, exit};
+use crate::clock::Mono;
 use crate::driver::Beat;
 use crate::sys::fence::{FenceTarget, prepare};
 
@@ -135,7 +136,7 @@ impl Guardian {
         let options = match request {
             Request::Remount { options } => options,
             Request::History => {
-                let history = held.history().iter().map(BeatReport::from).collect();
+                let history = held.history(Mono(0)).iter().map(BeatReport::from).collect();
                 return Answer { code: exit::DONE, text: String::new(), history: Some(history) };
             }
         };

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Event, Guardian, Held, Mode, Task, clock, render};
+use super::{Adoption, Event, Guardian, Held, Mode, Task, clock, identity, render};
 use crate::clock::Mono;
 use crate::events::{Emitter, EventKind, Limiter, Severity, Subject, Told, classify};
 use crate::protocol::{Peer, timing};
@@ -25,7 +25,7 @@ pub(super) struct Events {
     pub(super) emitter: Emitter,
     subject: Subject,
     limiter: Limiter,
-    /// It goes on for a guard that died.
+    /// It goes on under the lease of a guard that died.
     succession: bool,
     /// Who had not left it clean, and when his watch is through.
     predecessor: Option<(Peer, Mono)>,
@@ -37,12 +37,17 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn of(task: &Task, succession: bool) -> Self {
+    pub(super) fn of(task: &Task, adoption: Option<&Adoption>) -> Self {
+        let subject = Subject {
+            node: identity::kernel_node_name(),
+            block_device: task.kernel_name.clone(),
+            ..Subject::new(&task.device, Some(&task.dir))
+        };
         Events {
             emitter: Emitter::new(&task.registry, &task.events),
-            subject: Subject::new(&task.device, Some(&task.dir)),
+            subject,
             limiter: Limiter::default(),
-            succession,
+            succession: adoption.is_some_and(|adoption| adoption.left.is_some()),
             predecessor: None,
             seen: clock::mono(),
             next_look: Mono(0),
@@ -130,9 +135,8 @@ impl Guardian {
         }
         self.events.next_look = now + LOOK;
         let late_by = interval(held) / 2;
-        let beats = held.history();
-        let new = beats.iter().filter(|beat| beat.at > self.events.seen);
-        let late: Vec<_> = new.filter(|beat| beat.behind() > late_by).collect();
+        let beats = held.history(self.events.seen);
+        let late: Vec<_> = beats.iter().filter(|beat| beat.behind() > late_by).collect();
         self.events.seen = beats.last().map_or(self.events.seen, |beat| beat.at);
         self.events.late.retain(|&at| now.since(at) < LATELY);
         self.events.late.extend(late.iter().map(|beat| beat.at));

@@ -108,7 +108,7 @@ impl Guardian {
         let Driver { task, memory, lock, keeper, pipe, front, adoption, resident } = parts;
         let slot = task.slot();
         Guardian {
-            events: events::Events::of(&task, adoption.is_some()),
+            events: events::Events::of(&task, adoption.as_ref()),
             view: KernelView::new(task.target(), &task.kernel_name).without_kmmpd(task.area),
             listener: Listener::at(&slot.socket()).ok(),
             slot,
