@@ -21,9 +21,10 @@ BUILT   ?= target/release
 # Where man pages and completions are generated.
 MAN         ?= man
 COMPLETIONS ?= completions
-DOCS    := README.md ARCHITECTURE.md CHANGELOG.md mmp-format.md docs/safety.md LICENSE-MIT LICENSE-APACHE
+DOCS    := README.md ARCHITECTURE.md CHANGELOG.md mmp-format.md docs/guide.md docs/safety.md LICENSE-MIT LICENSE-APACHE
 UNITS   := mmpd.service mmpd.socket mmpd-monitor.socket
-EXAMPLES := packaging/systemd/examples/mount.conf packaging/systemd/examples/user.conf packaging/mmp.toml
+EXAMPLES := packaging/systemd/examples/mount.conf packaging/systemd/examples/user.conf packaging/mmp.toml \
+    $(wildcard packaging/prometheus/*.*)
 HELPERS := mount.mmp umount.mmp
 CONFIG  := $(DESTDIR)$(SYSCONFDIR)/mmp/mmp.toml
 

@@ -135,7 +135,7 @@ fn rest(name: &str, verb: &str, names: &[String]) -> String {
         item(
             &mut text,
             "/etc/mmp/mmp.toml",
-            "Table [mount]: handover = \"kernel\" or \"clean\", on_loss = a ladder. An unknown key is refused.",
+            "What holds for this host unless the command line says otherwise; see mmp.toml(5).",
         );
         item(
             &mut text,
@@ -147,6 +147,7 @@ fn rest(name: &str, verb: &str, names: &[String]) -> String {
     let mut see: Vec<String> =
         names.iter().filter(|other| *other != name).map(|other| format!("{other}(1)")).collect();
     see.sort();
+    see.extend(["mmp.toml(5)", "mmp-format(5)", "mmp(7)"].map(str::to_owned));
     see.extend(["dumpe2fs(8)", "e2mmpstatus(8)", "ext4(5)", "mount(8)", "tune2fs(8)"].map(str::to_owned));
     paragraph(&mut text, &see.join(", "));
     text
@@ -184,8 +185,8 @@ fn environment(text: &mut String, verb: &str) {
     if matches!(verb, "" | "fence") {
         if verb == "fence" {
             section(text, "ENVIRONMENT");
+            item(text, "MMP_ON_LOSS", "The rungs to climb on a loss, unless --on-loss names others.");
         }
-        item(text, "MMP_ON_LOSS", "The rungs to climb on a loss, unless --on-loss names others.");
         paragraph(text, "A command of the rung exec finds in its environment:");
         item(text, "MMP_DEVICE", "The device to cut off, with symbolic links resolved.");
         item(text, "MMP_FILESYSTEM", "The type of its filesystem.");

@@ -87,6 +87,7 @@ fn everything_is_put_where_it_is_looked_for_and_taken_away_again() {
         "/usr/local/share/man/man8/umount.mmp.8",
         "/usr/local/share/bash-completion/completions/mmp",
         "/usr/local/share/doc/mmpguard/README.md",
+        "/usr/local/share/doc/mmpguard/guide.md",
         "/usr/local/share/doc/mmpguard/examples/mount.conf",
     ] {
         assert!(files.iter().any(|file| file == wanted), "no {wanted} in {files:#?}");

@@ -124,6 +124,7 @@ fn leave(instance: Instance, code: u8) -> ! {
 fn prepare_process() {
     let protection = protect_without_scheduling(Lock::OnFault);
     tracing::debug!(?protection, "daemon");
+    crate::events::remember_protection(&protection);
     let _ = nix::sys::prctl::set_name(c"mmpd");
     raise_open_files();
     // A guard whose thread has a bug must not be left half alive: the keepers hand all of them on.
