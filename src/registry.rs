@@ -29,6 +29,9 @@ pub const DIRECTORY_VARIABLE: &str = "MMP_RUNTIME_DIR";
 /// The version of a record.
 pub const SCHEMA: u32 = 1;
 
+/// The version of what a keeper hands to a daemon: the task, and the words of the memory that they share.
+pub const HANDING: u32 = 1;
+
 /// A lock that is taken is tried again: `is_locked` has it for a moment.
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
@@ -347,10 +350,11 @@ impl Slot {
         self.0.with_extension("sock")
     }
 
-    /// Where its keeper listens for a daemon, if its driver belongs into one.
+    /// Where its keeper listens for a daemon, if its driver belongs into one. A daemon of another version, that would not understand
+    /// what it is given, does not find it: such a guard goes on in a process of the keeper's.
     #[must_use]
     pub fn keeper_socket(&self) -> PathBuf {
-        self.0.with_extension("keeper")
+        self.0.with_extension(format!("keeper-{HANDING}"))
     }
 }
 
