@@ -11,7 +11,7 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -222,9 +222,20 @@ impl Registry {
     /// When the system refuses.
     pub fn create(&self) -> io::Result<()> {
         match fs::DirBuilder::new().mode(0o755).create(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.is_safe(),
+            made => made,
         }
+    }
+
+    /// Whoever may write there may have us write elsewhere.
+    fn is_safe(&self) -> io::Result<()> {
+        let metadata = fs::metadata(&self.0)?;
+        let owner = nix::unistd::geteuid().as_raw();
+        if (metadata.uid() == owner || metadata.uid() == 0) && metadata.mode() & 0o022 == 0 {
+            return Ok(());
+        }
+        let what = "others may write into it; it has to be this user's own, with mode 0755";
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
     }
 
     /// Where it is.
@@ -267,7 +278,7 @@ impl Registry {
 }
 
 /// One device's place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot(PathBuf);
 
 impl Slot {

@@ -50,6 +50,7 @@ use crate::driver::trace::{TRACE_WORDS, Trace};
 use crate::registry::Slot;
 use crate::sys::fence::{ClimbReport, Summary};
 use crate::sys::passing;
+use crate::sys::realtime::{self, Protection};
 use crate::sys::shared::SharedWords;
 use crate::sys::spawn::CommandEnd;
 
@@ -204,6 +205,9 @@ struct Letter {
     begun: bool,
     /// It is a thread of the daemon.
     resident: bool,
+    /// How well whoever started the keeper is protected himself.
+    #[serde(default)]
+    starter: Option<Protection>,
 }
 
 /// Starts the keeper of a new guard. `front` is what the driver tells its progress through; the keeper's own messages to
@@ -213,7 +217,7 @@ struct Letter {
 /// When it cannot be started.
 pub fn start(task: &Task, memory: &Memory, lock: &OwnedFd, front: &OwnedFd) -> io::Result<Link> {
     begin(
-        &Letter { task: task.clone(), driver: None, begun: false, resident: false },
+        &Letter { task: task.clone(), driver: None, begun: false, resident: false, starter: starter() },
         &[memory.words.descriptor(), lock.as_fd(), front.as_fd()],
     )
 }
@@ -229,7 +233,8 @@ pub fn start_again(
     resident: bool,
 ) -> io::Result<(Link, DriverPipe)> {
     let (pipe, theirs) = DriverPipe::new()?;
-    let letter = Letter { task: task.clone(), driver: Some(our_pid()?), begun: true, resident };
+    let letter =
+        Letter { task: task.clone(), driver: Some(our_pid()?), begun: true, resident, starter: starter() };
     let link = begin(&letter, &[memory.words.descriptor(), lock.as_fd(), theirs.as_fd()])?;
     Ok((link, pipe))
 }
@@ -248,13 +253,23 @@ pub fn start_resident(
     let (pipe, theirs) = DriverPipe::new()?;
     let (ours, to_front) = Socket::pair()?;
     let to_front = OwnedFd::from(to_front);
-    let letter = Letter { task: task.clone(), driver: Some(our_pid()?), begun: false, resident: true };
+    let letter = Letter {
+        task: task.clone(),
+        driver: Some(our_pid()?),
+        begun: false,
+        resident: true,
+        starter: starter(),
+    };
     let descriptors = [memory.words.descriptor(), lock.as_fd(), theirs.as_fd(), to_front.as_fd()];
     let keeper = begin(&letter, &descriptors)?;
     let (task, memory) = (task.clone(), memory.clone());
     let parts =
         Driver { task, memory, lock, keeper, pipe, front: Some(front), adoption: None, resident: true };
     Ok((parts, Link::of(ours)))
+}
+
+fn starter() -> Option<Protection> {
+    realtime::remembered().cloned()
 }
 
 fn our_pid() -> io::Result<i32> {

@@ -175,7 +175,7 @@ impl<'a> Keeper<'a> {
             front_for_driver: None,
             signals: SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?,
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
-            protection: protect(Lock::Everything),
+            protection: protect(Lock::Everything).started_by(letter.starter),
             fences,
             views: views(&task),
             mounter: None,

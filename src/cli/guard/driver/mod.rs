@@ -53,7 +53,7 @@ const LOST_PATIENCE: Duration = Duration::from_secs(600);
 pub(in crate::cli) fn run(parts: Driver) -> i32 {
     let protection = protect(Lock::OnFault);
     tracing::debug!(?protection, "driver");
-    crate::events::remember_protection(&protection);
+    crate::sys::realtime::remember(&protection);
     Guardian::new(parts).run()
 }
 
