@@ -15,6 +15,9 @@ use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+/// So many daemons may die within a minute, and the next one still gets the guard.
+const DAEMONS_AT_MOST: usize = 5;
+
 impl Keeper<'_> {
     /// A driver that is gone, or does not end, though nobody waits for it any more.
     pub(super) fn look_after_driver(&mut self) -> Option<i32> {
@@ -77,7 +80,7 @@ impl Keeper<'_> {
         while let Some(asking) = self.door.as_ref().and_then(Door::knock) {
             let taken = self.driver.as_ref().is_some_and(|driver| driver.resident && driver.lives());
             // Dropping the connection tells him.
-            if self.committed && !taken && count(&mut self.daemon_deaths) < REPLACED_AT_MOST {
+            if self.committed && !taken && count(&mut self.daemon_deaths) <= DAEMONS_AT_MOST {
                 self.asking = Some(asking);
             }
         }
