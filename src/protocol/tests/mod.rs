@@ -10,6 +10,7 @@ mod area_entry;
 mod area_late;
 mod claim;
 mod claim_rules;
+mod credit;
 mod hold;
 mod hold_rules;
 mod resumed;
