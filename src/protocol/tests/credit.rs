@@ -192,7 +192,7 @@ fn a_first_look_at_anything_else_voids_it_for_good() {
     bench.put("zulu", SEQ_CLEAN, 5);
     // Its claim is too late, and what it finds then is what the standby saw.
     bench.fates.push_back(Fate::NotBegun);
-    while bench.fates.len() > 0 {
+    while !bench.fates.is_empty() {
         let output = bench.guard.poll().expect("it claims");
         bench.carry_out(output);
     }

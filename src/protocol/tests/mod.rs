@@ -15,6 +15,7 @@ mod hold;
 mod hold_rules;
 mod resumed;
 mod rules;
+mod standby;
 mod watch;
 mod watch_adopt;
 mod watch_beats;
