@@ -4,7 +4,8 @@
 //! A standby stalls, and its looks hang, by itself: the claim that comes after it may be prompt. Between what it hands over and the
 //! claim's first look some time may pass. *Echoes*: a beat that was acknowledged lands once more, no sooner than half a wait after another
 //! one has landed over it and no later than a wait after it was sent (its path failed over); beside them claimers are prompt. One that
-//! comes sooner may be hidden from any watch, and is not injected (`docs/safety.md`, *What is not promised*).
+//! comes sooner may be hidden from any watch, one with a smaller check interval than what it covers lets takers wait for less than a
+//! lease, and neither is injected (`docs/safety.md`, *What is not promised*).
 //!
 //! Checked also: without a fault but the holder's crash, whoever was asked is in within the stated time.
 
@@ -315,7 +316,9 @@ impl World {
         let stands = self.disk.block();
         let live = matches!(Sequence::from(stands.seq), Sequence::Live(_));
         let own = stands.node == NodeName::new(&self.plan.hosts[host].node);
-        if !live || !own || stands.seq == MmpBlock::fields(image).seq {
+        let again = MmpBlock::fields(image);
+        let shorter = again.check_interval_s < stands.check_interval_s;
+        if !live || !own || shorter || stands.seq == again.seq {
             return;
         }
         let at = self.disk.stands_since() + self.landing_bound_ns() / 2 + SECOND / 2;
