@@ -23,6 +23,8 @@
 //! - *Areas* of 0.1 to 10 s, where all that is late, or slow, is so beside the area's interval; their entries, too, are written late,
 //!   or never (`areas`). There the guard's process alone dies, too, and is replaced after 0.1 to 2 s, if its lease lasts for so long
 //!   (`succession`).
+//! - *Standbys*, whose looks come late, hang and fail while everything else of the host is prompt, and claims that begin a while after
+//!   they were handed what was watched; beats that land twice (`standby`).
 //! - *Claims withdrawn* at any time. *Vouches* for nodes that are dead and stay dead for up to 5 minutes, and for living ones
 //!   that have no fault.
 //! - *Mounts*: hosts of ours that mount through their own kernel, both ways of handing over, group descriptors that take
@@ -105,9 +107,11 @@ pub(crate) mod outcome;
 mod pauses;
 mod peers;
 pub(crate) mod plan;
+mod profile;
 mod queue;
 pub(crate) mod run;
 mod second_life;
 mod shrink;
+mod standby;
 mod succession;
 mod world;
