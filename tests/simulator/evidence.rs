@@ -19,6 +19,8 @@ pub(crate) struct Evidence {
     /// What its guard wrote last, and the last clean mark of that.
     written: Option<Image>,
     guards_clean: Option<(u64, Image)>,
+    /// The last clean mark that its guard began to write after the end of its time.
+    late_mark: Option<Image>,
     /// The claim under way began on this clean mark.
     found: Option<Rc<Image>>,
     /// The claim under way took the live block that it found for a dead one's, by its stamp.
@@ -80,6 +82,18 @@ impl World {
                 evidence.took_back = Some((*image, evidence.found.clone()));
             }
         }
+    }
+
+    /// A clean mark goes out after its time.
+    pub(crate) fn note_late_mark(&mut self, host: usize, image: &Image) {
+        self.hosts[host].evidence.late_mark = Some(*image);
+    }
+
+    /// What `victim` saw last is such a mark of somebody else's.
+    pub(crate) fn is_stopped_by_late_mark(&self, victim: usize) -> bool {
+        let seen = self.hosts[victim].last_read.as_deref();
+        let late = |host: usize| self.hosts[host].evidence.late_mark.as_ref();
+        seen.is_some() && (0..self.hosts.len()).any(|host| host != victim && late(host) == seen)
     }
 
     /// The guard goes on with its own claim, since nothing was mounted: it will mark the block clean.

@@ -139,6 +139,9 @@ impl World {
         self.note_sent(host, &write.image);
         self.note_written(host, &write.image);
         self.check_clean(host, &write);
+        if is_clean(&write.image) && self.clock(host).mono > write.not_after {
+            self.note_late_mark(host, &write.image);
+        }
         if self.hosts[host].kernel.has_the_buffer() {
             // A direct write goes through the page that `kmmpd` goes on with.
             self.hosts[host].kernel.buffer = write.image;

@@ -67,7 +67,7 @@
 //! administrator's clock is ahead, if there was another one or a claimer just before, or if his kernel had not been seen to
 //! beat; and so he does with a claim that was taken back where his kernel's clean mark stood for a moment.
 //! *Not injected*: a stall of more than 5 s between the check of the clock and a **clean mark** (it lands on a successor,
-//! who stops; `Profile::LateClean` injects it among hosts of ours); beside others a kernel-only holder that freezes, or
+//! who stops; `Profile::LateClean` injects it among hosts of ours; two stalls in a row may come to that); beside others a kernel-only holder that freezes, or
 //! sleeps longer than 3 s (K3, K4: only among its like); a vouch for a living node that is slow; writes that land later than
 //! a wait; a clock that stands still (`Profile::Pauses`, `Profile::MountPauses` and `Breakage` only), and the shutdown ioctl as a fence of ext4
 //! (`Breakage` only); a remount or an error before the guard has seen the first beat.
