@@ -95,6 +95,8 @@ fn guards_outlive_the_daemon_and_mounts_do_not_outlive_it() {
         "Type=notify",
         "KillMode=process",
         "Restart=always",
+        "WatchdogSec=5s",
+        "WatchdogSignal=SIGKILL",
         "StartLimitIntervalSec=0",
         "OOMPolicy=continue",
         "IgnoreOnIsolate=yes",
