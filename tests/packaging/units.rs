@@ -71,6 +71,22 @@ fn systemd_finds_nothing_wrong() {
     }
 }
 
+/// systemctl help shows what `Documentation=` names.
+#[test]
+fn pages_that_units_name_are_there() {
+    let pages = crate::manual::pages();
+    for unit in UNITS {
+        let settings = settings(&format!("packaging/systemd/{unit}"));
+        let named =
+            settings.iter().find_map(|line| line.strip_prefix("Documentation=")).expect("names a page");
+        for page in named.split_whitespace() {
+            let page = page.strip_prefix("man:").and_then(|page| page.strip_suffix(')')).expect("is a page");
+            let file = page.replace('(', ".");
+            assert!(pages.path().join(&file).exists(), "{unit} names {page}), which there is not");
+        }
+    }
+}
+
 /// Each of them is what keeps guards alive; none may go by an edit that meant something else.
 #[test]
 fn guards_outlive_the_daemon_and_mounts_do_not_outlive_it() {
@@ -79,6 +95,8 @@ fn guards_outlive_the_daemon_and_mounts_do_not_outlive_it() {
         "Type=notify",
         "KillMode=process",
         "Restart=always",
+        "WatchdogSec=5s",
+        "WatchdogSignal=SIGKILL",
         "StartLimitIntervalSec=0",
         "OOMPolicy=continue",
         "IgnoreOnIsolate=yes",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::events::tell_events;
 use super::super::{FromKeeper, ToFront, tell_fencing, tell_loss};
-use super::{EXIT_FENCED, EXIT_NOT_FENCED, Keeper, LAST_WORD, Why};
+use super::{EXIT_FENCED, EXIT_NOT_FENCED, Keeper, LAST_WORD, REPLACED_AT_MOST, Why};
 use crate::clock::{self, Mono};
 use crate::sys::fence::ClimbReport;
 use crate::sys::process::{Stat, ThreadState, thread_state};
@@ -53,7 +53,10 @@ impl Keeper<'_> {
         let seen = match why {
             Why::LeaseExpired => "the lease ran out (the device hung, or this host did)",
             Why::CellLost => "the device was lost",
-            Why::DriverGone => "the guarding process died again and again",
+            Why::DriverGone if self.deaths.len() > REPLACED_AT_MOST => {
+                "the guarding process died again and again"
+            }
+            Why::DriverGone => "the guarding process died or hung, and could not be replaced in time",
         };
         self.lost_reason.take().unwrap_or_else(|| seen.to_owned())
     }
