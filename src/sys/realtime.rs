@@ -26,6 +26,11 @@ const PRIORITY: libc::c_int = 1;
 /// `OOM_SCORE_ADJ_MIN`: never chosen (proc_pid_oom_score_adj(5)).
 const SPARED: &str = "-1000";
 
+/// What the allocator is given in advance.
+const ROOM: usize = 1 << 20;
+/// The same, of a small process, of which there may be hundreds.
+const SMALL_ROOM: usize = 1 << 18;
+
 /// Which memory to lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
@@ -72,7 +77,10 @@ pub fn protect(lock: Lock) -> Protection {
 #[must_use]
 pub fn protect_without_scheduling(lock: Lock) -> Protection {
     let mut done = Protection { original: original(), ..Protection::default() };
-    keep_heap();
+    keep_heap(match lock {
+        Lock::Everything => SMALL_ROOM,
+        Lock::OnFault => ROOM,
+    });
     let flags = match lock {
         Lock::Everything => MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE,
         // MCL_ONFAULT, Linux 4.4.
@@ -235,15 +243,14 @@ fn set_io_flusher(on: bool) -> io::Result<()> {
 }
 
 /// Lets the allocator keep what it has: a page given back to the kernel has to be found again under pressure.
-fn keep_heap() {
-    const ROOM: usize = 1 << 20;
+fn keep_heap(room: usize) {
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt(3) takes two integers; the process has one thread or none that changes them too.
     unsafe {
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         libc::mallopt(libc::M_MMAP_MAX, 0);
     }
-    std::hint::black_box(vec![1_u8; ROOM]);
+    std::hint::black_box(vec![1_u8; room]);
 }
 
 #[cfg(test)]
