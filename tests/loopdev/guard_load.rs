@@ -7,7 +7,8 @@ use mmpguard::clock;
 use crate::Case;
 use crate::guard_support::{longest_gap, mount, mounted, mounted_clean, status_of, unmount_plainly};
 use crate::harness::cleanup::run;
-use crate::harness::lun::Lun;
+use crate::harness::daemon::Daemon;
+use crate::harness::lun::{Lun, must, text};
 use crate::harness::process::marked;
 use crate::harness::started::{Started, patiently};
 use crate::harness::{at_most_strictly, millis, observed, seconds};
@@ -27,14 +28,16 @@ const RESERVE_KIB: u64 = 2 << 20;
 const EATERS: u64 = 6;
 
 fn short_of_everything() {
-    let (read_only, watched, waiting) = (Lun::new(), Lun::new(), Lun::new());
+    let (read_only, watched, waiting, resident) = (Lun::new(), Lun::new(), Lun::new(), Lun::new());
+    let daemon = Daemon::of(&resident);
     let peer = mounted_clean(&waiting, &waiting.b);
     let dir = mounted_clean(&watched, &watched.a);
     let (mut for_the_peer, waited) = mount(&waiting, &waiting.a, &["--wait", "240s", "--handover", "clean"]);
     for_the_peer.says("in use elsewhere; waiting", seconds(10));
     let ro_dir = mounted(&read_only, &read_only.a, &["-r"]);
-    let samplers = [read_only.sampler(millis(50)), watched.sampler(millis(50))];
-    let ours = [&read_only, &watched, &waiting].map(|lun| marked(lun.mark())).concat();
+    let resident_dir = mounted(&resident, &resident.a, &["-r"]);
+    let samplers = [&read_only, &watched, &resident].map(|lun| lun.sampler(millis(50)));
+    let ours = [&read_only, &watched, &waiting, &resident].map(|lun| marked(lun.mark())).concat();
     let _ = patiently(OTHERS, || (marked(&format!("{}.", run())).len() <= ours.len()).then_some(()));
     let begun = clock::mono();
     let mut hogs = eaters(&read_only);
@@ -56,9 +59,11 @@ fn short_of_everything() {
     for mut hog in hogs {
         hog.end(FILLING + SHORTAGE);
     }
-    for (lun, sampler, what) in
-        [(&read_only, &samplers[0], "our own beats"), (&watched, &samplers[1], "the kernel's")]
-    {
+    for (lun, sampler, what) in [
+        (&read_only, &samplers[0], "our own beats"),
+        (&watched, &samplers[1], "the kernel's"),
+        (&resident, &samplers[2], "the daemon's"),
+    ] {
         let told = status_of(lun, &lun.a);
         assert_eq!(told["state"], "guarding", "{told}");
         let late = Duration::from_secs_f64(told["worst_lateness_s"].as_f64().expect("is a number"));
@@ -68,11 +73,14 @@ fn short_of_everything() {
         at_most_strictly("6", &format!("the longest silence under load, {what}"), gap, 1.3, 3.0);
     }
     assert!(!for_the_peer.has_ended(), "{}", for_the_peer.err());
-    crate::harness::lun::must("umount", &[crate::harness::lun::text(&peer)]);
+    must("umount", &[text(&peer)]);
     for_the_peer.end(seconds(60)).expect(0);
     unmount_plainly(&waiting, &waited);
     unmount_plainly(&watched, &dir);
     unmount_plainly(&read_only, &ro_dir);
+    resident.mmp(&["umount", text(&resident_dir)]).end(seconds(30)).expect(0);
+    resident.forget_mount(&resident_dir);
+    daemon.stop().expect(0);
 }
 
 /// Two for each processor.
