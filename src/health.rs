@@ -140,8 +140,10 @@ pub struct Seen<'a> {
     pub record: &'a Record,
     /// Whether it is there.
     pub state: State,
-    /// The process that fences is there.
+    /// The process that fences is there, and is not stopped.
     pub has_keeper: bool,
+    /// It is mounted.
+    pub mounted: bool,
     /// When.
     pub now: Mono,
 }
@@ -150,10 +152,16 @@ impl<'a> Seen<'a> {
     /// As it is now.
     #[must_use]
     pub fn now(slot: &Slot, record: &'a Record) -> Self {
-        let keeper = Stat::of(record.keeper_pid).filter(|stat| stat.state != 'Z');
+        let keeper = Stat::of(record.keeper_pid).filter(|stat| !matches!(stat.state, 'Z' | 'X' | 'T' | 't'));
         let name = crate::keeper::mounts::NAMES.0.to_string_lossy();
         let has_keeper = keeper.is_some_and(|keeper| keeper.comm == name);
-        Seen { record, state: State::of(slot, record), has_keeper, now: clock::mono() }
+        Seen {
+            record,
+            state: State::of(slot, record),
+            has_keeper,
+            mounted: is_mounted(record),
+            now: clock::mono(),
+        }
     }
 
     /// Since the guard has written its record.
@@ -174,7 +182,15 @@ impl<'a> Seen<'a> {
                     || "it is being fenced".to_owned(),
                     |lost| format!("{}; {}", lost.reason, lost.outcome()),
                 );
-                add(FindingKind::Lost, Level::Unprotected, format!("protection was lost: {what}"));
+                // What is not mounted any more needs no protection.
+                let level = if lost.is_some() && !self.mounted { Level::Warning } else { Level::Unprotected };
+                let forget = match level {
+                    Level::Warning => {
+                        "; nothing of it is mounted any more (`mmp umount --although-lost` forgets it)"
+                    }
+                    _ => "",
+                };
+                add(FindingKind::Lost, level, format!("protection was lost: {what}{forget}"));
             }
             State::Unguarded => {
                 let what = "it is mounted, and its guarding processes are gone (`mmp adopt` guards it again)";
@@ -185,6 +201,10 @@ impl<'a> Seen<'a> {
                 add(FindingKind::LeftBehind, Level::Warning, what.to_owned());
             }
             State::Guarding => self.while_guarding(&mut add),
+            // A successor begins anew under a lease that runs, and a mount may take long under one.
+            State::Beginning | State::Releasing if self.record.lease_end_ns.is_some() => {
+                self.while_guarding(&mut add)
+            }
             State::Beginning | State::Releasing => {}
         }
         if self.record.events_dropped > 0 {
@@ -207,11 +227,12 @@ impl<'a> Seen<'a> {
             add(FindingKind::Hangs, Level::Unhealthy, what);
         }
         if !self.has_keeper {
-            let what = "the process that would fence it is not there".to_owned();
+            let what = "the process that would fence it is not there, or is stopped".to_owned();
             add(FindingKind::NoKeeper, Level::Unhealthy, what);
         }
         if let (Some(end), beat @ 1..) = (record.lease_end_ns, record.last_beat_ns) {
-            let (whole, left) = (Mono(end).since(Mono(beat)), Mono(end).since(self.now));
+            // As of the record: that it is old is a finding of its own.
+            let (whole, left) = (Mono(end).since(Mono(beat)), Mono(end).since(Mono(record.written_ns)));
             if left < whole / 2 {
                 let (left, whole) = (left.as_secs_f64(), whole.as_secs_f64());
                 let what = format!("of a lease of {whole:.1} s only {left:.1} s are left");
@@ -287,7 +308,7 @@ pub(crate) mod tests {
     }
 
     fn found(record: &Record, state: State, has_keeper: bool, now_s: u64) -> Vec<(FindingKind, Level)> {
-        let seen = Seen { record, state, has_keeper, now: Mono(now_s * S) };
+        let seen = Seen { record, state, has_keeper, mounted: true, now: Mono(now_s * S) };
         seen.findings().iter().map(|finding| (finding.kind, finding.level)).collect()
     }
 
@@ -325,7 +346,13 @@ pub(crate) mod tests {
     #[test]
     fn the_worst_comes_first_and_counts() {
         let record = Record { events_dropped: 1, late_lately: 1, ..record() };
-        let seen = Seen { record: &record, state: State::Guarding, has_keeper: true, now: Mono(101 * S) };
+        let seen = Seen {
+            record: &record,
+            state: State::Guarding,
+            has_keeper: true,
+            mounted: true,
+            now: Mono(101 * S),
+        };
         let findings = seen.findings();
         assert_eq!(
             findings.iter().map(|finding| finding.level).collect::<Vec<_>>(),

@@ -185,6 +185,14 @@ impl Record {
         is_there((self.keeper_pid, keeper)) || is_there((self.driver_pid, driver))
     }
 
+    /// It was lost, and what its fence came to is known.
+    pub fn tell_loss(&mut self, lost: &Lost) {
+        self.phase = Phase::Lost;
+        self.mode = Mode::Over;
+        self.lease_end_ns = None;
+        self.lost = Some(lost.clone());
+    }
+
     /// What is left of its lease.
     #[must_use]
     pub fn lease_left(&self) -> std::time::Duration {

@@ -40,6 +40,14 @@ pub(super) fn run(arguments: &Umount) -> ExitCode {
     };
     let target = target.unwrap_or_else(|| arguments.what.clone());
     let holders = found.as_ref().map(|(_, record)| Holders::before_the_unmount(target_of(record)));
+    if let Some((slot, record)) = &found
+        && record.lost.is_some()
+        && guard::where_mounted(record).is_none()
+    {
+        forget(slot);
+        output::complain(&format!("{what}: it was lost, and is not mounted any more; forgotten"));
+        return ExitCode::from(exit::DONE);
+    }
     if let Err(why) = unmount(&target, arguments.lazy) {
         output::complain(&why);
         return ExitCode::from(exit::IO);
@@ -52,10 +60,17 @@ pub(super) fn run(arguments: &Umount) -> ExitCode {
             ExitCode::from(exit::DONE)
         }
         Some((slot, record)) if record.lost.is_some() => {
-            slot.clear();
+            forget(&slot);
             ExitCode::from(exit::DONE)
         }
         Some((slot, record)) => wait(arguments, &slot, &record, holders.as_ref()),
+    }
+}
+
+/// Takes a record away whose guard is gone; a new guard's stays.
+fn forget(slot: &Slot) {
+    if let Ok(Some(_lock)) = slot.lock() {
+        slot.clear();
     }
 }
 
@@ -103,7 +118,7 @@ fn wait(arguments: &Umount, slot: &Slot, guarded: &Record, holders: Option<&Hold
             }
             // Looked at once more: a guard takes its record away before it ends.
             Some(_) if !slot.is_locked() && matches!(slot.read(), Ok(Some(_))) => {
-                slot.clear();
+                forget(slot);
                 output::complain(&format!(
                     "{what}: unmounted, but its guard had died: the kernel marked it clean, or the next host waits"
                 ));

@@ -23,6 +23,7 @@
 //! own). Dropping a [`Held`] is a crash: the beats end, the sequence stands, and others have to wait.
 
 pub mod cell;
+mod commands;
 mod first_use;
 mod history;
 pub mod leases;
@@ -43,15 +44,16 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::cell::CellState;
+use self::commands::{
+    COMMAND_ABANDON, COMMAND_CRASH, COMMAND_HAND_OVER, COMMAND_HAND_OVER_MOUNTED, COMMAND_MOUNT_ENDED,
+    COMMAND_MOUNT_KILLED, COMMAND_RELEASE,
+};
 pub(crate) use self::history::Beat;
 pub(crate) use self::options::watch_place;
 pub use self::options::{Options, watch};
 pub use self::place::{AreaView, OWN_SLOT, Place, Selector, SlotAddress, SlotView};
 pub(crate) use self::place::{Searched, check_given_up};
-use self::thread::{
-    COMMAND_CRASH, COMMAND_HAND_OVER, COMMAND_HAND_OVER_MOUNTED, COMMAND_MOUNT_ENDED, COMMAND_MOUNT_KILLED,
-    COMMAND_RELEASE, Shared,
-};
+use self::thread::Shared;
 use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::protocol::{Event, Loss, Mode, Peer};
@@ -186,6 +188,12 @@ impl Held {
             }
         }
         Ok(())
+    }
+
+    /// Ends the guarding thread, and leaves the lease to whoever goes on with it.
+    pub(crate) fn abandon(mut self) {
+        self.command(COMMAND_ABANDON);
+        self.over = true;
     }
 
     /// Makes `event`, just fetched, the next one again.

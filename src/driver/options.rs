@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cell::LeaseCell;
+use super::commands::COMMAND_WITHDRAW;
 use super::first_use::{begin_use, check_privilege};
 use super::place::Place;
 use super::start::{Start, start};
-use super::thread::COMMAND_WITHDRAW;
 use super::trace::Trace;
 use super::{Held, WakeKeeper};
 use crate::clock::{self, Mono};

@@ -18,7 +18,8 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use super::cell::LeaseCell;
+use super::cell::{CellState, LeaseCell};
+use super::commands::{COMMAND_ABANDON, COMMAND_CRASH, COMMAND_WITHDRAW, INPUTS};
 use super::history::{History, Pace, PulseWords};
 use super::trace::Trace;
 use crate::clock::{self, Mono};
@@ -55,32 +56,6 @@ pub(super) struct Shared {
     /// What a successor needs to know if this process dies.
     pub(super) trace: Option<Trace>,
 }
-
-// Commands, each a bit: one that comes while another waits does not replace it.
-/// Give the device back.
-pub(super) const COMMAND_RELEASE: u64 = 1;
-/// Give up a claim.
-pub(super) const COMMAND_WITHDRAW: u64 = 1 << 1;
-/// Stop without another word: the sequence stays as it is, as after a crash.
-pub(super) const COMMAND_CRASH: u64 = 1 << 2;
-/// Mark it clean for the kernel to mount.
-pub(super) const COMMAND_HAND_OVER: u64 = 1 << 3;
-/// The same, for a mount that is there and read-only.
-pub(super) const COMMAND_HAND_OVER_MOUNTED: u64 = 1 << 4;
-/// Whatever tried to mount has ended by itself.
-pub(super) const COMMAND_MOUNT_ENDED: u64 = 1 << 5;
-/// It was killed.
-pub(super) const COMMAND_MOUNT_KILLED: u64 = 1 << 6;
-
-/// Each command and what the guard is told, in the order in which they are carried out.
-const INPUTS: [(u64, Input<'static>); 6] = [
-    (COMMAND_WITHDRAW, Input::Withdraw),
-    (COMMAND_HAND_OVER, Input::HandOver { mounted: false }),
-    (COMMAND_HAND_OVER_MOUNTED, Input::HandOver { mounted: true }),
-    (COMMAND_MOUNT_ENDED, Input::MountEnded { killed: false }),
-    (COMMAND_MOUNT_KILLED, Input::MountEnded { killed: true }),
-    (COMMAND_RELEASE, Input::Release),
-];
 
 /// Finds out what the kernel does with the device. Called from the guarding thread, only when something is to be judged.
 pub(super) type AskKernel = Box<dyn FnMut() -> Activity + Send>;
@@ -119,6 +94,7 @@ impl<S: BlockStore> Driver<S> {
         loop {
             while let Some(output) = self.guard.poll() {
                 match self.given_up(&output) {
+                    COMMAND_ABANDON => return self.abandon(),
                     COMMAND_CRASH => return self.end(),
                     COMMAND_WITHDRAW => self.step(Input::Withdraw),
                     _ => self.carry_out(output),
@@ -132,6 +108,9 @@ impl<S: BlockStore> Driver<S> {
             self.shared.pulse.sleeping_until(deadline);
             self.sleep(deadline);
             let commands = self.shared.commands.swap(0, SeqCst);
+            if commands & COMMAND_ABANDON != 0 {
+                return self.abandon();
+            }
             if commands & COMMAND_CRASH != 0 {
                 return self.end();
             }
@@ -155,13 +134,20 @@ impl<S: BlockStore> Driver<S> {
             Output::Write(_) | Output::WriteEntry(_) => self.shared.commands.load(SeqCst),
             _ => 0,
         };
-        if commands & COMMAND_CRASH != 0 {
+        if commands & COMMAND_ABANDON != 0 {
+            COMMAND_ABANDON
+        } else if commands & COMMAND_CRASH != 0 {
             COMMAND_CRASH
         } else if self.guard.mode() == Mode::Claiming {
             commands & COMMAND_WITHDRAW
         } else {
             0
         }
+    }
+
+    fn abandon(mut self) {
+        self.cell_end = None;
+        self.end();
     }
 
     /// With this are dropped: the descriptor, the sender (so the owner sees the end) and the way to the keeper.
@@ -217,6 +203,10 @@ impl<S: BlockStore> Driver<S> {
             return self.failed(&error, |failure| Input::Written(Err(failure)));
         }
         let durability = if write.durable { Durability::Durable } else { Durability::Beat };
+        // Declared lost by others, before its end: what is used together with it was.
+        if self.shared.cell.state() == CellState::Lost {
+            return self.step(Input::CellLost);
+        }
         if clock::mono() > write.not_after {
             return self.step(Input::NotWritten);
         }

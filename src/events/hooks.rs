@@ -101,6 +101,9 @@ impl TryFrom<AsWritten> for Hook {
     }
 }
 
+/// How long one that was killed may take to be gone.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// How a hook ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum HookEnd {
@@ -163,7 +166,11 @@ pub fn supervise(hook: &Hook, record: &EventRecord) -> HookEnd {
     if let Ok(group) = i32::try_from(child.id()) {
         let _ = signal_group(Pid::from_raw(group), Signal::SIGKILL as i32);
     }
-    let _ = child.wait();
+    // One that hangs in a dead device ends when its I/O does: nobody waits for that.
+    let gone = clock::mono() + GRACE;
+    while matches!(child.try_wait(), Ok(None)) && clock::mono() < gone {
+        clock::sleep(LOOK);
+    }
     HookEnd::Killed
 }
 

@@ -188,7 +188,7 @@ mod tests {
         let all = All::default();
         let now = Mono(101_000_000_000);
         all.tell_host(1);
-        all.tell(&Seen { record, state, has_keeper: true, now });
+        all.tell(&Seen { record, state, has_keeper: true, mounted: true, now });
         all.text()
     }
 

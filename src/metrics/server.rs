@@ -77,10 +77,11 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Begins to listen. A socket that nobody listens on any more is replaced. Within a runtime of tokio's.
+    /// Begins to listen. A socket that is there is replaced: there is one daemon, and what a dead one left may still take connections
+    /// while a thread of it hangs. Within a runtime of tokio's.
     ///
     /// # Errors
-    /// When the system refuses, or somebody listens there already.
+    /// When the system refuses, or somebody listens at that port already.
     pub async fn bind(listen: &Listen) -> io::Result<Self> {
         match listen {
             Listen::Loopback(address) => Ok(Listener::Tcp(TcpListener::bind(address).await?)),
@@ -96,12 +97,8 @@ impl Listener {
 
 fn clear_stale(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => {}
-        _ => return Ok(()), // not ours to take away: bind says what is the matter
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        _ => Ok(()),
+        Ok(metadata) if metadata.file_type().is_socket() => std::fs::remove_file(path),
+        _ => Ok(()), // not ours to take away: bind says what is the matter
     }
 }
 

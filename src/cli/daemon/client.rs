@@ -32,14 +32,17 @@ const TICK: u16 = 100;
 /// Has the daemon mount; gives the exit code. None if there is no daemon, or none that could do it for this process.
 pub(in crate::cli) fn mount(arguments: &Mount) -> Result<Option<u8>, Error> {
     let Some(request) = MountRequest::of(arguments)? else { return alone(&arguments.device) };
-    ask_for_guard("Mount", json!({ "request": request }), &arguments.device, arguments.quiet)
+    let dir = arguments.dir.canonicalize().ok();
+    let about = About { device: &arguments.device, dir, since_s: clock::wall().0 };
+    ask_for_guard("Mount", json!({ "request": request }), &about, arguments.quiet)
 }
 
 /// As [`mount`], for what is mounted already.
 pub(in crate::cli) fn adopt(arguments: &Adopt) -> Result<Option<u8>, Error> {
     let Some(request) = AdoptRequest::of(arguments)? else { return alone(&arguments.device) };
     let parameters = serde_json::to_value(request).unwrap_or_default();
-    ask_for_guard("Adopt", parameters, &arguments.device, arguments.quiet)
+    let about = About { device: &arguments.device, dir: None, since_s: clock::wall().0 };
+    ask_for_guard("Adopt", parameters, &about, arguments.quiet)
 }
 
 /// What came of a call.
@@ -78,10 +81,25 @@ pub(in crate::cli) fn socket() -> PathBuf {
     super::control_socket(&Registry::host())
 }
 
-fn ask_for_guard(method: &str, parameters: Value, device: &Path, quiet: bool) -> Result<Option<u8>, Error> {
+/// What is asked for.
+struct About<'a> {
+    device: &'a Path,
+    /// Where it is to be mounted.
+    dir: Option<PathBuf>,
+    /// When it was asked for.
+    since_s: u64,
+}
+
+fn ask_for_guard(
+    method: &str,
+    parameters: Value,
+    about: &About<'_>,
+    quiet: bool,
+) -> Result<Option<u8>, Error> {
     let path = socket();
     let fail = |source| Error::io("talk to the daemon at", &path, source);
     // Only root may; anybody else is told so by what he cannot do himself.
+    let device = about.device;
     let Some(mut line) = Line::connect(&path).map_err(fail)? else { return alone(device) };
     let mut terminal = Terminal::new(quiet).map_err(fail)?;
     line.send(method, parameters, true).map_err(fail)?;
@@ -110,7 +128,7 @@ fn ask_for_guard(method: &str, parameters: Value, device: &Path, quiet: bool) ->
             Ok(None) => line.wait(terminal.descriptor(), PollTimeout::from(TICK)),
             Err(error) => {
                 terminal.clear();
-                if is_guarded(device) {
+                if about.is_guarded() {
                     terminal.line("the daemon ended just when it was guarded; its keeper goes on with it");
                     return Ok(Some(exit::DONE));
                 }
@@ -122,15 +140,21 @@ fn ask_for_guard(method: &str, parameters: Value, device: &Path, quiet: bool) ->
     }
 }
 
-/// It was guarded, and its keeper has found another driver, within a moment.
-fn is_guarded(device: &Path) -> bool {
-    let until = clock::mono() + AFTERMATH;
-    loop {
-        let found = guard::find(&Registry::host(), device);
-        match found {
-            Some((slot, record)) if record.phase == Phase::Guarding && slot.is_locked() => return true,
-            Some(_) if clock::mono() < until => clock::sleep(AFTERMATH / 20),
-            _ => return false,
+impl About<'_> {
+    /// It was guarded, and its keeper has found another driver, within a moment.
+    fn is_guarded(&self) -> bool {
+        let until = clock::mono() + AFTERMATH;
+        loop {
+            let found = guard::find(&Registry::host(), self.device);
+            // An earlier guard, which was waited for, is none.
+            let found = found.filter(|(_, record)| {
+                record.since_s >= self.since_s && (self.dir.is_none() || record.dir == self.dir)
+            });
+            match found {
+                Some((slot, record)) if record.phase == Phase::Guarding && slot.is_locked() => return true,
+                Some(_) if clock::mono() < until => clock::sleep(AFTERMATH / 20),
+                _ => return false,
+            }
         }
     }
 }

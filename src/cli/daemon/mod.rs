@@ -91,7 +91,11 @@ fn start() -> Result<u8, Error> {
         let path = registry.directory().to_owned();
         move |source| Error::io(op, &path, source)
     };
-    let config = Config::host()?; // a file that cannot be meant is told now, and not at the first mount
+    // A file that cannot be meant is told now. What is guarded already goes on; a mount is refused as long as it is so.
+    let config = Config::host().unwrap_or_else(|error| {
+        output::failure(&error);
+        Config::default()
+    });
     registry.create().map_err(fail("make the directory"))?;
     let instance = match instance::become_the_one(&registry).map_err(fail("take the daemon's lock in"))? {
         Ok(instance) => instance,

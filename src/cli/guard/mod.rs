@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{exit, output, render};
@@ -83,12 +84,21 @@ pub(super) fn run_in_daemon(
 /// Starts the thread that drives a guard.
 pub(super) fn drive(parts: mounts::Driver) -> io::Result<()> {
     let builder = std::thread::Builder::new().name(DRIVER_THREAD.to_owned()).stack_size(DRIVER_STACK_BYTES);
+    let handed = Arc::new(Mutex::new(Some(parts)));
+    let taken = Arc::clone(&handed);
     let body = move || {
+        let Some(parts) = taken.lock().ok().and_then(|mut parts| parts.take()) else { return };
         let _one = OneMore::new();
         // Without real-time scheduling, which the threads that beat have: it looks through all processes of the host, and writes records.
         driver::run_in_daemon(parts);
     };
-    builder.spawn(body).map(drop)
+    if let Err(error) = builder.spawn(body) {
+        if let Some(parts) = handed.lock().ok().and_then(|mut parts| parts.take()) {
+            driver::give_up(parts);
+        }
+        return Err(error);
+    }
+    Ok(())
 }
 
 /// So many drivers are threads of this process.

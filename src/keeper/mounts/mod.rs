@@ -47,7 +47,7 @@ use super::message::Socket;
 use crate::driver::cell::LeaseCell;
 use crate::driver::leases::Leases;
 use crate::driver::trace::{TRACE_WORDS, Trace};
-use crate::registry::Slot;
+use crate::registry::{Lost, Slot};
 use crate::sys::fence::{ClimbReport, Summary};
 use crate::sys::passing;
 use crate::sys::realtime::{self, Protection};
@@ -154,7 +154,12 @@ pub enum FromKeeper {
     /// The ladder is prepared, and good enough to begin. To a resident driver alone, which lives already.
     Ready,
     /// After a loss: the ladder was climbed, and what came of it is told. The last message.
-    Fenced,
+    Fenced {
+        /// What was lost, and what the fence did.
+        lost: Box<Lost>,
+    },
+    /// Nobody waits for this guard any more, and it has not begun: its cells are lost, and nothing else is. The last message.
+    GivenUp,
     /// mount(8) has ended.
     MountEnded {
         /// How.
@@ -370,14 +375,9 @@ fn tell_fencing(slot: &Slot) {
 }
 
 /// What a slot is for in a keeper: its record tells how the guard ended.
-fn tell_loss(slot: &Slot, reason: &str, report: Option<&ClimbReport>) {
-    use crate::registry::{Lost, Phase};
+fn tell_loss(slot: &Slot, lost: &Lost) {
     if let Ok(Some(mut record)) = slot.read() {
-        record.phase = Phase::Lost;
-        record.mode = crate::protocol::Mode::Over;
-        record.lease_end_ns = None;
-        record.lost =
-            Some(Lost { reason: reason.to_owned(), at_s: crate::clock::wall().0, fence: report.cloned() });
+        record.tell_loss(lost);
         let _ = slot.write(&record);
     }
     let _ = std::fs::remove_file(slot.socket());

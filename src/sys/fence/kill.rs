@@ -42,6 +42,9 @@ pub(super) fn prepare(target: &FenceTarget) -> Result<Ready, String> {
     Ok(Ready { rung: Box::new(rung), description, cut: false, lacks })
 }
 
+/// As ps(1) shows it.
+const DAEMON_NAME: &str = "mmpd";
+
 struct Kill {
     target: Target,
     spare: Vec<i32>,
@@ -63,8 +66,10 @@ impl Kill {
         let filesystems = filesystems_of(&self.target);
         let own = [1, Pid::this().as_raw(), getppid().as_raw()];
         let pids = descriptors::all_processes().map_err(|error| format!("/proc cannot be read: {error}"))?;
-        let pids: Vec<i32> =
-            pids.into_iter().filter(|pid| !own.contains(pid) && !self.spare.contains(pid)).collect();
+        let pids: Vec<i32> = pids
+            .into_iter()
+            .filter(|pid| !own.contains(pid) && !self.spare.contains(pid) && !guards(*pid))
+            .collect();
         let search = Search::new(vec![self.target.kind]);
         let writes = |pid| search.descriptors(pid).uses.iter().any(|(_, writable)| *writable);
         let by_descriptor = |pid: i32| has_open(pid, &filesystems) || writes(pid);
@@ -79,6 +84,18 @@ impl Kill {
         }
         Ok(format!("{} killed, of whom {left} are not gone yet", killed.len()))
     }
+}
+
+/// The daemon, which has other devices to guard, too; a thread of it that drives this one is its keeper's to judge.
+fn guards(pid: i32) -> bool {
+    Stat::of(pid).is_some_and(|stat| stat.comm == DAEMON_NAME) && same_user(pid)
+}
+
+/// Whoever calls himself so has to be us.
+fn same_user(pid: i32) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(format!("/proc/{pid}"))
+        .is_ok_and(|metadata| metadata.uid() == nix::unistd::geteuid().as_raw())
 }
 
 /// Kills those who use it; each is pinned before it is looked at.

@@ -5,7 +5,6 @@
 use std::collections::HashSet;
 use std::io;
 
-use nix::libc;
 use nix::unistd::Pid;
 
 /// One line of `/proc/PID/stat`, as far as it matters here (proc_pid_stat(5)).
@@ -134,7 +133,8 @@ pub enum ThreadState {
 pub fn thread_state(pid: i32, thread: i32) -> ThreadState {
     match std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")) {
         Ok(text) => in_call(&text),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => ThreadState::Gone,
+        // Not every kernel has that file.
+        Err(_) if !std::path::Path::new(&format!("/proc/{pid}/task/{thread}")).exists() => ThreadState::Gone,
         Err(_) => ThreadState::Runs,
     }
 }

@@ -97,6 +97,14 @@ impl Guardian {
         Ok(())
     }
 
+    /// Waits until no guarding thread is left, a moment.
+    pub(super) fn wait_for_threads(&self) {
+        let until = clock::mono() + UNUSED_PATIENCE;
+        while std::sync::Arc::strong_count(&self.pipe) > 1 && clock::mono() < until {
+            clock::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
     /// The kernel uses neither what was mounted any more, nor anything that was used with it: a btrfs may have left the device by
     /// which it was mounted.
     pub(super) fn is_gone(&self) -> bool {

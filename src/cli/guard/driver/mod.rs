@@ -4,6 +4,7 @@
 //! writes the record, and releases. Its keeper is replaced when it dies. What the user is told goes to the front as
 //! long as there is one, and into the record.
 
+mod claiming;
 mod companions;
 mod control;
 mod events;
@@ -27,14 +28,14 @@ use crate::error::{Error, Kind};
 use crate::keeper::DriverPipe;
 use crate::keeper::mounts::{self, Driver, FromKeeper, Link, Memory, Purpose, Task, ToKeeper};
 use crate::protocol::{Activity, Adoption, Event, Loss, Mode, Resumption, describe};
-use crate::registry::{Phase, Record, Slot};
+use crate::registry::{Lost, Phase, Record, Slot};
 use crate::sys::KernelView;
 use crate::sys::identity;
 use crate::sys::realtime::{Lock, protect};
 use crate::sys::spawn::CommandEnd;
 use control::Listener;
 pub(in crate::cli) use control::{BeatReport, Request, ask};
-pub(in crate::cli) use resident::run as run_in_daemon;
+pub(in crate::cli) use resident::{give_up, run as run_in_daemon};
 
 /// How often the main thread looks around.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -89,8 +90,12 @@ pub(super) struct Guardian {
     companions: Vec<Held>,
     /// A thread of the daemon, and not a process of its own.
     resident: bool,
-    /// The keeper has fenced, and told it in the record.
-    fenced: bool,
+    /// The keeper has fenced, and told it in the record: this.
+    fenced: Option<Box<Lost>>,
+    /// It was lost, and there is nothing left to be said of it here.
+    ended_lost: bool,
+    /// The keeper has ended it before it began.
+    given_up: bool,
     /// It cannot be driven from here, and is left to its keeper.
     abandoned: bool,
     events: events::Events,
@@ -138,7 +143,9 @@ impl Guardian {
             orphaned: false,
             companions: Vec::new(),
             resident,
-            fenced: false,
+            fenced: None,
+            ended_lost: false,
+            given_up: false,
             abandoned: false,
         }
     }
@@ -161,8 +168,8 @@ impl Guardian {
                 self.front = None;
                 self.guard(&mut held)
             }
-            // The keeper finds somebody else.
-            Err(_) if self.abandoned => i32::from(exit::IO),
+            // The keeper finds somebody else; or has told all there is to be told.
+            Err(_) if self.abandoned || self.ended_lost => i32::from(exit::IO),
             Err(failure) => {
                 // Nothing is mounted, so there is nothing to be lost.
                 self.tell(FromDriver::Failed { text: failure.text, code: failure.code });
@@ -281,7 +288,11 @@ impl Guardian {
         self.note(reason);
         // Whoever is about to unmount it is to know before it is fenced. What the keeper has told of its fence stands.
         self.hear_keeper();
-        if !self.fenced {
+        if self.given_up {
+            return i32::from(exit::INTERRUPTED);
+        }
+        self.ended_lost = true;
+        if self.fenced.is_none() {
             self.write_record(None);
         }
         if self.resident {
@@ -358,36 +369,5 @@ impl Guardian {
             }
         }
         self.withdrawn
-    }
-
-    /// What the claim of what is mounted begins with.
-    fn options(&self) -> Options {
-        let options = Options::new(&self.task.device);
-        self.options_of(
-            0,
-            match &self.task.guarded_by {
-                Some(slot) => options.guarded_by(slot),
-                None => options,
-            },
-        )
-    }
-
-    /// The same, of any member.
-    fn options_of(&self, member: usize, options: Options) -> Options {
-        let pipe = Arc::clone(&self.pipe);
-        // A thread that hangs in the device keeps others of this host away from it.
-        let lock = self.lock.try_clone().ok();
-        options
-            .node(identity::kernel_node_name())
-            .cell(self.memory.cell(member))
-            .trace(self.memory.trace(member))
-            .realtime(true)
-            .wake_keeper(move || {
-                let _kept = &lock;
-                // Never waits: a keeper that is being replaced looks by itself.
-                if let Some(pipe) = pipe.try_lock().ok().as_deref().and_then(Option::as_ref) {
-                    pipe.wake();
-                }
-            })
     }
 }

@@ -7,13 +7,15 @@ use std::ffi::OsString;
 use std::ops::ControlFlow;
 
 use super::{
-    Activity, Adoption, CommandEnd, Error, Event, Failure, FromDriver, Guardian, Held, Kind, Loss, PERIOD,
-    Purpose, ToKeeper, clock, describe, exit, progress, render,
+    Activity, Adoption, CellState, CommandEnd, Error, Event, Failure, FromDriver, Guardian, Held, Kind, Loss,
+    PERIOD, Purpose, ToKeeper, clock, describe, exit, progress, render,
 };
 use crate::clock::Mono;
 use crate::keeper::mounts::Handover;
 use crate::protocol::{Refusal, Standing};
 
+/// With less of a lease left a successor does not try again.
+const LAST_TRY: std::time::Duration = std::time::Duration::from_secs(1);
 /// So often in a row a peer may have left just now, or the kernel not have come to its claim.
 const TRIES: u32 = 5;
 
@@ -145,6 +147,9 @@ impl Guardian {
             if let Some(loss) = self.companions_lost() {
                 return Tried::Failed(self.lost_while_mounting(&loss));
             }
+            if self.given_up {
+                return Tried::Failed(self.lost_before(&Loss::LeaseExpired));
+            }
             if ended.is_none()
                 && let Some(end) = self.mount_end.take()
             {
@@ -264,7 +269,12 @@ impl Guardian {
             (false, true) => "the daemon died; a process of its own guards until there is another one",
             (false, false) => "the guarding process died and was replaced",
         });
-        let held = self.adopt(adoption);
+        let mut held = self.adopt(adoption);
+        // What is not found, or cannot be read at this moment, may be so in the next one: a guard that runs survives that, too.
+        while held.is_err() && !self.resident && self.may_try_again(&adoption) {
+            clock::sleep(PERIOD * 4);
+            held = self.adopt(adoption);
+        }
         if let Err(failure) = &held
             && self.view.ask() != Activity::Gone
         {
@@ -277,6 +287,14 @@ impl Guardian {
             }
         }
         held
+    }
+
+    /// Nobody has used the lease yet, and enough of it is left.
+    fn may_try_again(&mut self, adoption: &Adoption) -> bool {
+        self.look_after_keeper();
+        let left = adoption.left.as_ref().map(|left| left.lease_end);
+        let unused = left.is_some_and(|end| self.memory.cell(0).state() == CellState::Until(end));
+        unused && left.is_some_and(|end| end > clock::mono() + LAST_TRY) && self.view.ask() != Activity::Gone
     }
 
     fn adopt(&mut self, adoption: Adoption) -> Result<Held, Failure> {
@@ -297,7 +315,13 @@ impl Guardian {
             options = options.node(node);
         }
         let mut held = options.adopt(adoption).map_err(fail)?;
-        self.adopt_companions().map_err(fail)?;
+        if let Err(error) = self.adopt_companions() {
+            // Their leases run on for whoever the keeper finds.
+            held.abandon();
+            self.companions.drain(..).for_each(Held::abandon);
+            self.wait_for_threads();
+            return Err(fail(error));
+        }
         loop {
             match held.next_event(PERIOD) {
                 Some(Event::KernelBeats { .. } | Event::Held { .. }) => return Ok(held),
@@ -313,7 +337,7 @@ impl Guardian {
                     return Err(Failure { text, code: exit::UNSUPPORTED });
                 }
                 Some(event) => self.heard(&event),
-                None if held.is_over() => return Err(self.lost_before(&Loss::LeaseExpired)),
+                None if held.is_over() || self.given_up => return Err(self.lost_before(&Loss::LeaseExpired)),
                 None => self.tend(&held),
             }
         }

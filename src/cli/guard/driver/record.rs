@@ -37,6 +37,9 @@ impl Guardian {
 
     fn record(&self, held: Option<&Held>) -> Record {
         let status = held.map(Held::status);
+        // The lease is the earliest of all members', so is the beat.
+        let oldest_beat =
+            held.into_iter().chain(&self.companions).map(|held| held.status().last_beat_age).max();
         let owner = held.map(|held| held.place().medium().owner());
         let lease_end_ns = match self.memory.leases().state() {
             CellState::Until(end) => Some(end.0),
@@ -66,7 +69,7 @@ impl Guardian {
             written_ns: clock::mono().0,
             since_s: self.task.since_s,
             lease_end_ns,
-            last_beat_ns: status.map_or(0, |status| (clock::mono() - status.last_beat_age).0),
+            last_beat_ns: oldest_beat.map_or(0, |age| (clock::mono() - age).0),
             beats: status.map_or(0, |status| status.beats),
             worst_lateness_ns: status
                 .map_or(0, |status| u64::try_from(status.worst_lateness.as_nanos()).unwrap_or(u64::MAX)),

@@ -24,12 +24,11 @@ const READY_PATIENCE: Duration = Duration::from_secs(10);
 const READY_LOOK: u16 = 100;
 
 /// Runs a driver in the calling thread, until its guard has ended.
-pub(in crate::cli) fn run(mut parts: Driver) {
+pub(in crate::cli) fn run(parts: Driver) {
     let mut withdrawn = false;
     if parts.adoption.is_none() && !is_ready(&parts, &mut withdrawn) {
         // No fence is possible here, and the keeper has said so; or it hangs.
-        parts.keeper.give_up();
-        return collect(vec![parts.keeper]);
+        return give_up(parts);
     }
     let mut guardian = Guardian::new(parts);
     guardian.withdrawn = withdrawn;
@@ -38,6 +37,12 @@ pub(in crate::cli) fn run(mut parts: Driver) {
     keepers.extend(guardian.keeper.take());
     drop(guardian);
     collect(keepers);
+}
+
+/// A driver that cannot be run: its keeper is not left behind.
+pub(in crate::cli) fn give_up(mut parts: Driver) {
+    parts.keeper.give_up();
+    collect(vec![parts.keeper]);
 }
 
 /// Waits for the ladder to be prepared. False if the keeper has ended instead, or nobody waits for it any more and it hangs.
@@ -103,7 +108,15 @@ impl Guardian {
             }
             self.wake_keeper();
             let is_there = self.hear_keeper();
-            if self.fenced {
+            if let Some(lost) = self.fenced.take() {
+                // A record of ours may have been on its way when the keeper wrote this.
+                if let Ok(Some(mut record)) = self.slot.read()
+                    && record.lost.is_none()
+                {
+                    record.tell_loss(&lost);
+                    let _ = self.slot.write(&record);
+                }
+                self.fenced = Some(lost);
                 return;
             }
             if !is_there && clock::mono() >= self.next_keeper {

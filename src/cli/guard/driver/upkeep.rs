@@ -17,7 +17,7 @@ impl Guardian {
     /// the end. After a loss a thread of the daemon's leaves it to [`Guardian::wait_for_the_fence`].
     pub(super) fn look_after_keeper(&mut self) {
         self.dead_keepers.retain_mut(|keeper| !keeper.reap());
-        if self.hear_keeper() || self.fenced || clock::mono() < self.next_keeper {
+        if self.hear_keeper() || self.fenced.is_some() || self.given_up || clock::mono() < self.next_keeper {
             return;
         }
         if !(self.resident && self.memory.leases().state() == CellState::Lost) {
@@ -31,7 +31,8 @@ impl Guardian {
             match keeper.receive::<FromKeeper>() {
                 Ok(None) => return true,
                 Ok(Some(FromKeeper::Ready)) => {}
-                Ok(Some(FromKeeper::Fenced)) => self.fenced = true,
+                Ok(Some(FromKeeper::Fenced { lost })) => self.fenced = Some(lost),
+                Ok(Some(FromKeeper::GivenUp)) => (self.given_up, self.withdrawn) = (true, true),
                 Ok(Some(FromKeeper::MountEnded { end, said })) => self.mount_end = Some((end, said)),
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     self.dead_keepers.extend(self.keeper.take());

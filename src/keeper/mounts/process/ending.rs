@@ -6,6 +6,7 @@ use super::super::events::tell_events;
 use super::super::{FromKeeper, ToFront, tell_fencing, tell_loss};
 use super::{EXIT_FENCED, EXIT_NOT_FENCED, Keeper, LAST_WORD, REPLACED_AT_MOST, Why};
 use crate::clock::{self, Mono};
+use crate::registry::Lost;
 use crate::sys::fence::ClimbReport;
 use crate::sys::process::{Stat, ThreadState, thread_state};
 
@@ -32,8 +33,9 @@ impl Keeper<'_> {
             self.kill_driver();
             self.wait_for_driver(); // the record is ours then
         }
-        tell_loss(&self.task.slot(), &reason, report.as_ref());
-        self.tell_driver(&FromKeeper::Fenced);
+        let lost = Lost { reason: reason.clone(), at_s: clock::wall().0, fence: report.clone() };
+        tell_loss(&self.task.slot(), &lost);
+        self.tell_driver(&FromKeeper::Fenced { lost: Box::new(lost) });
         let code = match &report {
             Some(report) if !report.done => EXIT_NOT_FENCED,
             _ => EXIT_FENCED,

@@ -9,7 +9,7 @@ use super::{
     Adoption, CellState, DriverLink, Duration, Keeper, Mono, Purpose, REMEMBERED, REPLACED_AT_MOST,
     SUCCESSION, ToFront, Why, clock, drain,
 };
-use crate::keeper::mounts::Link;
+use crate::keeper::mounts::{FromKeeper, Link};
 use crate::sys::process::{ProcessRef, Stat};
 use nix::unistd::Pid;
 use std::collections::VecDeque;
@@ -62,6 +62,7 @@ impl Keeper<'_> {
             return None;
         }
         self.cell.lose();
+        self.tell_driver(&FromKeeper::GivenUp);
         self.ended_without_driver(self.task.earlier.as_deref())
     }
 
@@ -93,10 +94,10 @@ impl Keeper<'_> {
         }
     }
 
-    /// A driver that does well may be replaced by another one: it beats, and nothing else is under way.
+    /// A driver that does well may be replaced by another one: it has beaten just now, and nothing else is under way.
     fn may_change_hands(&self) -> bool {
-        let half = clock::mono() + self.task.wait_after_lease / 2;
-        self.mounter.is_none() && matches!(self.memory.cell(0).state(), CellState::Until(end) if end > half)
+        let fresh = clock::mono() + self.task.wait_after_lease * 3 / 4;
+        self.mounter.is_none() && matches!(self.memory.cell(0).state(), CellState::Until(end) if end > fresh)
     }
 
     /// With less of a lease left than this a successor would come too late.
@@ -188,14 +189,14 @@ impl DriverLink {
         DriverLink { process, link, pipe, resident: true, stopped: false }
     }
 
-    /// Its end of the pipe tells. Of a daemon one thread may hang in another device when it is killed, and keep what it had open:
-    /// then the state of its process does.
+    /// Its end of the pipe tells. A thread may hang in a device when it is killed, and keep what it had open: then the state of its
+    /// process does. Such a thread ends before it runs another instruction of ours.
     fn lives(&self) -> bool {
         let is_dead = || {
             let stat = Stat::of(self.process.pid().as_raw());
             stat.is_none_or(|stat| matches!(stat.state, 'Z' | 'X'))
         };
-        drain(&self.pipe) && !(self.resident && is_dead())
+        drain(&self.pipe) && !is_dead()
     }
 }
 
