@@ -11,7 +11,7 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,9 @@ pub const DIRECTORY: &str = "/run/mmp";
 pub const DIRECTORY_VARIABLE: &str = "MMP_RUNTIME_DIR";
 /// The version of a record.
 pub const SCHEMA: u32 = 1;
+
+/// The version of what a keeper hands to a daemon: the task, and the words of the memory that they share.
+pub const HANDING: u32 = 1;
 
 /// A lock that is taken is tried again: `is_locked` has it for a moment.
 const LOCK_TRIES: u32 = 5;
@@ -219,9 +222,20 @@ impl Registry {
     /// When the system refuses.
     pub fn create(&self) -> io::Result<()> {
         match fs::DirBuilder::new().mode(0o755).create(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.is_safe(),
+            made => made,
         }
+    }
+
+    /// Whoever may write there may have us write elsewhere.
+    fn is_safe(&self) -> io::Result<()> {
+        let metadata = fs::metadata(&self.0)?;
+        let owner = nix::unistd::geteuid().as_raw();
+        if (metadata.uid() == owner || metadata.uid() == 0) && metadata.mode() & 0o022 == 0 {
+            return Ok(());
+        }
+        let what = "others may write into it; it has to be this user's own, with mode 0755";
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
     }
 
     /// Where it is.
@@ -264,7 +278,7 @@ impl Registry {
 }
 
 /// One device's place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slot(PathBuf);
 
 impl Slot {
@@ -347,10 +361,11 @@ impl Slot {
         self.0.with_extension("sock")
     }
 
-    /// Where its keeper listens for a daemon, if its driver belongs into one.
+    /// Where its keeper listens for a daemon, if its driver belongs into one. A daemon of another version, that would not understand
+    /// what it is given, does not find it: such a guard goes on in a process of the keeper's.
     #[must_use]
     pub fn keeper_socket(&self) -> PathBuf {
-        self.0.with_extension("keeper")
+        self.0.with_extension(format!("keeper-{HANDING}"))
     }
 }
 

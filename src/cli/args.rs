@@ -110,7 +110,7 @@ pub(super) enum Verb {
     ///
     /// Takes about 40 s, on an image file that is removed again. Each step is checked; one that does not come out as
     /// told ends the demo with exit code 11.
-    Demo(Demo),
+    Demo(super::demo::Demo),
     /// Guard many devices in one process, for the whole host.
     ///
     /// `mmp mount` and mount(8) use it when it is there. It is best started by systemd (mmpd.socket); what it guards
@@ -126,7 +126,7 @@ pub(super) enum Verb {
     GuardKeeper,
     /// Write man pages or completions, generated from this definition.
     #[command(hide = true)]
-    Generate(Generate),
+    Generate(super::generate::Generate),
 }
 
 #[derive(Debug, Args)]
@@ -323,31 +323,6 @@ pub(super) struct Fence {
     /// Report as JSON.
     #[arg(long)]
     pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Demo {
-    /// Keep the image file here, instead of a temporary directory.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(super) image: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Generate {
-    /// What to write.
-    #[arg(value_enum)]
-    pub(super) what: What,
-    /// The directory to write into.
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(super) into: PathBuf,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(super) enum What {
-    /// mmp.1, one page a verb, and those of the mount helpers.
-    Man,
-    /// bash, fish and zsh.
-    Completions,
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {

@@ -7,15 +7,15 @@ mod written;
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Command, CommandFactory as _};
+use clap::{Args, Command, CommandFactory as _, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
 use self::roff::escaped;
-use super::args::{Cli, Generate, What};
+use super::args::Cli;
 use super::helper::manual;
 use super::{exit, output};
 use crate::error::Error;
@@ -24,6 +24,24 @@ use crate::error::Error;
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Fish, Shell::Zsh];
 /// What the pages say where they come from.
 pub(super) const MANUAL: &str = "Multiple-mount protection";
+
+#[derive(Debug, Args)]
+pub(super) struct Generate {
+    /// What to write.
+    #[arg(value_enum)]
+    what: What,
+    /// The directory to write into.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    into: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum What {
+    /// mmp.1, one page a verb, and those of the mount helpers.
+    Man,
+    /// bash, fish and zsh.
+    Completions,
+}
 
 pub(super) fn run(arguments: &Generate) -> ExitCode {
     let written = fs::create_dir_all(&arguments.into).and_then(|()| match arguments.what {

@@ -12,7 +12,7 @@ use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::format::{Image, MmpBlock};
 use crate::io::BlockStore;
-use crate::protocol::{Credit, Peer, Sequence, Standby, timing};
+use crate::protocol::{Credit, Medium, Peer, Sequence, Standby, timing};
 
 /// The thread's stack.
 const STACK_BYTES: usize = 256 * 1024;
@@ -25,6 +25,8 @@ const FIRST_LOOK_PATIENCE: Duration = Duration::from_secs(1);
 /// A block that is watched, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Watched {
+    medium: Medium,
+    interval: Duration,
     state: Arc<Mutex<State>>,
     over: Arc<AtomicBool>,
 }
@@ -35,7 +37,6 @@ struct State {
     decodes: bool,
     changed: bool,
     trouble: Option<String>,
-    longest_interval: Duration,
 }
 
 /// What is seen of it.
@@ -57,14 +58,13 @@ impl Watched {
     pub(crate) fn begin(place: Place) -> Result<Self, Error> {
         let path = place.asked().to_owned();
         let interval = place.medium().interval().unwrap_or(timing::DEFAULT_INTERVAL);
-        let state = State {
-            standby: Standby::new(interval),
-            decodes: true,
-            changed: false,
-            trouble: None,
-            longest_interval: place.medium().longest_interval(interval, 0),
+        let state = State { standby: Standby::new(interval), decodes: true, changed: false, trouble: None };
+        let watched = Watched {
+            medium: place.medium().clone(),
+            interval,
+            state: Arc::new(Mutex::new(state)),
+            over: Arc::new(AtomicBool::new(false)),
         };
-        let watched = Watched { state: Arc::new(Mutex::new(state)), over: Arc::new(AtomicBool::new(false)) };
         let (state, over) = (Arc::clone(&watched.state), Arc::clone(&watched.over));
         let mut store = place.store()?;
         std::thread::Builder::new()
@@ -102,7 +102,8 @@ impl Watched {
         }
         let Some((image, quiet)) = state.standby.quiet() else { return View::Starting };
         let block = MmpBlock::fields(image);
-        let silent = quiet > timing::refusal(state.longest_interval);
+        let longest = self.medium.longest_interval(self.interval, block.check_interval_s);
+        let silent = quiet > timing::refusal(longest);
         View::Stands {
             sequence: block.seq.into(),
             by: Peer::from(&block),

@@ -166,7 +166,8 @@ impl<S: BlockStore> Driver<S> {
 
     /// With this are dropped: the descriptor, the sender (so the owner sees the end) and the way to the keeper.
     fn end(mut self) {
-        self.store.close();
+        self.close();
+        self.shared.pulse.sleeping_until(Mono::FAR);
         if self.cell_end.is_some() {
             self.lose();
         }
@@ -318,7 +319,7 @@ impl<S: BlockStore> Driver<S> {
             | Event::HandedOver { .. }
             | Event::BridgeEnded => {
                 // A watcher keeps no descriptor. Under a mount it would also suppress the flush at the last close.
-                self.store.close();
+                self.close();
                 event
             }
             _ => event,
@@ -334,6 +335,11 @@ impl<S: BlockStore> Driver<S> {
                 self.shared.events_lost.fetch_add(1, SeqCst);
             }
         }
+    }
+
+    /// The last close of a device may wait for its I/O.
+    fn close(&mut self) {
+        let _ = self.shared.pulse.timed(|| self.store.close());
     }
 
     fn lose(&mut self) {

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::{EventKind, EventRecord, Settings, Subject, Told, hooks, journal, log};
-use crate::sys::realtime::Protection;
+use crate::sys::realtime::remembered;
 
 /// Events that may wait to be written.
 const BACKLOG: usize = 1024;
@@ -23,14 +23,6 @@ const COLLECTED: Duration = Duration::from_secs(1);
 
 /// The way to the writer of this process; none if it could not be started.
 static WRITER: OnceLock<Option<SyncSender<Job>>> = OnceLock::new();
-/// What this process was given, and what a hook must not have.
-static PROTECTION: OnceLock<Protection> = OnceLock::new();
-
-/// Says what [`crate::sys::realtime::protect`] gave this process, so that its hooks do without it.
-pub fn remember_protection(protection: &Protection) {
-    let _ = PROTECTION.set(protection.clone());
-}
-
 /// What became of a guard's events.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -146,7 +138,7 @@ impl Emitter {
             self.counts.dropped_one();
         }
         for hook in self.settings.wanted(record.kind) {
-            let protection = PROTECTION.get().cloned().unwrap_or_default();
+            let protection = remembered().cloned().unwrap_or_default();
             match (running.len() < hooks::AT_ONCE).then(|| hooks::start(hook, record, &protection)) {
                 Some(Ok(child)) => running.push(child),
                 Some(Err(_)) | None => self.counts.dropped_one(),

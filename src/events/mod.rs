@@ -21,7 +21,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use classify::{Told, classify};
-pub use emitter::{Counts, Emitter, remember_protection};
+pub use emitter::{Counts, Emitter};
 pub use hooks::Settings;
 pub use limiter::Limiter;
 pub use now::{Direct, tell_now};

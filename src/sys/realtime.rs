@@ -9,6 +9,7 @@
 //! not protect against SIGSTOP, a stopped virtual machine or a hung kernel.
 
 use std::io;
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall, munlockall};
@@ -141,7 +142,34 @@ pub fn spare_from_oom() -> io::Result<()> {
     set_oom_score_adj(SPARED)
 }
 
+/// What this process was given.
+static OWN: OnceLock<Protection> = OnceLock::new();
+
+/// Remembers what [`protect`] gave this process, for whatever it starts by exec and for hooks: they are not to take it for the user's setting.
+pub fn remember(protection: &Protection) {
+    let _ = OWN.set(protection.clone());
+}
+
+/// What was remembered.
+#[must_use]
+pub fn remembered() -> Option<&'static Protection> {
+    OWN.get()
+}
+
 impl Protection {
+    /// The same, of a process that was started by one that was protected itself: what that one replaced is what children get back.
+    #[must_use]
+    pub fn started_by(self, starter: Option<Protection>) -> Self {
+        match starter {
+            Some(starter) => Protection {
+                original: starter.original,
+                io_flusher: self.io_flusher || starter.io_flusher,
+                ..self
+            },
+            None => self,
+        }
+    }
+
     /// Gives back in a forked child what it must not inherit. Memory locks are not inherited by any child (mlock(2)).
     /// Failures are ignored: what could be taken can be given back.
     pub fn undo_in_child(&self) {

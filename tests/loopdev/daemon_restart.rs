@@ -248,7 +248,7 @@ fn dies_again_and_again() {
     let lun = Lun::new();
     let mut daemon = Daemon::of(&lun);
     let dir = mounted_clean(&lun, &lun.a);
-    for _ in 0..4 {
+    for _ in 0..6 {
         let pid = daemon.process().pid;
         let drives = patiently(seconds(10), || (status_of(&lun, &lun.a)["driver_pid"] == pid).then_some(()));
         assert!(drives.is_some(), "{}: {}", status_of(&lun, &lun.a), daemon.said());

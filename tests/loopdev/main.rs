@@ -13,6 +13,7 @@ mod area_sets;
 mod area_tail;
 mod crash;
 mod daemon_control;
+mod daemon_faults;
 mod daemon_load;
 mod daemon_restart;
 mod daemon_standby;
@@ -123,6 +124,7 @@ fn main() -> ExitCode {
         guard_refused::CASES,
         guard_many::CASES,
         daemon_load::CASES,
+        daemon_faults::CASES,
         daemon_standby::CASES,
         daemon_restart::CASES,
         daemon_control::CASES,

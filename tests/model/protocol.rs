@@ -23,6 +23,8 @@ pub mod medium;
 mod numbers;
 #[path = "stand_in/sequence.rs"]
 pub mod sequence;
+#[path = "../../src/protocol/standby.rs"]
+mod standby;
 #[path = "../../src/protocol/timing/mod.rs"]
 pub mod timing;
 #[path = "stand_in/watch.rs"]
@@ -31,4 +33,5 @@ mod watch;
 pub use event::{Change, Event, FailureKind, LoserRule, Loss, Peer, Quiet, Refusal, Resumption, Standing};
 pub use guard::{Activity, Failure, Guard, GuardOptions, Input, Mode, Output, Write};
 pub use medium::{Area, Medium, Native, Owner};
+pub use standby::{Credit, Standby};
 pub use watch::Adoption;

@@ -87,6 +87,17 @@ fn never_two_users_of_a_slot_under_faults() {
     }
 }
 
+/// What a standby has watched shortens a claim by that, and lets nobody in beside a user; takeovers take their stated time.
+#[test]
+fn never_two_users_where_standbys_were_watching() {
+    let report = checked(Profile::Standby, 3000);
+    let total = &report.total;
+    for count in [total.held, total.credits, total.takeovers, total.lost, total.mounts.watched, total.echoes]
+    {
+        assert!(count > 100, "{}", report.figures());
+    }
+}
+
 /// Also beside kernels alone, and hosts of ours that do not mount.
 #[test]
 fn mounts_exclude_each_other_in_the_stated_times() {

@@ -21,7 +21,7 @@ use mmpguard::format::{DeviceName, Image, MmpBlock, Name, NodeName};
 use super::disk::Before;
 use super::host::Job;
 use super::io::LANDING_BOUND_NS;
-use super::plan::{Kind, MILLISECOND, Plan, Profile, Rates, SECOND, log_uniform, pick};
+use super::plan::{Kind, MILLISECOND, Plan, Rates, SECOND, log_uniform, pick};
 use super::succession;
 use super::world::{What, World};
 
@@ -216,7 +216,7 @@ impl World {
     /// Somebody holds it: with a generation that nobody has had.
     pub(crate) fn check_generation(&mut self, host: usize) {
         let generation = self.hosts[host].guard.as_ref().and_then(Guard::generation);
-        if self.plan.profile != Profile::Areas {
+        if self.plan.area.is_none() {
             return;
         }
         self.note(host, || format!("  generation {generation:?}"));

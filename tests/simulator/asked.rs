@@ -71,6 +71,9 @@ impl World {
 
     /// Where nodes are vouched for, who dies stays dead for long.
     pub(crate) fn dead_for_ns(&mut self) -> u64 {
+        if self.plan.standby.crash_ns.is_some() {
+            return 3000 * SECOND;
+        }
         if self.plan.peers.vouches > 0.0 && self.rng.bool() {
             return log_uniform(&mut self.rng, 60 * SECOND, 300 * SECOND);
         }

@@ -98,6 +98,10 @@ pub(crate) enum Breakage {
     LateBeatsAreSuccessors,
     /// Who takes a dead guard's place counts a lease from his own first look.
     LeaseFromSuccession,
+    /// A standby's watch counts whatever it was that it watched.
+    CreditForOtherBytes,
+    /// A standby's watch counts however far apart its looks were.
+    CreditOverAHole,
     /// Every clean mark over a running lease is beaten over.
     CleanIsBeatenOver,
     /// The kernel is called at once, also upon a block that was just beaten.
@@ -121,7 +125,7 @@ thread_local! {
 
 impl Breakage {
     /// Those that are in the machines. The survey goes through them.
-    pub(crate) const MACHINES: [Breakage; 40] = [
+    pub(crate) const MACHINES: [Breakage; 42] = [
         Breakage::ReleasesOverOthers,
         Breakage::NoWaitOnClean,
         Breakage::HalfAWatch,
@@ -155,6 +159,8 @@ impl Breakage {
         Breakage::ClaimersAreSuccessors,
         Breakage::LateBeatsAreSuccessors,
         Breakage::LeaseFromSuccession,
+        Breakage::CreditForOtherBytes,
+        Breakage::CreditOverAHole,
         Breakage::CleanIsBeatenOver,
         Breakage::NoBeatBeforeTheCall,
         Breakage::BridgesBeforeTheBeat,

@@ -23,7 +23,9 @@ impl World {
             self.check_pause_loss(host, loss);
         } else if self.plan.profile == Profile::ShortStalls {
             self.violate(host, format!("a stall shorter than the lease stopped a holder: {loss:?}"));
-        } else if self.plan.profile == Profile::LateClean && matches!(loss, Loss::ForeignClean { .. }) {
+        } else if matches!(loss, Loss::ForeignClean { .. })
+            && (self.plan.profile == Profile::LateClean || self.is_stopped_by_late_mark(host))
+        {
             self.stats.apart.late_clean += 1;
         } else if faultless && (self.hosts[host].using || (mounted && !self.has_a_twin(host))) {
             self.violate(host, format!("a holder without a fault was stopped: {loss:?}"));

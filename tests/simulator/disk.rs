@@ -124,6 +124,11 @@ impl Disk {
         &self.versions.back().expect("there is always one").1
     }
 
+    /// Since when it has.
+    pub(crate) fn stands_since(&self) -> u64 {
+        self.versions.back().expect("there is always one").0
+    }
+
     /// What stood there at that time.
     pub(crate) fn image_at(&self, at: u64) -> &Rc<Image> {
         let found = self.versions.iter().rev().find(|(since, _)| *since <= at);

@@ -39,6 +39,7 @@ impl World {
         match event {
             Event::Held { .. } => {
                 self.stats.mounts.held += 1;
+                self.check_takeover(host);
                 if std::mem::take(&mut self.hosts[host].mounted.adopting) {
                     // It goes on beating what is mounted.
                     return self.begin_polling(host);
@@ -181,7 +182,7 @@ impl World {
     }
 
     pub(crate) fn plan_process_faults(&mut self, host: usize) {
-        let guards_die = matches!(self.plan.profile, Profile::SecondLife | Profile::Areas);
+        let guards_die = self.plan.profile == Profile::SecondLife || self.plan.area.is_some();
         if self.plan.hosts[host].kind != Kind::Mounted && !guards_die {
             return;
         }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::plan::{Plan, SECOND};
 
 /// Troubles that a plan may have, each with its rate.
-pub(crate) const TROUBLES: [(&str, Rate); 15] = [
+pub(crate) const TROUBLES: [(&str, Rate); 19] = [
     ("slow", |plan| &mut plan.rates.slow),
     ("error", |plan| &mut plan.rates.error),
     ("stall-before-check", |plan| &mut plan.rates.stall_before_check),
@@ -24,6 +24,10 @@ pub(crate) const TROUBLES: [(&str, Rate); 15] = [
     ("guard-stalls", |plan| &mut plan.mounts.guard_stalls_per_s),
     ("guard-crashes", |plan| &mut plan.mounts.guard_crashes_per_s),
     ("outages", |plan| &mut plan.mounts.outages_per_s),
+    ("standby-stalls", |plan| &mut plan.standby.stalls),
+    ("standby-slow", |plan| &mut plan.standby.slow),
+    ("standby-errors", |plan| &mut plan.standby.errors),
+    ("echoes", |plan| &mut plan.standby.echoes),
 ];
 
 type Rate = fn(&mut Plan) -> &mut f64;

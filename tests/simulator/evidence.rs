@@ -18,7 +18,9 @@ pub(crate) struct Evidence {
     marks: Vec<(u64, Image)>,
     /// What its guard wrote last, and the last clean mark of that.
     written: Option<Image>,
-    guards_clean: Option<Image>,
+    guards_clean: Option<(u64, Image)>,
+    /// The last clean mark that its guard began to write after the end of its time.
+    late_mark: Option<Image>,
     /// The claim under way began on this clean mark.
     found: Option<Rc<Image>>,
     /// The claim under way took the live block that it found for a dead one's, by its stamp.
@@ -71,14 +73,27 @@ impl World {
 
     /// What the guard writes.
     pub(crate) fn note_written(&mut self, host: usize, image: &Image) {
+        let now = self.now;
         let evidence = &mut self.hosts[host].evidence;
         evidence.written = Some(*image);
         if is_clean(image) {
-            evidence.guards_clean = Some(*image);
+            evidence.guards_clean = Some((now, *image));
             if std::mem::take(&mut evidence.takes_back) {
                 evidence.took_back = Some((*image, evidence.found.clone()));
             }
         }
+    }
+
+    /// A clean mark goes out after its time.
+    pub(crate) fn note_late_mark(&mut self, host: usize, image: &Image) {
+        self.hosts[host].evidence.late_mark = Some(*image);
+    }
+
+    /// What `victim` saw last is such a mark of somebody else's.
+    pub(crate) fn is_stopped_by_late_mark(&self, victim: usize) -> bool {
+        let seen = self.hosts[victim].last_read.as_deref();
+        let late = |host: usize| self.hosts[host].evidence.late_mark.as_ref();
+        seen.is_some() && (0..self.hosts.len()).any(|host| host != victim && late(host) == seen)
     }
 
     /// The guard goes on with its own claim, since nothing was mounted: it will mark the block clean.
@@ -91,7 +106,7 @@ impl World {
         let now = self.now;
         let evidence = &mut self.hosts[host].evidence;
         let mark = evidence.guards_clean.take();
-        evidence.marks.extend(mark.map(|mark| (now, mark)));
+        evidence.marks.extend(mark.map(|(_, mark)| (now, mark)));
     }
 
     /// The kernel marks the block clean, and what it has mounted is in use still.
@@ -104,8 +119,11 @@ impl World {
 
     /// When that host's mark was written, if this is one of its own over a user.
     fn marked_at(&self, host: usize, found: Option<&Image>) -> Option<u64> {
-        let marks = &self.hosts[host].evidence.marks;
-        found.and_then(|found| marks.iter().rev().find(|(_, mark)| mark == found)).map(|&(at, _)| at)
+        let state = &self.hosts[host];
+        // It may be found before its guard has the answer, and knows that it has handed over.
+        let under_way = state.evidence.guards_clean.as_ref().filter(|_| state.using);
+        let mut marks = state.evidence.marks.iter().chain(under_way).rev();
+        found.and_then(|found| marks.find(|(_, mark)| mark == found)).map(|&(at, _)| at)
     }
 
     /// The mark of that host's which the kernel of `comer` took for leave to mount at once.

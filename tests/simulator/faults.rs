@@ -23,7 +23,7 @@ impl World {
     }
 
     /// Faults are numbered, so that single ones can be left out.
-    fn next_fault_strikes(&mut self) -> bool {
+    pub(crate) fn next_fault_strikes(&mut self) -> bool {
         self.stats.faults += 1;
         !self.without_faults.contains(&self.stats.faults)
     }

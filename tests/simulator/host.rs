@@ -52,6 +52,7 @@ pub(crate) struct Host {
     pub(crate) second: super::second_life::SecondLife,
     pub(crate) fsck: super::fsck::State,
     pub(crate) succession: super::succession::Succession,
+    pub(crate) standby: super::standby::State,
 }
 
 impl Host {
@@ -134,6 +135,7 @@ impl World {
             // The fence of the last hold is not done.
             return self.after(SECOND, host, What::Start);
         }
+        let Some(credit) = self.credit_brought(host) else { return };
         let now = self.clock(host);
         let fenced = self.vouched_dead(host);
         let (medium, options) =
@@ -142,7 +144,11 @@ impl World {
         self.forget_claim(host);
         let seed = self.rng.u64(..);
         let state = &mut self.hosts[host];
-        state.guard = Some(Guard::new(medium, options, seed, now));
+        let guard = Guard::new(medium, options, seed, now);
+        state.guard = Some(match credit {
+            Some(credit) => guard.with_credit(credit),
+            None => guard,
+        });
         state.claim_since = self.now;
         state.second = super::second_life::SecondLife::default();
         state.cell = None;
@@ -326,6 +332,7 @@ impl World {
                 self.check_generation(host);
                 self.start_using(host);
                 self.check_claim_time(host);
+                self.check_takeover(host);
                 self.check_doubtful(host);
             }
             Event::Lost { loss, .. } => {

@@ -28,6 +28,7 @@ impl World {
         let slow = again || self.strikes(host, self.plan.rates.slow);
         self.hosts[host].slow_last = slow;
         let (least, most) = match slow {
+            true if self.plan.standby.at_the_edge => self.hang_at_the_edge(),
             true if self.plan.profile == Profile::Edges => edges::hang(&mut self.rng),
             true if self.rng.f64() < 0.1 => (LONGEST_LATENCY_NS, LONGEST_HANG_NS),
             true => (10 * MILLISECOND, LONGEST_LATENCY_NS),
@@ -138,6 +139,9 @@ impl World {
         self.note_sent(host, &write.image);
         self.note_written(host, &write.image);
         self.check_clean(host, &write);
+        if is_clean(&write.image) && self.clock(host).mono > write.not_after {
+            self.note_late_mark(host, &write.image);
+        }
         if self.hosts[host].kernel.has_the_buffer() {
             // A direct write goes through the page that `kmmpd` goes on with.
             self.hosts[host].kernel.buffer = write.image;
@@ -167,7 +171,9 @@ impl World {
             if landing > self.when(host, write.not_after) {
                 self.late_landings.push(landing);
             }
-            self.land(host, Rc::new(write.image), landing, self.now + most);
+            let image = Rc::new(write.image);
+            self.plan_echo(host, &image);
+            self.land(host, image, landing, self.now + most);
         }
         self.plan_answer(host, number, latency);
     }

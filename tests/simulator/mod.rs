@@ -23,6 +23,8 @@
 //! - *Areas* of 0.1 to 10 s, where all that is late, or slow, is so beside the area's interval; their entries, too, are written late,
 //!   or never (`areas`). There the guard's process alone dies, too, and is replaced after 0.1 to 2 s, if its lease lasts for so long
 //!   (`succession`).
+//! - *Standbys*, whose looks come late, hang and fail while everything else of the host is prompt, and claims that begin a while after
+//!   they were handed what was watched; beats that land twice (`standby`).
 //! - *Claims withdrawn* at any time. *Vouches* for nodes that are dead and stay dead for up to 5 minutes, and for living ones
 //!   that have no fault.
 //! - *Mounts*: hosts of ours that mount through their own kernel, both ways of handing over, group descriptors that take
@@ -65,7 +67,7 @@
 //! administrator's clock is ahead, if there was another one or a claimer just before, or if his kernel had not been seen to
 //! beat; and so he does with a claim that was taken back where his kernel's clean mark stood for a moment.
 //! *Not injected*: a stall of more than 5 s between the check of the clock and a **clean mark** (it lands on a successor,
-//! who stops; `Profile::LateClean` injects it among hosts of ours); beside others a kernel-only holder that freezes, or
+//! who stops; `Profile::LateClean` injects it among hosts of ours; two stalls in a row may come to that); beside others a kernel-only holder that freezes, or
 //! sleeps longer than 3 s (K3, K4: only among its like); a vouch for a living node that is slow; writes that land later than
 //! a wait; a clock that stands still (`Profile::Pauses`, `Profile::MountPauses` and `Breakage` only), and the shutdown ioctl as a fence of ext4
 //! (`Breakage` only); a remount or an error before the guard has seen the first beat.
@@ -105,9 +107,11 @@ pub(crate) mod outcome;
 mod pauses;
 mod peers;
 pub(crate) mod plan;
+mod profile;
 mod queue;
 pub(crate) mod run;
 mod second_life;
 mod shrink;
+mod standby;
 mod succession;
 mod world;

@@ -100,7 +100,7 @@ fn rates(profile: Profile, rng: &mut Rng) -> MountRates {
             outages_per_s: rate(&[0.005, 0.02]),
             ..frozen
         },
-        Profile::MountFaults => MountRates {
+        Profile::MountFaults | Profile::Standby => MountRates {
             freezes: rate(&[0.0, 0.005, 0.05]),
             guard_stalls_per_s: rate(&[0.0, 0.0, 0.002, 0.02]),
             guard_crashes_per_s: rate(&[0.0, 0.0, 0.002, 0.02]),

@@ -138,6 +138,11 @@ counters! {
         withdrawn,
         vouched,
         stalls,
+        /// Claims that brought what a standby had watched, and takeovers whose time was checked.
+        credits,
+        takeovers,
+        /// Writes that landed once more.
+        echoes,
         /// Holders that tried to outlive their lease, and those that did.
         second_lives,
         second_lives_kept,

@@ -8,6 +8,7 @@ use super::disk::Part;
 use super::fsck::FsckAct;
 use super::mounted::Act;
 use super::peers::PeerAct;
+use super::standby::StandbyAct;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum What {
@@ -60,6 +61,10 @@ pub(crate) enum What {
     SecondLifeEnds(u64),
     Land(Rc<Image>, Part),
     LandEntry(Rc<Image>),
+    /// Of the look of that number.
+    Standby(StandbyAct, u64),
+    /// A write that landed before lands once more, until then.
+    Echo(Rc<Image>, u64),
 }
 
 pub(crate) struct Entry {

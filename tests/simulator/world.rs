@@ -101,6 +101,7 @@ impl World {
             }
         }
         world.plan_one_fault();
+        world.plan_standbys();
         world
     }
 
@@ -153,9 +154,7 @@ impl World {
     pub(crate) fn end(&self) -> u64 {
         match self.plan.profile {
             // Several claims, each with the longest watch there is.
-            Profile::Faults | Profile::MountFaults | Profile::Fscks | Profile::Areas => {
-                self.plan.calm_ns + 6 * 1200 * SECOND
-            }
+            every if every.has_every_fault() => self.plan.calm_ns + 6 * 1200 * SECOND,
             Profile::ShortStalls | Profile::Pauses | Profile::MountPauses => 2000 * SECOND,
             Profile::Calm => 900 * SECOND,
             Profile::Clears
@@ -167,8 +166,8 @@ impl World {
             | Profile::MountFreezes
             | Profile::MountHangs => 1000 * SECOND,
             Profile::OneFault => 5000 * SECOND,
-            Profile::Kernels => 120 * SECOND,
             Profile::KernelFreezes | Profile::KernelSleeps => 400 * SECOND,
+            _ => 120 * SECOND,
         }
     }
 
@@ -187,6 +186,9 @@ impl World {
         }
         if let What::LandEntry(image) = &what {
             return self.land_entry(Rc::clone(image));
+        }
+        if let What::Echo(image, until) = &what {
+            return self.echo_lands(host, image, *until);
         }
         if epoch != self.hosts[host].epoch {
             return;
@@ -230,6 +232,7 @@ impl World {
             What::Resume => self.resume(host),
             What::ClockStep => self.clock_steps(host),
             What::Clear { dead_mark } => self.clear(host, dead_mark),
+            What::Standby(act, number) => self.standby_acts(host, act, number),
             What::UserStopped => {
                 if self.hosts[host].using_until.is_some_and(|until| until <= self.now) {
                     self.user_stopped(host, "the user has stopped");

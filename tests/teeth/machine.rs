@@ -75,3 +75,15 @@ fn a_claim_without_a_middle_beat_is_found() {
 fn a_look_at_the_vouched_that_is_shorter_than_a_beat_is_found() {
     teeth(Breakage::LooksForLessThanABeat, Profile::Calm, "refused only after");
 }
+
+/// A standby's watch is worth what a claim's own would be: of the bytes that the claim finds.
+#[test]
+fn a_credit_for_other_bytes_is_found() {
+    teeth(Breakage::CreditForOtherBytes, Profile::Standby, TWO_USERS);
+}
+
+/// And without a hole: the holder's later beat stood in it, and an earlier one landed once more.
+#[test]
+fn a_credit_over_a_hole_is_found() {
+    teeth(Breakage::CreditOverAHole, Profile::Standby, TWO_USERS);
+}

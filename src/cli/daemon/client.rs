@@ -8,6 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
@@ -17,11 +18,14 @@ use super::request::{AdoptRequest, MountRequest};
 use super::varlink::{self, Call, Reply};
 use crate::cli::args::{Adopt, Mount};
 use crate::cli::exit;
-use crate::cli::guard::{Asker, Terminal};
+use crate::cli::guard::{self, Asker, Terminal};
 use crate::cli::progress::Told;
+use crate::clock;
 use crate::error::Error;
-use crate::registry::Registry;
+use crate::registry::{Phase, Registry};
 
+/// How long it takes until it is known what became of a guard whose daemon died.
+const AFTERMATH: Duration = Duration::from_secs(3);
 /// How often a countdown is redrawn.
 const TICK: u16 = 100;
 
@@ -99,18 +103,35 @@ fn ask_for_guard(method: &str, parameters: Value, device: &Path, quiet: bool) ->
                     return Ok(Some(code));
                 }
                 Heard::NotForUs(why) => {
-                    tracing::debug!(why, "not by the daemon");
+                    terminal.line(&format!("not by the daemon: {why}; guarded by processes of its own"));
                     return alone(device);
                 }
             },
             Ok(None) => line.wait(terminal.descriptor(), PollTimeout::from(TICK)),
             Err(error) => {
                 terminal.clear();
+                if is_guarded(device) {
+                    terminal.line("the daemon ended just when it was guarded; its keeper goes on with it");
+                    return Ok(Some(exit::DONE));
+                }
                 let what = format!("the daemon ended before it had an answer ({error}); see `mmp status`");
                 return Err(Error::Daemon { what });
             }
         }
         terminal.tick();
+    }
+}
+
+/// It was guarded, and its keeper has found another driver, within a moment.
+fn is_guarded(device: &Path) -> bool {
+    let until = clock::mono() + AFTERMATH;
+    loop {
+        let found = guard::find(&Registry::host(), device);
+        match found {
+            Some((slot, record)) if record.phase == Phase::Guarding && slot.is_locked() => return true,
+            Some(_) if clock::mono() < until => clock::sleep(AFTERMATH / 20),
+            _ => return false,
+        }
     }
 }
 
@@ -124,6 +145,9 @@ enum Heard {
 struct Said {
     #[serde(flatten)]
     told: Told,
+    /// Also for one who wants to hear nothing but errors.
+    #[serde(default)]
+    complaint: Option<String>,
     #[serde(default)]
     ended: Option<Ended>,
 }
@@ -148,6 +172,9 @@ fn tell(reply: &Reply, terminal: &mut Terminal) -> Heard {
         None => {}
     }
     let said: Said = serde_json::from_value(reply.parameters.clone()).unwrap_or_default();
+    if let Some(complaint) = said.complaint {
+        terminal.complain(&complaint);
+    }
     match said.ended {
         Some(ended) => {
             if let Some(text) = ended.text {

@@ -30,8 +30,10 @@ pub(super) struct Taken {
 pub(super) fn become_the_one(registry: &Registry) -> io::Result<Result<Instance, Taken>> {
     let path = registry.directory().join("daemon.lock");
     // Starting is itself one at a time: two that find a dead owner must not both replace his file.
-    let directory = File::open(registry.directory())?;
-    directory.lock()?;
+    let (_starting, first) = open(&registry.directory().join("daemon.start"))?;
+    if !first {
+        return Ok(Err(Taken { pid: 0 }));
+    }
     let (mut file, locked) = open(&path)?;
     if !locked {
         let pid = owner(&mut file);
@@ -52,7 +54,7 @@ pub(super) fn become_the_one(registry: &Registry) -> io::Result<Result<Instance,
 }
 
 fn open(path: &PathBuf) -> io::Result<(File, bool)> {
-    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o644).open(path)?;
+    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match file.try_lock() {
         Ok(()) => Ok((file, true)),
         Err(TryLockError::WouldBlock) => Ok((file, false)),

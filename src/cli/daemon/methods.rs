@@ -3,8 +3,10 @@
 //! Protects: the monitoring socket changes nothing. Nothing here waits for a device: what may, gets a thread of its own, so a request about a
 //! device that hangs holds up nobody else's.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,6 +34,7 @@ const STACK_BYTES: usize = 1 << 20;
 pub(super) struct Host {
     pub(super) registry: Registry,
     pub(super) standbys: Standbys,
+    pub(super) under_way: UnderWay,
 }
 
 /// Replies on their way to the one who asked.
@@ -68,14 +71,10 @@ fn method(
     gone: &Arc<AtomicBool>,
 ) -> Result<Option<Value>, Reply> {
     match name {
-        "List" => {
+        "List" | "ListStandbys" => {
             let NoParameters {} = varlink::parameters(call)?;
-            let guards = status::guards(&host.registry).map_err(|text| failed(exit::IO, &text))?;
-            return Ok(Some(json!({ "guards": guards })));
-        }
-        "ListStandbys" => {
-            let NoParameters {} = varlink::parameters(call)?;
-            return Ok(Some(json!({ "standbys": host.standbys.list() })));
+            tell_list(Arc::clone(host), name == "List", replies.clone());
+            return Ok(None);
         }
         "Mount" | "Adopt" | "StandBy" | "EndStandBy" => {}
         _ => return Err(varlink::no_method(&call.method)),
@@ -83,52 +82,67 @@ fn method(
     if peer.side != Side::Control || !peer.is_root() {
         return Err(Reply::error("NotAllowed", json!({})));
     }
-    let asker = || Remote { replies: replies.clone(), gone: Arc::clone(gone), more: call.more };
+    let (gone, more) = (Arc::clone(gone), call.more);
+    let asker = Remote { peer: peer.clone(), replies: replies.clone(), gone, more, complaints: Vec::new() };
     match name {
         "Mount" => {
             let MountParameters { request } = varlink::parameters(call)?;
-            for_whom(peer)?;
+            let busy = host.under_way.begin(&request.device)?;
             let host = Arc::clone(host);
-            begin(asker(), move |asker| {
+            begin(asker, busy, move |asker| {
                 let arguments = request.arguments()?;
                 let mut task = mount::task(&arguments, &mut |text| asker.complain(text))?;
                 task.standby = host.standbys.credit(&task);
-                let code = guard_here(task, asker)?;
+                let code = guard_here(&task, asker)?;
                 if code == exit::DONE {
-                    host.standbys.end(&request.device);
+                    host.standbys.end_of(&task);
                 }
                 Ok(code)
             })?;
-            Ok(None)
         }
         "Adopt" => {
             let request: AdoptRequest = varlink::parameters(call)?;
-            for_whom(peer)?;
-            begin(asker(), move |asker| {
+            let busy = host.under_way.begin(&request.device)?;
+            begin(asker, busy, move |asker| {
                 let task = mount::adoption(&request.arguments()?, &mut |text| asker.complain(text))?;
-                guard_here(task, asker)
+                guard_here(&task, asker)
             })?;
-            Ok(None)
         }
         "StandBy" => {
             let request: standby::Request = varlink::parameters(call)?;
+            let busy = host.under_way.begin(&request.device)?;
             let (host, replies) = (Arc::clone(host), replies.clone());
             spawn(move || {
+                let _busy = busy;
                 let _ = replies.send(match host.standbys.begin(&request) {
                     Ok(standby) => Reply::of(json!({ "standby": standby })),
                     Err(error) => failed(exit::number(&error), &render::error(&error)),
                 });
             })?;
-            Ok(None)
         }
         _ => {
             let EndStandBy { device } = varlink::parameters(call)?;
-            match host.standbys.end(&device) {
+            return match host.standbys.end(&device) {
                 true => Ok(Some(json!({}))),
                 false => Err(failed(exit::UNSUPPORTED, "it is not watched")),
-            }
+            };
         }
     }
+    Ok(None)
+}
+
+/// Records and locks are read beside the thread that serves everybody.
+fn tell_list(host: Arc<Host>, guards: bool, replies: Replies) {
+    tokio::task::spawn_blocking(move || {
+        let reply = match guards {
+            false => Reply::of(json!({ "standbys": host.standbys.list() })),
+            true => match status::guards(&host.registry) {
+                Ok(guards) => Reply::of(json!({ "guards": guards })),
+                Err(text) => failed(exit::IO, &text),
+            },
+        };
+        let _ = replies.send(reply);
+    });
 }
 
 #[derive(Debug, Deserialize)]
@@ -147,31 +161,33 @@ struct EndStandBy {
     device: String,
 }
 
-/// What is mounted by the daemon is mounted where the daemon sees it, and under its node name.
-fn for_whom(peer: &Peer) -> Result<(), Reply> {
-    match peer.differs() {
-        None => Ok(()),
-        Some(why) => Err(Reply::error("NotForYou", json!({ "why": why }))),
-    }
-}
-
 fn failed(exit_code: u8, text: &str) -> Reply {
     Reply::error("Failed", json!({ "exit_code": exit_code, "text": text }))
 }
 
-fn guard_here(task: Task, asker: &mut Remote) -> Result<u8, Error> {
-    let task = Task { resident: true, ..task };
+fn guard_here(task: &Task, asker: &mut Remote) -> Result<u8, Error> {
+    let task = Task { resident: true, ..task.clone() };
     guard::begin(&task, asker, &guard::run_in_daemon)
 }
 
-/// Starts a thread that answers.
+/// Starts a thread that answers. What is mounted by the daemon is mounted where the daemon sees it, and under its node name.
 fn begin(
     mut asker: Remote,
+    busy: Busy,
     body: impl FnOnce(&mut Remote) -> Result<u8, Error> + Send + 'static,
 ) -> Result<(), Reply> {
     spawn(move || {
+        let _busy = busy;
+        if let Some(why) = asker.peer.differs() {
+            let _ = asker.replies.send(Reply::error("NotForYou", json!({ "why": why })));
+            return;
+        }
         let ended = match body(&mut asker) {
-            Ok(exit_code) => json!({ "exit_code": exit_code }),
+            // Who hears one reply alone hears all of it.
+            Ok(code) if !asker.more && !asker.complaints.is_empty() => {
+                json!({ "exit_code": code, "text": asker.complaints.join("\n") })
+            }
+            Ok(code) => json!({ "exit_code": code }),
             Err(error) => json!({ "exit_code": exit::number(&error), "text": render::error(&error) }),
         };
         let _ = asker.replies.send(Reply::of(json!({ "ended": ended })));
@@ -184,12 +200,44 @@ fn spawn(body: impl FnOnce() + Send + 'static) -> Result<(), Reply> {
     builder.spawn(body).map(drop).map_err(failed)
 }
 
+/// The devices that a request is under way about: it may hang in one, and so would those that come after it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UnderWay(Arc<Mutex<HashSet<String>>>);
+
+/// One request, as long as this lives.
+struct Busy {
+    all: UnderWay,
+    device: String,
+}
+
+impl UnderWay {
+    fn begin(&self, device: &str) -> Result<Busy, Reply> {
+        if !self.lock().insert(device.to_owned()) {
+            let text = format!("{}: another request about it is under way", render::shown(Path::new(device)));
+            return Err(failed(exit::IN_USE, &text));
+        }
+        Ok(Busy { all: self.clone(), device: device.to_owned() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.device);
+    }
+}
+
 /// One who asked from another process.
 struct Remote {
+    peer: Peer,
     replies: Replies,
     gone: Arc<AtomicBool>,
     /// He wants to hear more than the end.
     more: bool,
+    complaints: Vec<String>,
 }
 
 impl Remote {
@@ -221,6 +269,7 @@ impl Asker for Remote {
     }
 
     fn complain(&mut self, text: &str) {
-        self.tell(json!({ "line": text }));
+        self.complaints.push(text.to_owned());
+        self.tell(json!({ "complaint": text }));
     }
 }

@@ -30,11 +30,11 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use nix::unistd::Group;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 pub(super) use logging::begin as log;
@@ -56,6 +56,13 @@ use crate::sys::realtime::{Lock, protect_without_scheduling, raise_open_files};
 pub(super) const NAME: &str = "mmpd";
 /// Whose members may ask how things are.
 const MONITOR_GROUP: &str = "mmp";
+
+/// Threads without which it is no daemon.
+const ESSENTIAL: [&str; 4] = [guard::DRIVER_THREAD, "mmp-beat", "mmp-adoption", "mmp-standby"];
+/// So many requests and scrapes read records at once.
+const BLOCKING_AT_MOST: usize = 8;
+/// How long what a bug says may take to be written.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub(super) struct Daemon {}
@@ -89,12 +96,18 @@ fn start() -> Result<u8, Error> {
     let instance = match instance::become_the_one(&registry).map_err(fail("take the daemon's lock in"))? {
         Ok(instance) => instance,
         Err(taken) => {
-            output::complain(&format!("a daemon runs already, process {}", taken.pid));
+            let who = if taken.pid == 0 {
+                "which has just started".to_owned()
+            } else {
+                format!("process {}", taken.pid)
+            };
+            output::complain(&format!("a daemon runs already, {who}"));
             return Ok(exit::IN_USE);
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_AT_MOST)
         .build()
         .map_err(fail("start the control plane in"))?;
     // Whoever can reach it can end it in order.
@@ -104,7 +117,11 @@ fn start() -> Result<u8, Error> {
     };
     let sockets = Sockets::open(&registry).map_err(fail("listen in"))?;
     prepare_process();
-    let host = Arc::new(Host { registry: registry.clone(), standbys: standby::Standbys::default() });
+    let host = Arc::new(Host {
+        registry: registry.clone(),
+        standbys: standby::Standbys::default(),
+        under_way: methods::UnderWay::default(),
+    });
     let ended = runtime
         .block_on(serve_until_told(signals, sockets, config.metrics.listen, host))
         .map_err(fail("serve the sockets in"));
@@ -124,18 +141,18 @@ fn leave(instance: Instance, code: u8) -> ! {
 fn prepare_process() {
     let protection = protect_without_scheduling(Lock::OnFault);
     tracing::debug!(?protection, "daemon");
-    crate::events::remember_protection(&protection);
+    crate::sys::realtime::remember(&protection);
     let _ = nix::sys::prctl::set_name(c"mmpd");
     raise_open_files();
+    // Writing a core waits for every thread, and so for one that hangs in a device.
+    let _ = nix::sys::prctl::set_dumpable(false);
     // A guard whose thread has a bug must not be left half alive: the keepers hand all of them on.
-    let told = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        told(panic);
-        let guards = std::thread::current()
-            .name()
-            .is_some_and(|name| name == guard::DRIVER_THREAD || name == "mmp-beat");
-        if guards {
-            std::process::abort();
+        tracing::error!(%panic, "a bug");
+        let thread = std::thread::current();
+        if thread.name().is_some_and(|name| ESSENTIAL.contains(&name)) {
+            clock::sleep(LAST_WORDS);
+            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
         }
     }));
 }
@@ -150,8 +167,8 @@ async fn serve_until_told(
     let mut serving = JoinSet::new();
     serving.spawn(serve::serve(sockets.control, Side::Control, Arc::clone(&host)));
     serving.spawn(serve::serve(sockets.monitor, Side::Monitor, Arc::clone(&host)));
-    let adopted = look_for_residents(&host.registry)?.await.unwrap_or(0);
-    systemd::ready(adopted);
+    look_for_residents(&host.registry)?;
+    systemd::ready();
     if let Some(listen) = figures {
         let registry = host.registry.clone();
         match metrics::Listener::bind(&listen).await {
@@ -174,18 +191,17 @@ async fn serve_until_told(
     Ok(())
 }
 
-/// Starts the thread that looks for guards that belong here; what it found first is told.
-fn look_for_residents(registry: &Registry) -> io::Result<oneshot::Receiver<usize>> {
-    let (tell, told) = oneshot::channel();
+/// Starts the thread that looks for guards that belong here.
+fn look_for_residents(registry: &Registry) -> io::Result<()> {
     let registry = registry.clone();
-    std::thread::Builder::new().name("mmp-adoption".to_owned()).spawn(move || {
-        let _ = tell.send(residents::adopt(&registry));
+    let body = move || {
+        let mut residents = residents::Residents::default();
         loop {
+            residents.adopt(&registry);
             clock::sleep(residents::PERIOD);
-            residents::adopt(&registry);
         }
-    })?;
-    Ok(told)
+    };
+    std::thread::Builder::new().name("mmp-adoption".to_owned()).spawn(body).map(drop)
 }
 
 /// What ends it.

@@ -4,22 +4,59 @@
 //! driven by somebody else is left to him. Looked for again and again, since a keeper may be busy, and may have put a process of
 //! its own there while no daemon lived. Does not touch a device: the thread that drives does.
 
-use std::io;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::cli::{guard, render};
+use crate::clock::{self, Mono};
 use crate::keeper::mounts::take_over;
 use crate::registry::{Phase, Record, Registry, Slot};
 
 /// How often they are looked for.
 pub(super) const PERIOD: Duration = Duration::from_secs(2);
+/// How long one is left alone that could not be taken over: its keeper has put a process there by then.
+const PAUSE: Duration = Duration::from_secs(60);
+/// So many are taken over at once.
+const AT_ONCE: usize = 64;
 
-/// Takes over what can be taken over; gives how many.
-pub(super) fn adopt(registry: &Registry) -> usize {
-    let records = registry.list().unwrap_or_default();
-    let ours = i32::try_from(std::process::id()).unwrap_or(0);
-    let waiting = records.into_iter().filter(|(slot, record)| belongs_here(slot, record, ours));
-    waiting.filter(|(slot, record)| take(slot, record)).count()
+/// Those that could not be taken over, and when they are asked for again.
+#[derive(Debug, Default)]
+pub(super) struct Residents(BTreeMap<Slot, Mono>);
+
+impl Residents {
+    /// Takes over what can be taken over, the shortest lease first; gives how many.
+    pub(super) fn adopt(&mut self, registry: &Registry) -> usize {
+        let records = registry.list().unwrap_or_default();
+        let ours = i32::try_from(std::process::id()).unwrap_or(0);
+        let now = clock::mono();
+        self.0.retain(|_, again| *again > now);
+        let waiting = records
+            .into_iter()
+            .filter(|(slot, record)| belongs_here(slot, record, ours) && !self.0.contains_key(slot));
+        let mut waiting: Vec<_> = waiting.collect();
+        waiting.sort_by_key(|(_, record)| record.lease_end_ns);
+        let mut taken = 0;
+        for some in waiting.chunks(AT_ONCE) {
+            taken += std::thread::scope(|scope| {
+                // One whose keeper does not answer holds up nobody else's.
+                let asked: Vec<_> =
+                    some.iter().map(|(slot, record)| scope.spawn(|| take(slot, record))).collect();
+                let mut taken = 0;
+                for ((slot, _), asked) in some.iter().zip(asked) {
+                    match asked.join().unwrap_or(Taken::Failed) {
+                        Taken::Over => taken += 1,
+                        Taken::NotNow => {}
+                        Taken::Failed => {
+                            self.0.insert(slot.clone(), now + PAUSE);
+                        }
+                    }
+                }
+                taken
+            });
+        }
+        taken
+    }
 }
 
 fn belongs_here(slot: &Slot, record: &Record, ours: i32) -> bool {
@@ -27,21 +64,31 @@ fn belongs_here(slot: &Slot, record: &Record, ours: i32) -> bool {
     record.resident && record.driver_pid != ours && guarded && record.is_of_this_boot() && slot.is_locked()
 }
 
-fn take(slot: &Slot, record: &Record) -> bool {
+enum Taken {
+    Over,
+    /// Its keeper has a driver that lives, or it ends just now.
+    NotNow,
+    Failed,
+}
+
+fn take(slot: &Slot, record: &Record) -> Taken {
     let device = render::shown(&record.device);
     match take_over(slot).and_then(|parts| parts.map(guard::drive).transpose()) {
         Ok(Some(())) => {
             tracing::info!(device, "taken over from its keeper");
-            true
+            Taken::Over
         }
         Ok(None) => {
             tracing::info!(device, "its keeper does not hand it over");
-            false
+            Taken::NotNow
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false, // it ends just now
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            tracing::debug!(device, "its keeper is of another version, or ends just now");
+            Taken::Failed
+        }
         Err(error) => {
-            tracing::warn!(device, %error, "cannot be taken over");
-            false
+            tracing::warn!(device, %error, "cannot be taken over; its keeper goes on with a process of its own");
+            Taken::Failed
         }
     }
 }

@@ -23,6 +23,8 @@ use super::varlink::{self, MESSAGE_BYTES, Reply};
 const CONNECTIONS_AT_MOST: usize = 256;
 /// How long a client may take to read a reply.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long one who has nothing more to say is answered: a claim is watched for a wait before it is taken back.
+const GONE_PATIENCE: Duration = Duration::from_secs(180);
 /// How long accepting pauses when there is no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -98,6 +100,9 @@ pub(super) async fn serve(listener: OwnedFd, side: Side, host: Arc<Host>) -> io:
         let Ok(peer) = Peer::of(side, &stream) else { continue };
         if connections.load(SeqCst) >= CONNECTIONS_AT_MOST {
             tracing::warn!(?side, "too many connections");
+            let text = "too many ask at once: try again";
+            let busy = Reply::error("Failed", json!({ "exit_code": crate::cli::exit::IO, "text": text }));
+            let _ = stream.try_write(&varlink::message(&busy)); // it is new: there is room
             continue;
         }
         let one = One::new(&connections);
@@ -157,6 +162,7 @@ async fn converse(stream: UnixStream, peer: &Peer, host: &Arc<Host>) -> io::Resu
         let gone = Arc::new(AtomicBool::new(false));
         methods::carry_out(host, peer, &call, &replies, &gone);
         drop(replies);
+        let mut patience = tokio::time::Instant::now() + GONE_PATIENCE;
         loop {
             tokio::select! {
                 reply = told.recv() => {
@@ -176,8 +182,11 @@ async fn converse(stream: UnixStream, peer: &Peer, host: &Arc<Host>) -> io::Resu
                     if !matches!(read, Ok(read) if read > 0) {
                         over = true;
                         gone.store(true, SeqCst);
+                        patience = tokio::time::Instant::now() + GONE_PATIENCE;
                     }
                 }
+                // What hangs in a device hangs without him.
+                () = tokio::time::sleep_until(patience), if over => return Ok(()),
             }
         }
     }

@@ -103,14 +103,24 @@ impl Standbys {
 
     /// What was watched of the block that a task claims.
     pub(super) fn credit(&self, task: &Task) -> Option<Credit> {
-        let place = Place::find_by(&task.device, task.guarded_by.as_deref(), None).ok()?;
-        let block = block_of(&place);
+        let block = block_of_task(task)?;
         self.lock().values().find(|standby| standby.block == block)?.watched.credit()
+    }
+
+    /// Ends what was watched of it, by whatever name: it is held here from now on.
+    pub(super) fn end_of(&self, task: &Task) {
+        if let Some(block) = block_of_task(task) {
+            self.lock().retain(|_, standby| standby.block != block);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Standby>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn block_of_task(task: &Task) -> Option<(DeviceKind, u64)> {
+    Some(block_of(&Place::find_by(&task.device, task.guarded_by.as_deref(), None).ok()?))
 }
 
 fn block_of(place: &Place) -> (DeviceKind, u64) {

@@ -17,12 +17,8 @@ const PERIOD: Duration = Duration::from_secs(5);
 const LATE: Duration = Duration::from_secs(1);
 
 /// Everything is served.
-pub(super) fn ready(adopted: usize) {
-    let status = match adopted {
-        0 => "ready".to_owned(),
-        adopted => format!("ready; {adopted} guards taken over"),
-    };
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready, NotifyState::Status("ready".to_owned())]);
 }
 
 /// It ends; what it guards is handed on.

@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::{Args, ValueHint};
+
 use self::holder::Holder;
 use self::stage::{Stage, Stop};
-use super::args::Demo;
 use super::interrupt::Interrupt;
 use super::{exit, output, render};
 use crate::clock;
@@ -43,6 +44,13 @@ const BETA_RUNS: &str = "2";
 struct ImageFile {
     path: PathBuf,
     directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Keep the image file here, instead of a temporary directory.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    image: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Demo) -> ExitCode {

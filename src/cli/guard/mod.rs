@@ -85,7 +85,7 @@ pub(super) fn drive(parts: mounts::Driver) -> io::Result<()> {
     let builder = std::thread::Builder::new().name(DRIVER_THREAD.to_owned()).stack_size(DRIVER_STACK_BYTES);
     let body = move || {
         let _one = OneMore::new();
-        let _ = crate::sys::realtime::schedule_this_thread(); // as a process of its own has it
+        // Without real-time scheduling, which the threads that beat have: it looks through all processes of the host, and writes records.
         driver::run_in_daemon(parts);
     };
     builder.spawn(body).map(drop)

@@ -137,7 +137,7 @@ mod tests {
             assert!(mount.contains(&own.shown().replace('-', "\\-")), "{own:?}: {mount}");
         }
         let umount = String::from_utf8(umount_page("2026-01-01").expect("renders")).expect("is text");
-        for (page, title) in [(mount, ".TH MOUNT.MMP 8"), (umount, ".TH UMOUNT.MMP 8")] {
+        for (page, title) in [(mount, ".TH \"MOUNT.MMP\" 8"), (umount, ".TH \"UMOUNT.MMP\" 8")] {
             assert!(page.contains(title) && page.contains("SYNOPSIS") && page.contains("OPTIONS"), "{page}");
             for (code, _) in exit::MOUNT {
                 assert!(page.contains(&format!("\\fB{code}\\fR")), "{code}: {page}");

@@ -50,6 +50,7 @@ use crate::driver::trace::{TRACE_WORDS, Trace};
 use crate::registry::Slot;
 use crate::sys::fence::{ClimbReport, Summary};
 use crate::sys::passing;
+use crate::sys::realtime::{self, Protection};
 use crate::sys::shared::SharedWords;
 use crate::sys::spawn::CommandEnd;
 
@@ -152,6 +153,8 @@ pub enum ToKeeper {
 pub enum FromKeeper {
     /// The ladder is prepared, and good enough to begin. To a resident driver alone, which lives already.
     Ready,
+    /// After a loss: the ladder was climbed, and what came of it is told. The last message.
+    Fenced,
     /// mount(8) has ended.
     MountEnded {
         /// How.
@@ -200,6 +203,11 @@ struct Letter {
     driver: Option<i32>,
     /// It guards already; the keeper before is gone.
     begun: bool,
+    /// It is a thread of the daemon.
+    resident: bool,
+    /// How well whoever started the keeper is protected himself.
+    #[serde(default)]
+    starter: Option<Protection>,
 }
 
 /// Starts the keeper of a new guard. `front` is what the driver tells its progress through; the keeper's own messages to
@@ -209,18 +217,24 @@ struct Letter {
 /// When it cannot be started.
 pub fn start(task: &Task, memory: &Memory, lock: &OwnedFd, front: &OwnedFd) -> io::Result<Link> {
     begin(
-        &Letter { task: task.clone(), driver: None, begun: false },
+        &Letter { task: task.clone(), driver: None, begun: false, resident: false, starter: starter() },
         &[memory.words.descriptor(), lock.as_fd(), front.as_fd()],
     )
 }
 
-/// Starts a keeper for the calling process, a driver whose keeper is gone.
+/// Starts a keeper for the calling process, a driver whose keeper is gone; or for a thread of it, if it is the daemon.
 ///
 /// # Errors
 /// As [`start`].
-pub fn start_again(task: &Task, memory: &Memory, lock: &OwnedFd) -> io::Result<(Link, DriverPipe)> {
+pub fn start_again(
+    task: &Task,
+    memory: &Memory,
+    lock: &OwnedFd,
+    resident: bool,
+) -> io::Result<(Link, DriverPipe)> {
     let (pipe, theirs) = DriverPipe::new()?;
-    let letter = Letter { task: task.clone(), driver: Some(our_pid()?), begun: true };
+    let letter =
+        Letter { task: task.clone(), driver: Some(our_pid()?), begun: true, resident, starter: starter() };
     let link = begin(&letter, &[memory.words.descriptor(), lock.as_fd(), theirs.as_fd()])?;
     Ok((link, pipe))
 }
@@ -239,13 +253,23 @@ pub fn start_resident(
     let (pipe, theirs) = DriverPipe::new()?;
     let (ours, to_front) = Socket::pair()?;
     let to_front = OwnedFd::from(to_front);
-    let letter = Letter { task: task.clone(), driver: Some(our_pid()?), begun: false };
+    let letter = Letter {
+        task: task.clone(),
+        driver: Some(our_pid()?),
+        begun: false,
+        resident: true,
+        starter: starter(),
+    };
     let descriptors = [memory.words.descriptor(), lock.as_fd(), theirs.as_fd(), to_front.as_fd()];
     let keeper = begin(&letter, &descriptors)?;
     let (task, memory) = (task.clone(), memory.clone());
     let parts =
         Driver { task, memory, lock, keeper, pipe, front: Some(front), adoption: None, resident: true };
     Ok((parts, Link::of(ours)))
+}
+
+fn starter() -> Option<Protection> {
+    realtime::remembered().cloned()
 }
 
 fn our_pid() -> io::Result<i32> {
@@ -292,6 +316,13 @@ impl Link {
         }
     }
 
+    /// Ends the keeper, if it was started here: one that hangs before it has begun.
+    pub fn give_up(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+        }
+    }
+
     /// Collects the keeper, if it was started here and has ended. True if there is nothing left to collect.
     pub fn reap(&mut self) -> bool {
         self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
@@ -311,10 +342,14 @@ fn begin(letter: &Letter, descriptors: &[BorrowedFd<'_>]) -> io::Result<Link> {
     // daemons: those whose argv[0] begins so. The driver is forked from this process, and bears the name as well.
     command.arg0("@mmp");
     command.arg(VERB).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
-    let child = command.spawn()?;
+    let mut link = Link { socket: ours, child: Some(command.spawn()?) };
     let bytes = serde_json::to_vec(letter)?;
-    passing::send(ours.as_fd(), &bytes, descriptors)?;
-    Ok(Link { socket: ours, child: Some(child) })
+    if let Err(error) = passing::send(link.socket.as_fd(), &bytes, descriptors) {
+        link.give_up();
+        link.child.as_mut().map(std::process::Child::wait);
+        return Err(error);
+    }
+    Ok(link)
 }
 
 /// Why a ladder is no fence, a line a rung.

@@ -39,8 +39,10 @@ use crate::sys::{KernelView, Target, passing};
 const REPLACED_AT_MOST: usize = 3;
 /// For how long a death is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
-/// With less of a lease left a successor would come too late.
+/// With less of a lease left a successor would come too late. Of a short lease it is a fourth.
 const SUCCESSION: Duration = Duration::from_millis(500);
+/// How often it looks after its driver within a wait, at least.
+const LOOKS_A_WAIT: u32 = 8;
 /// How long a driver's last word about a loss is waited for.
 const LAST_WORD: Duration = Duration::from_millis(300);
 /// How long a driver whose front is gone may take to end its claim, beside the wait for which it may have to watch it.
@@ -104,6 +106,8 @@ struct Keeper<'a> {
     mount_begun: bool,
     /// The one who asked was told that it is guarded.
     committed: bool,
+    /// What died last was a process of ours.
+    process_died: bool,
     /// When drivers died that were processes of ours.
     deaths: VecDeque<Mono>,
     /// When daemons died.
@@ -136,6 +140,8 @@ enum Why {
 impl<'a> Keeper<'a> {
     fn set_up(body: &'a dyn Fn(Driver) -> i32) -> io::Result<Option<Self>> {
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
+        // Writing a core waits for every thread, and so for one of the driver's that hangs.
+        let _ = nix::sys::prctl::set_dumpable(false);
         let _ = nix::unistd::setsid();
         let _ = nix::sys::prctl::set_name(super::NAMES.0);
         let starter = Socket::of(take_stdin()?)?;
@@ -169,12 +175,13 @@ impl<'a> Keeper<'a> {
             front_for_driver: None,
             signals: SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?,
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
-            protection: protect(Lock::Everything),
+            protection: protect(Lock::Everything).started_by(letter.starter),
             fences,
             views: views(&task),
             mounter: None,
             mount_begun: matches!(task.purpose, Purpose::Adopt { .. }) || letter.begun,
             committed: letter.begun,
+            process_died: false,
             deaths: VecDeque::with_capacity(REPLACED_AT_MOST + 1),
             daemon_deaths: VecDeque::with_capacity(REPLACED_AT_MOST + 1),
             last_end: Mono(0),
@@ -186,7 +193,7 @@ impl<'a> Keeper<'a> {
         match driver {
             Some(process) => {
                 if let Ok(process) = process {
-                    let (resident, link) = (keeper.task.resident, Link::of(starter));
+                    let (resident, link) = (letter.resident, Link::of(starter));
                     keeper.driver = Some(DriverLink { process, link, pipe: third, resident, stopped: false });
                 }
                 if !letter.begun && (keeper.driver.is_none() || !keeper.may_begin()) {
@@ -249,12 +256,14 @@ impl<'a> Keeper<'a> {
 
     /// Sleeps until something happens, at most until the end of the lease.
     fn sleep(&mut self) -> io::Result<()> {
-        let soon = clock::mono() + LOOK_INTERVAL;
+        let now = clock::mono();
+        let soon = now + LOOK_INTERVAL.min(self.task.wait_after_lease / LOOKS_A_WAIT);
         if self.cell.state() == CellState::Lost {
             return Ok(());
         }
         let wake = self.cell.earliest().map_or(soon, |end| end.min(soon));
-        let wake = self.awaited.map_or(wake, |until| until.min(wake));
+        let awaited = self.awaited.filter(|&until| until > now);
+        let wake = awaited.map_or(wake, |until| until.min(wake));
         let ns = i64::try_from(wake.0).unwrap_or(i64::MAX);
         let at = Expiration::OneShot(TimeSpec::nanoseconds(ns));
         self.timer.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
@@ -276,7 +285,7 @@ impl<'a> Keeper<'a> {
 
     /// The front says nothing; its end matters until the mount is guarded.
     fn hear_front(&mut self) {
-        let gone = self.front.as_ref().is_some_and(|front| front.receive::<()>().is_err());
+        let gone = self.front.as_ref().is_some_and(|front| is_end(&front.receive::<()>()));
         if gone {
             self.front = None;
             if !self.committed {
@@ -331,6 +340,11 @@ impl<'a> Keeper<'a> {
             let _ = front.send(message);
         }
     }
+}
+
+/// The other side is gone. What cannot be read otherwise (a message that is not understood, no memory) does not say so.
+pub(super) fn is_end<T>(received: &io::Result<T>) -> bool {
+    matches!(received, Err(error) if error.kind() == io::ErrorKind::UnexpectedEof)
 }
 
 /// What the kernel does with each device.

@@ -18,6 +18,7 @@ impl Claim {
         context: &mut Context,
     ) -> Progress {
         self.undecoded += 1;
+        self.credit = None;
         if matches!(self.step, Step::Drawn { .. }) {
             // What was claimed over is not known to have stood all the while.
             self.step = Step::Look;

@@ -49,7 +49,7 @@ pub(super) struct Claim {
     predecessor: Option<Predecessor>,
     /// For whom patience was announced last.
     waiting_for: Option<Owner>,
-    /// What a standby watched before, until the first look.
+    /// What a standby watched before, until the first look has shown what it does.
     credit: Option<Box<Credit>>,
     /// What the first look showed, if it names the node that the one who asks vouches to be dead.
     vouched: Option<Image>,
@@ -237,6 +237,10 @@ impl Claim {
     fn looked(&mut self, now: Now, image: Image, block: MmpBlock, context: &mut Context) -> Progress {
         if !std::mem::replace(&mut self.looked_before, true) && context.options.fenced == Some(block.node) {
             self.vouched = Some(image);
+        }
+        if !matches!(Sequence::from(block.seq), Sequence::Live(_)) {
+            // A mark is watched for reasons of its own, and what stood before it has not stood all the while.
+            self.credit = None;
         }
         match Sequence::from(block.seq) {
             Sequence::Clean => self.probe(image, None, context),

@@ -82,11 +82,12 @@ impl Claim {
         context: &mut Context,
     ) -> Progress {
         let check = self.check(&base, context);
+        let credited = self.stood_since(&base, check);
+        let since = credited.unwrap_or(now.mono);
         let need = match doubtful_clean {
             true => self.watch_of(timing::doubtful_clean_watch(check.field_s()), context),
             false => self.watch_of_live(now, &base, check, context),
         };
-        let since = self.stood_since(now, &base, doubtful_clean, check);
         let unchanged = self.look_started.since(since);
         if unchanged >= need {
             return self.probe(base, Some(unchanged), context);
@@ -94,17 +95,19 @@ impl Claim {
         let until = since + need;
         context.event(Event::Watching { of: Peer::from(block), until, total: until.since(now.mono) });
         let progress = self.watch_from(now, base, need, now.mono, context);
-        if let Step::Watch(watch) = &mut self.step {
+        if let (Some(_), Step::Watch(watch)) = (credited, &mut self.step) {
             watch.since = since;
+            self.look_at((now.mono + timing::look_period(context.options.interval)).min(until));
         }
         progress
     }
 
-    /// Since when these bytes have stood: from the end of this look on, unless a standby has watched them before the first one. A
-    /// clean mark is watched for reasons of its own.
-    fn stood_since(&mut self, now: Now, base: &Image, doubtful_clean: bool, check: CheckInterval) -> Mono {
-        let credit = self.credit.take().filter(|_| !doubtful_clean);
-        credit.and_then(|credit| credit.since(base, self.look_started, check.wait() / 2)).unwrap_or(now.mono)
+    /// Since when these bytes have stood, if a standby has watched them before this look, which is the first one.
+    fn stood_since(&mut self, base: &Image, check: CheckInterval) -> Option<Mono> {
+        let credit = self.credit.take()?;
+        let since = credit.since(base, self.look_started, check.wait() / 2)?;
+        self.worst_io = self.worst_io.max(credit.slowest());
+        Some(since)
     }
 
     fn watch_from(

@@ -9,6 +9,7 @@
 
 mod area;
 mod check;
+mod looks;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 pub use self::area::AreaConsequences;
 pub use self::check::CheckInterval;
+pub use self::looks::{look_period, standby_hole};
 
 /// `EXT4_MMP_MIN_CHECK_INTERVAL`, in seconds.
 pub const MIN_CHECK_INTERVAL_S: u16 = 5;
@@ -35,10 +37,6 @@ pub const NATIVE_MARGIN: Duration = Duration::from_millis(1500);
 /// A clean mark under a journal that needs recovery may lie: dirty blocks were seen to follow for 45 s (ext4,
 /// errors=remount-ro and the shutdown ioctl).
 pub const DOUBTFUL_CLEAN_WATCH: Duration = Duration::from_secs(45);
-/// So many look periods apart two looks of a standby may begin.
-const STANDBY_LOOKS: u32 = 4;
-/// A look is taken at least so often while watching.
-const MAX_LOOK_PERIOD: Duration = Duration::from_millis(250);
 /// A holder looks at least so often, however seldom it beats: a claimer over its block is silent for half of the
 /// smallest wait, and has to be found within that.
 pub const MAX_HOLD_LOOK: Duration = Duration::from_millis(2500);
@@ -126,18 +124,6 @@ pub const fn lease(check_interval_s: u16) -> Duration {
 #[must_use]
 pub fn limit(check_interval_s: u16) -> Duration {
     CheckInterval::Native(check_interval_s).limit()
-}
-
-/// How often a watcher looks.
-#[must_use]
-pub fn look_period(interval: Duration) -> Duration {
-    (interval / 5).min(MAX_LOOK_PERIOD)
-}
-
-/// How far apart two looks of a standby may begin and still be one watch: somewhat less than a beat.
-#[must_use]
-pub fn standby_hole(interval: Duration) -> Duration {
-    look_period(interval) * STANDBY_LOOKS
 }
 
 /// U*: what a look for anybody's beat must cover: the largest of our interval, the superblock's and the peer's.

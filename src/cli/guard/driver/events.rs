@@ -107,6 +107,9 @@ impl Guardian {
         self.events.subject.node = owner.node.to_string();
         self.events.subject.block_device = owner.device.to_string();
         self.events.subject.generation = held.generation();
+        if self.events.succession && self.resident {
+            return; // daemons come and go
+        }
         if self.events.succession {
             return self.alarm("the guarding process died and was replaced; it is guarded again");
         }

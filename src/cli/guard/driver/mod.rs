@@ -21,6 +21,7 @@ use super::messages::{FromDriver, ToDriver};
 use super::{exit, render};
 use crate::cli::progress::{self, Told};
 use crate::clock::{self, Mono};
+use crate::driver::cell::CellState;
 use crate::driver::{Held, Options, Released, UNDERMINED_PERIOD};
 use crate::error::{Error, Kind};
 use crate::keeper::DriverPipe;
@@ -52,7 +53,7 @@ const LOST_PATIENCE: Duration = Duration::from_secs(600);
 pub(in crate::cli) fn run(parts: Driver) -> i32 {
     let protection = protect(Lock::OnFault);
     tracing::debug!(?protection, "driver");
-    crate::events::remember_protection(&protection);
+    crate::sys::realtime::remember(&protection);
     Guardian::new(parts).run()
 }
 
@@ -88,6 +89,10 @@ pub(super) struct Guardian {
     companions: Vec<Held>,
     /// A thread of the daemon, and not a process of its own.
     resident: bool,
+    /// The keeper has fenced, and told it in the record.
+    fenced: bool,
+    /// It cannot be driven from here, and is left to its keeper.
+    abandoned: bool,
     events: events::Events,
 }
 
@@ -133,11 +138,16 @@ impl Guardian {
             orphaned: false,
             companions: Vec::new(),
             resident,
+            fenced: false,
+            abandoned: false,
         }
     }
 
     fn run(&mut self) -> i32 {
         self.write_record(None);
+        if self.adoption.is_some() && self.memory.cell(0).state() == CellState::Released {
+            return self.finish_for_another();
+        }
         match self.begin() {
             Ok(mut held) => {
                 self.phase = Phase::Guarding;
@@ -151,6 +161,8 @@ impl Guardian {
                 self.front = None;
                 self.guard(&mut held)
             }
+            // The keeper finds somebody else.
+            Err(_) if self.abandoned => i32::from(exit::IO),
             Err(failure) => {
                 // Nothing is mounted, so there is nothing to be lost.
                 self.tell(FromDriver::Failed { text: failure.text, code: failure.code });
@@ -175,7 +187,7 @@ impl Guardian {
                         held.mount_ended(true);
                     }
                 }
-                None if over => return self.lost(&Loss::LeaseExpired),
+                None if over || self.is_lost() => return self.lost(&Loss::LeaseExpired),
                 None => {}
             }
             self.tend(held);
@@ -267,8 +279,11 @@ impl Guardian {
         self.tell_keeper(&ToKeeper::Lost { reason: reason.to_owned() });
         self.phase = Phase::Lost;
         self.note(reason);
-        // Whoever is about to unmount it is to know before it is fenced.
-        self.write_record(None);
+        // Whoever is about to unmount it is to know before it is fenced. What the keeper has told of its fence stands.
+        self.hear_keeper();
+        if !self.fenced {
+            self.write_record(None);
+        }
         if self.resident {
             self.wait_for_the_fence();
             return i32::from(exit::LOST);
@@ -360,12 +375,15 @@ impl Guardian {
     /// The same, of any member.
     fn options_of(&self, member: usize, options: Options) -> Options {
         let pipe = Arc::clone(&self.pipe);
+        // A thread that hangs in the device keeps others of this host away from it.
+        let lock = self.lock.try_clone().ok();
         options
             .node(identity::kernel_node_name())
             .cell(self.memory.cell(member))
             .trace(self.memory.trace(member))
             .realtime(true)
             .wake_keeper(move || {
+                let _kept = &lock;
                 // Never waits: a keeper that is being replaced looks by itself.
                 if let Some(pipe) = pipe.try_lock().ok().as_deref().and_then(Option::as_ref) {
                     pipe.wake();

@@ -268,9 +268,13 @@ impl Guardian {
         if let Err(failure) = &held
             && self.view.ask() != Activity::Gone
         {
-            // What is mounted without any beat is not protected by anything.
             self.note(&failure.text);
-            self.lost(&Loss::NoKernelBeat);
+            // What is mounted without any beat is not protected by anything; but its lease runs, and a process may have what a
+            // daemon lacks.
+            match self.resident {
+                true => self.abandoned = true,
+                false => drop(self.lost(&Loss::NoKernelBeat)),
+            }
         }
         held
     }

@@ -5,42 +5,58 @@
 //! the area has its blocks there, and is stopped before a beat destroys more of it. Does not protect from that for as long as the
 //! filesystem has not told on the disk that it was grown (XFS: half a minute).
 
+use std::io::ErrorKind;
+
 use super::{
     FromDriver, FromKeeper, Guardian, Held, KEEPER_PERIOD, Mode, Mono, Told, UNDERMINED_PERIOD, clock, mounts,
 };
+use crate::driver::cell::CellState;
 
 impl Guardian {
-    /// A keeper that is gone is replaced: without one, nothing would stop this host's use of the device.
+    /// A keeper that is gone is replaced: without one, nothing would stop this host's use of the device. One that has fenced is not: that was
+    /// the end. After a loss a thread of the daemon's leaves it to [`Guardian::wait_for_the_fence`].
     pub(super) fn look_after_keeper(&mut self) {
         self.dead_keepers.retain_mut(|keeper| !keeper.reap());
-        while let Some(keeper) = &mut self.keeper {
-            match keeper.receive::<FromKeeper>() {
-                Ok(None) => return,
-                Ok(Some(FromKeeper::Ready)) => {}
-                Ok(Some(FromKeeper::MountEnded { end, said })) => self.mount_end = Some((end, said)),
-                Err(_) => self.dead_keepers.extend(self.keeper.take()),
-            }
-        }
-        if clock::mono() < self.next_keeper {
+        if self.hear_keeper() || self.fenced || clock::mono() < self.next_keeper {
             return;
         }
+        if !(self.resident && self.memory.leases().state() == CellState::Lost) {
+            self.start_keeper();
+        }
+    }
+
+    /// What it says. True if it is there.
+    pub(super) fn hear_keeper(&mut self) -> bool {
+        while let Some(keeper) = &mut self.keeper {
+            match keeper.receive::<FromKeeper>() {
+                Ok(None) => return true,
+                Ok(Some(FromKeeper::Ready)) => {}
+                Ok(Some(FromKeeper::Fenced)) => self.fenced = true,
+                Ok(Some(FromKeeper::MountEnded { end, said })) => self.mount_end = Some((end, said)),
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    self.dead_keepers.extend(self.keeper.take());
+                }
+                // Not understood, or no memory to receive it: it is there all the same.
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+
+    /// Starts another one.
+    pub(super) fn start_keeper(&mut self) {
         self.next_keeper = clock::mono() + KEEPER_PERIOD;
-        match mounts::start_again(&self.task, &self.memory, &self.lock) {
+        match mounts::start_again(&self.task, &self.memory, &self.lock, self.resident) {
             Ok((link, pipe)) => {
                 self.keeper = Some(link);
                 if let Ok(mut ours) = self.pipe.lock() {
                     *ours = Some(pipe);
                 }
                 self.note("the keeper died and was replaced");
-                self.alarm("the keeper died and was replaced");
                 // Whatever was mounting dies with it, as soon as the kernel lets it.
                 self.orphaned = true;
             }
-            Err(error) => {
-                let text = format!("the keeper died and cannot be replaced: {error}");
-                self.note(&text);
-                self.alarm(&text);
-            }
+            Err(error) => self.note(&format!("the keeper died and cannot be replaced: {error}")),
         }
         self.next_record = Mono(0);
     }

@@ -15,6 +15,7 @@ use super::super::super::message::Socket;
 use super::super::{FSTAB_VARIABLE, FromKeeper, Link, NAMES, NO_FSTAB};
 use super::{Adoption, Driver, DriverLink, DriverPipe, Keeper};
 use crate::clock;
+use crate::driver::cell::CellState;
 use crate::protocol::Activity;
 use crate::sys::process::{self, Change, ProcessRef, Wait};
 use crate::sys::spawn::{
@@ -53,8 +54,8 @@ impl Keeper<'_> {
     pub(super) fn mount(&mut self, arguments: &[OsString]) {
         let mut argv = vec![OsString::from("mount")];
         argv.extend(arguments.iter().cloned());
-        if self.mounter.is_some() {
-            // One that was given up hangs in the kernel still.
+        if self.mounter.is_some() || self.cell.state() == CellState::Lost {
+            // One that was given up hangs in the kernel still; and what is lost is not mounted any more.
             let busy = SpawnFailure { kind: SpawnKind::Other, errno: nix::libc::EBUSY };
             return self.mount_ended(CommandEnd::NotStarted(busy));
         }

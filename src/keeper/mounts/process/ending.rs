@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::events::tell_events;
-use super::super::{ToFront, tell_fencing, tell_loss};
+use super::super::{FromKeeper, ToFront, tell_fencing, tell_loss};
 use super::{EXIT_FENCED, EXIT_NOT_FENCED, Keeper, LAST_WORD, REPLACED_AT_MOST, Why};
 use crate::clock::{self, Mono};
 use crate::sys::fence::ClimbReport;
@@ -33,6 +33,7 @@ impl Keeper<'_> {
             self.wait_for_driver(); // the record is ours then
         }
         tell_loss(&self.task.slot(), &reason, report.as_ref());
+        self.tell_driver(&FromKeeper::Fenced);
         let code = match &report {
             Some(report) if !report.done => EXIT_NOT_FENCED,
             _ => EXIT_FENCED,

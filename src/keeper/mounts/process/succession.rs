@@ -6,8 +6,8 @@
 
 use super::super::handing::{Asking, DAEMON_PATIENCE, Door};
 use super::{
-    Adoption, CellState, DriverLink, Keeper, Mono, REMEMBERED, REPLACED_AT_MOST, SUCCESSION, ToFront, Why,
-    clock, drain,
+    Adoption, CellState, DriverLink, Duration, Keeper, Mono, Purpose, REMEMBERED, REPLACED_AT_MOST,
+    SUCCESSION, ToFront, Why, clock, drain,
 };
 use crate::keeper::mounts::Link;
 use crate::sys::process::{ProcessRef, Stat};
@@ -15,19 +15,21 @@ use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+/// So many daemons may die within a minute, and the next one still gets the guard.
+const DAEMONS_AT_MOST: usize = 5;
+
 impl Keeper<'_> {
     /// A driver that is gone, or does not end, though nobody waits for it any more.
     pub(super) fn look_after_driver(&mut self) -> Option<i32> {
         if self.withdrawn.is_some_and(|until| clock::mono() >= until) && !self.committed {
             self.withdrawn = None;
             if self.drives_for_others() {
-                // Its thread hangs, and must not arm the lease any more; the daemon itself has done nothing wrong.
-                self.cell.lose();
-                return Some(self.end_with_fence(Why::DriverGone));
+                return self.give_up_thread();
             }
             self.kill_driver();
         }
-        if self.driver.is_none() && self.mounter.is_none() {
+        let armed = matches!(self.memory.cell(0).state(), CellState::Until(_));
+        if self.driver.is_none() && (self.mounter.is_none() || armed) {
             if self.is_awaited() {
                 return None;
             }
@@ -41,13 +43,26 @@ impl Keeper<'_> {
             return Some(code);
         }
         let was_resident = self.driver.take().is_some_and(|driver| driver.resident);
+        self.process_died = !was_resident;
         if was_resident && self.committed {
             remember(&mut self.daemon_deaths);
-            self.awaited = Some(clock::mono() + DAEMON_PATIENCE);
+            // Of a short lease little is waited for: somebody has to beat within it.
+            self.awaited = Some(clock::mono() + DAEMON_PATIENCE.min(self.task.wait_after_lease / 8));
             self.stop_mount(); // a remount; whatever it came to is asked of the kernel
             return None;
         }
         self.replace_driver()
+    }
+
+    /// The one who asked is gone, and a thread of the daemon's does not end the claim. As long as nothing is mounted or under way to be
+    /// nothing is lost by leaving it: it must not arm the lease any more. A mount that hangs in the kernel, or stands, goes on.
+    fn give_up_thread(&mut self) -> Option<i32> {
+        let nothing_begun = !self.mount_begun || matches!(self.task.purpose, Purpose::Adopt { .. });
+        if self.mounter.is_some() || !nothing_begun || self.cell.state() != CellState::Unarmed {
+            return None;
+        }
+        self.cell.lose();
+        self.ended_without_driver(self.task.earlier.as_deref())
     }
 
     /// From here on daemons may ask for a guard that belongs into one.
@@ -59,24 +74,41 @@ impl Keeper<'_> {
 
     /// A daemon asks for this guard. One that is trusted gets it, unless another one drives it already.
     pub(super) fn hear_daemons(&mut self) {
+        if self.task.resident && self.committed && self.door.is_none() {
+            self.open_door(); // there was no descriptor left, perhaps
+        }
         while let Some(asking) = self.door.as_ref().and_then(Door::knock) {
             let taken = self.driver.as_ref().is_some_and(|driver| driver.resident && driver.lives());
             // Dropping the connection tells him.
-            if self.committed && !taken && count(&mut self.daemon_deaths) <= REPLACED_AT_MOST {
+            if self.committed && !taken && count(&mut self.daemon_deaths) <= DAEMONS_AT_MOST {
                 self.asking = Some(asking);
             }
         }
+        if self.asking.as_ref().is_some_and(|asking| !asking.is_there()) {
+            self.asking = None;
+        }
         let is_process = self.driver.as_ref().is_some_and(|driver| !driver.resident);
-        if is_process && self.asking.as_ref().is_some_and(Asking::is_there) {
+        if is_process && self.asking.is_some() && self.may_change_hands() {
             self.kill_driver(); // its end is seen in its pipe, and the one who asks comes next
         }
+    }
+
+    /// A driver that does well may be replaced by another one: it beats, and nothing else is under way.
+    fn may_change_hands(&self) -> bool {
+        let half = clock::mono() + self.task.wait_after_lease / 2;
+        self.mounter.is_none() && matches!(self.memory.cell(0).state(), CellState::Until(end) if end > half)
+    }
+
+    /// With less of a lease left than this a successor would come too late.
+    fn succession(&self) -> Duration {
+        SUCCESSION.min(self.task.wait_after_lease / 4)
     }
 
     /// A daemon died, and there is time left for the next one to come.
     fn is_awaited(&mut self) -> bool {
         let Some(until) = self.awaited else { return false };
         let now = clock::mono();
-        let enough = self.cell.earliest().is_none_or(|end| end > now + SUCCESSION);
+        let enough = self.cell.earliest().is_none_or(|end| end > now + self.succession() * 2);
         let waits = self.asking.is_none() && now < until && enough;
         if !waits {
             self.awaited = None;
@@ -93,15 +125,20 @@ impl Keeper<'_> {
             return None; // it hangs in the kernel: what comes of it is asked when it has ended
         }
         let asking = self.asking.take().filter(Asking::is_there);
-        if asking.is_none() {
+        if asking.is_none() && std::mem::take(&mut self.process_died) {
             remember(&mut self.deaths);
         }
         let now = clock::mono();
         let trace = self.memory.trace(0);
-        let adoption = match cell.state() {
+        // What is used with it may be held still, when it was released.
+        let state = match cell.state() {
+            CellState::Released => self.cell.state(),
+            state => state,
+        };
+        let adoption = match state {
             CellState::Lost => return None, // the loop finds that by itself
             CellState::Released => return self.ended_without_driver(None),
-            CellState::Until(end) if end < now + SUCCESSION => None,
+            CellState::Until(end) if end < now + self.succession() => None,
             CellState::Until(end) => Some(trace.left(end)),
             CellState::Unarmed => {
                 if !self.mount_begun || !self.is_mounted() {
@@ -123,13 +160,12 @@ impl Keeper<'_> {
 
     /// The daemon that asks, or else a process of ours.
     fn appoint(&mut self, asking: Option<Asking>, adoption: Adoption) -> bool {
-        if let Some(asking) = asking {
-            let process = ProcessRef::open(Pid::from_raw(asking.pid));
-            let given = asking.give(&self.task, &self.memory, self.lock.as_fd(), &adoption);
-            if let (Ok(process), Ok((link, pipe))) = (process, given) {
-                self.driver = Some(DriverLink::of_daemon(process, link, pipe));
-                return true;
-            }
+        if let Some(asking) = asking
+            && let Ok(process) = ProcessRef::open(Pid::from_raw(asking.pid))
+            && let Ok((link, pipe)) = asking.give(&self.task, &self.memory, self.lock.as_fd(), &adoption)
+        {
+            self.driver = Some(DriverLink::of_daemon(process, link, pipe));
+            return true;
         }
         self.deaths.len() <= REPLACED_AT_MOST && self.start_driver(Some(adoption)).is_ok()
     }
