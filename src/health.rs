@@ -193,7 +193,14 @@ impl<'a> Seen<'a> {
                 add(FindingKind::Lost, level, format!("protection was lost: {what}{forget}"));
             }
             State::Unguarded => {
-                let what = "it is mounted, and its guarding processes are gone (`mmp adopt` guards it again)";
+                let what = match self.record.generation {
+                    None => {
+                        "it is mounted, and its guarding processes are gone (`mmp adopt` guards it again)"
+                    }
+                    Some(_) => {
+                        "it is mounted, its guarding processes are gone, and nothing beats its area any more"
+                    }
+                };
                 add(FindingKind::Unguarded, Level::Unprotected, what.to_owned());
             }
             State::Unmounted => {

@@ -123,6 +123,12 @@ impl Guard {
         let shown = render::shown(&record.device);
         let advice = match state {
             State::Lost => Some(RUNBOOK.to_owned()),
+            // Nobody knows what another host does to it meanwhile: it is not adopted.
+            State::Unguarded if record.generation.is_some() => Some(format!(
+                "its guarding processes are gone, and nothing beats its area any more; see who has it with `mmp check {shown}`: if nobody, \
+                 unmount it before somebody takes it, and mount it anew; if another host has it, restart this one without a sync \
+                 (`reboot -ff -n`)"
+            )),
             State::Unguarded => Some(format!(
                 "its guarding processes are gone; if it is still mounted, `mmp adopt {shown}` guards it again"
             )),
