@@ -330,10 +330,11 @@ pub(crate) mod tests {
         let unhealthy = |kind| vec![(kind, Level::Unhealthy)];
         assert_eq!(
             guarding(&|_| (), 106),
-            [(FindingKind::Hangs, Level::Unhealthy), (FindingKind::LeaseShort, Level::Unhealthy)]
+            unhealthy(FindingKind::Hangs),
+            "the lease is judged as of the record"
         );
         assert_eq!(guarding(&|it| it.lease_end_ns = Some(105 * S), 102), [], "three of six seconds");
-        assert_eq!(guarding(&|it| it.last_beat_ns = 90 * S, 101), unhealthy(FindingKind::LeaseShort));
+        assert_eq!(guarding(&|it| it.last_beat_ns = 88 * S, 101), unhealthy(FindingKind::LeaseShort));
         assert_eq!(guarding(&|it| it.last_beat_ns = 0, 101), [], "no beat yet");
         assert_eq!(guarding(&|it| it.late_lately = 2, 101), unhealthy(FindingKind::Late));
         assert_eq!(guarding(&|it| it.mode = Mode::Bridging, 101), unhealthy(FindingKind::Bridging));
@@ -341,13 +342,22 @@ pub(crate) mod tests {
         assert_eq!(guarding(&|it| it.incomplete_fence = true, 101), warning(FindingKind::IncompleteFence));
         assert_eq!(guarding(&|it| it.events_dropped = 1, 101), warning(FindingKind::EventsDropped));
         assert_eq!(found(&record(), State::Guarding, false, 101), unhealthy(FindingKind::NoKeeper));
-        assert_eq!(found(&record(), State::Beginning, false, 150), []);
+        let begins = Record { lease_end_ns: None, ..record() };
+        assert_eq!(found(&begins, State::Beginning, false, 150), []);
+        assert_eq!(
+            found(&record(), State::Beginning, false, 101),
+            unhealthy(FindingKind::NoKeeper),
+            "under a lease"
+        );
         assert_eq!(found(&record(), State::Unmounted, false, 150), warning(FindingKind::LeftBehind));
         let unprotected = |kind| vec![(kind, Level::Unprotected)];
         assert_eq!(found(&record(), State::Unguarded, false, 150), unprotected(FindingKind::Unguarded));
         let lost = Lost { reason: "x".into(), at_s: 1, fence: None };
         let lost = Record { lost: Some(lost), ..record() };
         assert_eq!(found(&lost, State::Lost, false, 150), unprotected(FindingKind::Lost));
+        let gone =
+            Seen { record: &lost, state: State::Lost, has_keeper: false, mounted: false, now: Mono(150 * S) };
+        assert_eq!(gone.findings()[0].level, Level::Warning, "nothing is mounted any more");
     }
 
     #[test]

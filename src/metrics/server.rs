@@ -244,8 +244,8 @@ mod tests {
     fn served(ask: impl FnOnce(&Path, SocketAddr)) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.sock");
-        // One that nobody listens on any more.
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        // One that a dead daemon left, whose thread hangs: it takes connections, and nobody answers.
+        let _left = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (ready, address) = std::sync::mpsc::channel();
         let unix = Listen::Unix(path.clone());
@@ -253,7 +253,6 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let on_socket = Listener::bind(&unix).await.unwrap();
-                assert!(Listener::bind(&unix).await.is_err(), "somebody listens there");
                 let tcp = Listener::bind(&Listen::Loopback("127.0.0.1:0".parse().unwrap())).await.unwrap();
                 let Listener::Tcp(listener) = &tcp else { unreachable!("as asked for") };
                 ready.send(listener.local_addr().unwrap()).unwrap();

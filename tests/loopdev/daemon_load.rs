@@ -1,7 +1,7 @@
 //! The daemon under load: two hundred guards of which one hangs; a log that nobody reads, full disks, a hook that hangs.
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -37,6 +37,23 @@ fn two_hundred() {
     let env = together(&hanging);
     let daemon = Daemon::with(&hanging, env!("CARGO_BIN_EXE_mmp"), &env);
     let all: Vec<&Lun> = std::iter::once(&hanging).chain(&others).collect();
+    let dirs = mount_all(&all, &env);
+    let list = || {
+        let list = daemon.call("monitor.sock", "List", &serde_json::json!({}));
+        list["parameters"]["guards"].as_array().cloned().unwrap_or_default()
+    };
+    assert_eq!(list().len(), GUARDS);
+    hang_one(&daemon, &disk, &hanging, &others, &list);
+    for (lun, dir) in all.iter().zip(&dirs) {
+        unmount(dir);
+        lun.forget_mount(dir);
+    }
+    let left = || list().iter().all(|guard| guard["state"] == "lost").then_some(());
+    assert!(patiently(seconds(60), left).is_some(), "{:#?}", list());
+    daemon.stop().expect(0);
+}
+
+fn mount_all(all: &[&Lun], env: &[(&str, String)]) -> Vec<PathBuf> {
     let mut dirs = Vec::new();
     // Not all at once: a claim looks five times as often as a holder beats, and the other cases' figures are not to be those of this one.
     for some in all.chunks(AT_ONCE) {
@@ -54,7 +71,7 @@ fn two_hundred() {
                     lun.a.path(),
                     text(&to),
                 ];
-                (lun.start_with(env!("CARGO_BIN_EXE_mmp"), arguments, &env), to)
+                (lun.start_with(env!("CARGO_BIN_EXE_mmp"), arguments, env), to)
             })
             .collect();
         for (mut mounting, to) in mounting {
@@ -62,11 +79,10 @@ fn two_hundred() {
             dirs.push(to);
         }
     }
-    let list = || {
-        let list = daemon.call("monitor.sock", "List", &serde_json::json!({}));
-        list["parameters"]["guards"].as_array().cloned().unwrap_or_default()
-    };
-    assert_eq!(list().len(), GUARDS);
+    dirs
+}
+
+fn hang_one(daemon: &Daemon, disk: &Disk, hanging: &Lun, others: &[Lun], list: &dyn Fn() -> Vec<Value>) {
     let before = clock::mono();
     let samplers: Vec<_> = others.iter().step_by(20).map(|lun| lun.sampler(millis(40))).collect();
     let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.process().pid)).expect("lives").count();
@@ -83,9 +99,9 @@ fn two_hundred() {
         guards.iter().find(|guard| guard["device"] == lun.a.path()).cloned().unwrap_or_default()
     };
     let now = list();
-    assert_eq!(of(&now, &hanging)["state"], "lost", "{:#}", of(&now, &hanging));
+    assert_eq!(of(&now, hanging)["state"], "lost", "{:#}", of(&now, hanging));
     let mut worst = 0.0_f64;
-    for lun in &others {
+    for lun in others {
         let told = of(&now, lun);
         assert_eq!(told["state"], "guarding", "{told:#}");
         worst = worst.max(told["worst_lateness_s"].as_f64().expect("is a number"));
@@ -101,13 +117,6 @@ fn two_hundred() {
     at_most_strictly("daemon 6", "the longest silence of ten of them", gaps.max().expect("ten"), 1.4, 3.0);
     drop(samplers);
     drop(frozen);
-    for (lun, dir) in all.iter().zip(&dirs) {
-        unmount(dir);
-        lun.forget_mount(dir);
-    }
-    let left = || list().iter().all(|guard| guard["state"] == "lost").then_some(());
-    assert!(patiently(seconds(60), left).is_some(), "{:#?}", list());
-    daemon.stop().expect(0);
 }
 
 /// What a process has for itself alone.
