@@ -353,6 +353,16 @@ impl Slot {
         let _ = fs::remove_file(self.0.with_extension("json"));
         let _ = fs::remove_file(self.socket());
         let _ = fs::remove_file(self.keeper_socket());
+        self.clear_unfinished();
+    }
+
+    /// What whoever died while he wrote it has left.
+    fn clear_unfinished(&self) {
+        let ours = self.0.file_name().map(|name| format!("{}.new-", name.display())).unwrap_or_default();
+        let entries = self.0.parent().map(fs::read_dir).into_iter().flatten().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&ours)) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 
     /// Nothing came of a guard: its place is as it was before.

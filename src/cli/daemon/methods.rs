@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ use super::varlink::{self, Call, Reply};
 use crate::cli::guard::{self, Asker};
 use crate::cli::progress::Told;
 use crate::cli::{exit, mount, render, status};
+use crate::clock;
 use crate::error::Error;
 use crate::keeper::mounts::Task;
 use crate::registry::Registry;
@@ -26,6 +28,8 @@ use crate::registry::Registry;
 /// Every method of the interface.
 #[cfg(test)]
 pub(super) const NAMES: [&str; 6] = ["Mount", "Adopt", "List", "StandBy", "EndStandBy", "ListStandbys"];
+/// How long a request waits for another one about the same device.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The stack of a thread that mounts.
 const STACK_BYTES: usize = 1 << 20;
 
@@ -87,9 +91,8 @@ fn method(
     match name {
         "Mount" => {
             let MountParameters { request } = varlink::parameters(call)?;
-            let busy = host.under_way.begin(&request.device)?;
-            let host = Arc::clone(host);
-            begin(asker, busy, move |asker| {
+            let (host, under_way) = (Arc::clone(host), host.under_way.clone());
+            begin(asker, under_way, request.device.clone(), move |asker| {
                 let arguments = request.arguments()?;
                 let mut task = mount::task(&arguments, &mut |text| asker.complain(text))?;
                 task.standby = host.standbys.credit(&task);
@@ -102,21 +105,20 @@ fn method(
         }
         "Adopt" => {
             let request: AdoptRequest = varlink::parameters(call)?;
-            let busy = host.under_way.begin(&request.device)?;
-            begin(asker, busy, move |asker| {
+            begin(asker, host.under_way.clone(), request.device.clone(), move |asker| {
                 let task = mount::adoption(&request.arguments()?, &mut |text| asker.complain(text))?;
                 guard_here(&task, asker)
             })?;
         }
         "StandBy" => {
             let request: standby::Request = varlink::parameters(call)?;
-            let busy = host.under_way.begin(&request.device)?;
             let (host, replies) = (Arc::clone(host), replies.clone());
             spawn(move || {
-                let _busy = busy;
-                let _ = replies.send(match host.standbys.begin(&request) {
-                    Ok(standby) => Reply::of(json!({ "standby": standby })),
-                    Err(error) => failed(exit::number(&error), &render::error(&error)),
+                let busy = host.under_way.begin(&request.device);
+                let _ = replies.send(match busy.map(|busy| (host.standbys.begin(&request), busy)) {
+                    Ok((Ok(standby), _busy)) => Reply::of(json!({ "standby": standby })),
+                    Ok((Err(error), _busy)) => failed(exit::number(&error), &render::error(&error)),
+                    Err(reply) => reply,
                 });
             })?;
         }
@@ -173,11 +175,18 @@ fn guard_here(task: &Task, asker: &mut Remote) -> Result<u8, Error> {
 /// Starts a thread that answers. What is mounted by the daemon is mounted where the daemon sees it, and under its node name.
 fn begin(
     mut asker: Remote,
-    busy: Busy,
+    under_way: UnderWay,
+    device: String,
     body: impl FnOnce(&mut Remote) -> Result<u8, Error> + Send + 'static,
 ) -> Result<(), Reply> {
     spawn(move || {
-        let _busy = busy;
+        let _busy = match under_way.begin(&device) {
+            Ok(busy) => busy,
+            Err(reply) => {
+                let _ = asker.replies.send(reply);
+                return;
+            }
+        };
         if let Some(why) = asker.peer.differs() {
             let _ = asker.replies.send(Reply::error("NotForYou", json!({ "why": why })));
             return;
@@ -211,8 +220,15 @@ struct Busy {
 }
 
 impl UnderWay {
+    /// Waits for the one before to end, a moment: whoever asked may have changed his mind.
     fn begin(&self, device: &str) -> Result<Busy, Reply> {
-        if !self.lock().insert(device.to_owned()) {
+        let until = clock::mono() + PATIENCE;
+        let mut begun = self.lock().insert(device.to_owned());
+        while !begun && clock::mono() < until {
+            clock::sleep(PATIENCE / 100);
+            begun = self.lock().insert(device.to_owned());
+        }
+        if !begun {
             let text = format!("{}: another request about it is under way", render::shown(Path::new(device)));
             return Err(failed(exit::IN_USE, &text));
         }
