@@ -201,6 +201,7 @@ impl Begin<'_> {
             wait_after_lease,
             take_back,
             area: place.slot().is_some(),
+            known_slot: place.known_slot(),
             guarded_by: self.by.slot.map(Path::to_owned),
             with: self.by.with.to_vec(),
             registry: Registry::host().directory().to_owned(),

@@ -24,6 +24,7 @@ pub(crate) const CASES: &[Case] = &[
     ("daemon_2_the_keeper_of_a_substitute_process_hands_over_too", keeper_of_a_substitute),
     ("daemon_2_stopped_beyond_its_lease_it_is_fenced_once_and_the_report_stands", fenced_once),
     ("daemon_2_what_was_used_with_a_released_mount_stays_held", companions),
+    ("daemon_2_a_lun_that_was_grown_under_its_mount_stays_guarded", grown),
     ("daemon_1_refused_mounts_leave_no_zombies", zombies),
     ("daemon_1_whoever_is_told_nothing_but_errors_is_told_those", quiet),
     ("daemon_1_nobody_else_keeps_it_from_starting", lock_of_another),
@@ -169,6 +170,33 @@ fn companions() {
     main.gone(&main.a);
     assert_eq!(other.shown(other.b.path())["slot"]["state"], "released");
     daemon.stop().expect(0);
+}
+
+/// The first step of growing what has a tail area; then the daemon is replaced, and then its keeper's process is.
+fn grown() {
+    let lun = Lun::protected(Content::Ext3, Made::default());
+    let daemon = Daemon::of(&lun);
+    let dir = mounted(&lun, &lun.a, &[]);
+    let sampler = lun.sampler(millis(25));
+    clock::sleep(seconds(2));
+    let begun = clock::mono();
+    lun.grow(8 << 20);
+    daemon.kill();
+    let daemon = Daemon::of(&lun);
+    assert!(driven_by(&lun, daemon.process().pid), "{}: {}", status_of(&lun, &lun.a), daemon.said());
+    daemon.kill();
+    clock::sleep(seconds(3));
+    let process = substitute(&lun).expect("takes its place");
+    process.signal(Signal::SIGKILL);
+    // Longer than a lease.
+    clock::sleep(seconds(13));
+    let told = status_of(&lun, &lun.a);
+    assert_eq!(told["state"], "guarding", "{told}");
+    let gap = longest_gap(&sampler.since(begun), clock::mono());
+    at_most_strictly("daemon 2", "the longest silence over a grown LUN", gap, 2.0, 5.0);
+    drop(sampler);
+    lun.unmount_and_wait(&lun.a, &dir);
+    nothing_is_left(&lun);
 }
 
 fn zombies() {

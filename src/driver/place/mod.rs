@@ -5,6 +5,7 @@
 
 mod address;
 mod area;
+mod known;
 mod refuse;
 mod search;
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::address::{Selector, SlotAddress};
 pub use self::area::{AreaView, SlotView};
+pub use self::known::KnownSlot;
 pub(crate) use self::refuse::check_given_up;
 use self::refuse::has_tail;
 use self::refuse::{check_no_mmp, check_no_tail, check_target, find_area, has_no_mmp, unprotected};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::driver::KnownSlot;
 use crate::protocol::Credit;
 use crate::registry::{Record, Registry, Slot};
 use crate::sys::fence::LadderSpec;
@@ -78,6 +79,9 @@ pub struct Task {
     pub take_back: Duration,
     /// No kernel beats its protection: it is a slot of an area, and we do.
     pub area: bool,
+    /// Where that slot was found.
+    #[serde(default)]
+    pub known_slot: Option<KnownSlot>,
     /// The slot, if it stands in an area elsewhere.
     pub guarded_by: Option<PathBuf>,
     /// What is used together with it, and guarded as well: devices, or slots, as TARGET:SLOT.

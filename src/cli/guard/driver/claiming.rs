@@ -5,8 +5,20 @@
 use std::sync::Arc;
 
 use super::{Guardian, Options, identity};
+use crate::driver::Place;
 
 impl Guardian {
+    /// What somebody before has claimed: found as it was found then, or else where it stood.
+    pub(super) fn options_of_succession(&self) -> Options {
+        let found = Place::find_by(&self.task.device, self.task.guarded_by.as_deref(), None);
+        let known =
+            || Place::known(&self.task.device, self.task.known_slot.as_ref()?, Some(&self.task.device)).ok();
+        match found.ok().or_else(known) {
+            Some(place) => self.options_of(0, Options::of_place(place)),
+            None => self.options(), // which says why
+        }
+    }
+
     /// What the claim of what is mounted begins with.
     pub(super) fn options(&self) -> Options {
         let options = Options::new(&self.task.device);

@@ -310,7 +310,10 @@ impl Guardian {
             });
             return acquired.map_err(fail);
         }
-        let mut options = self.options();
+        let mut options = match adoption.left {
+            Some(_) => self.options_of_succession(),
+            None => self.options(),
+        };
         if let Some(node) = self.node_of_kernel() {
             options = options.node(node);
         }
