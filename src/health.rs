@@ -182,8 +182,9 @@ impl<'a> Seen<'a> {
                     || "it is being fenced".to_owned(),
                     |lost| format!("{}; {}", lost.reason, lost.outcome()),
                 );
-                // What is not mounted any more needs no protection.
-                let level = if lost.is_some() && !self.mounted { Level::Warning } else { Level::Unprotected };
+                // What is not mounted any more needs no protection, but somebody has to look at it.
+                let level =
+                    if lost.is_some() && !self.mounted { Level::Unhealthy } else { Level::Unprotected };
                 let forget = match level {
                     Level::Warning => {
                         "; nothing of it is mounted any more (`mmp umount --although-lost` forgets it)"
@@ -357,7 +358,7 @@ pub(crate) mod tests {
         assert_eq!(found(&lost, State::Lost, false, 150), unprotected(FindingKind::Lost));
         let gone =
             Seen { record: &lost, state: State::Lost, has_keeper: false, mounted: false, now: Mono(150 * S) };
-        assert_eq!(gone.findings()[0].level, Level::Warning, "nothing is mounted any more");
+        assert_eq!(gone.findings()[0].level, Level::Unhealthy, "nothing is mounted any more");
     }
 
     #[test]

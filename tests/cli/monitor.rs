@@ -77,15 +77,16 @@ fn a_loss_is_the_first_line_and_the_exit_code() {
     let record = crate::guarded::record(&mmpguard::registry::boot_id());
     std::fs::write(run(&scratch).join("7-4000.json"), record.to_string()).expect("writes");
     let told = mmp(&scratch, &["health"]);
-    assert_eq!(told.code, Some(5), "{told:?}");
+    // Not mounted any more: nothing is unprotected, and somebody has to look at it.
+    assert_eq!(told.code, Some(12), "{told:?}");
     let first = told.out.lines().next().unwrap_or_default();
     let begins =
-        "UNPROTECTED: /dev/loop4000 on /mnt/gone: protection was lost: the lease ran out; what was allowed";
+        "UNHEALTHY: /dev/loop4000 on /mnt/gone: protection was lost: the lease ran out; what was allowed";
     assert!(first.starts_with(begins), "{first}");
     let json = mmp(&scratch, &["health", "--json"]);
     let report: Value = serde_json::from_str(&json.out).expect("is JSON");
     let finding = &report["guards"][0]["findings"][0];
-    assert_eq!((&finding["kind"], &finding["level"]), (&"lost".into(), &"unprotected".into()), "{report}");
+    assert_eq!((&finding["kind"], &finding["level"]), (&"lost".into(), &"unhealthy".into()), "{report}");
     let metrics = mmp(&scratch, &["metrics"]);
     let line = "mmp_guard_state{device=\"/dev/loop4000\",dir=\"/mnt/gone\",state=\"lost\"} 1.0";
     assert!(metrics.out.contains(line), "{metrics:?}");
