@@ -9,7 +9,7 @@ use crate::guard_support::{
     becomes, guards, is_mounted, mount, mounted, mounted_clean, nothing_is_left, refuses_others, status_of,
 };
 use crate::harness::daemon::{Daemon, reply, say};
-use crate::harness::lun::{Lun, must, text};
+use crate::harness::lun::{Lun, forget_other_mounts, must, text};
 use crate::harness::process::Process;
 use crate::harness::started::patiently;
 use crate::harness::{at_most, observed, seconds};
@@ -220,12 +220,13 @@ fn namespaces() {
     let daemon = Daemon::of(&lun);
     let to = lun.mount_point();
     let mmp = env!("CARGO_BIN_EXE_mmp");
-    let inside = format!(
-        "hostname elsewhere; {mmp} mount --handover clean --on-loss shutdown --incomplete-fence {} {} && {mmp} status --json && umount {}",
-        lun.a.path(),
-        text(&to),
-        text(&to)
-    );
+    let inside = forget_other_mounts()
+        + &format!(
+            "hostname elsewhere; {mmp} mount --handover clean --on-loss shutdown --incomplete-fence {} {} && {mmp} status --json && umount {}",
+            lun.a.path(),
+            text(&to),
+            text(&to)
+        );
     let mut other = lun.start("unshare", ["--uts", "--mount", "sh", "-c", &inside]);
     let ended = other.end(seconds(60));
     ended.expect(0);

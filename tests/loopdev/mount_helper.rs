@@ -14,7 +14,7 @@ use crate::guard_support::{
     Guard, becomes, guard, kill_both, marking_fence, nothing_is_left, records, status_of,
 };
 use crate::harness::areas::{Content, Made};
-use crate::harness::lun::{Lun, command, must, text};
+use crate::harness::lun::{Lun, command, forget_other_mounts, must, text};
 use crate::harness::process::marked;
 use crate::harness::started::{Ended, Started};
 use crate::harness::{at_least, at_most, observed, seconds};
@@ -53,13 +53,14 @@ impl<'a> Namespace<'a> {
         let sbin = Path::new("/sbin").canonicalize().expect("is there");
         std::fs::create_dir_all("/run/mount").expect("is there, or is made");
         // mount(8) calls helpers in /sbin alone. Both directories in one, which is read-only.
-        let script = format!(
-            "mount -t overlay -o lowerdir={helpers}:{sbin} overlay {sbin} && mount -t tmpfs tmpfs /run/mount && \
+        let script = forget_other_mounts()
+            + &format!(
+                "mount -t overlay -o lowerdir={helpers}:{sbin} overlay {sbin} && mount -t tmpfs tmpfs /run/mount && \
              mount --bind {fstab} /etc/fstab && echo ready >&2 && exec sleep 1000",
-            helpers = text(&helpers),
-            sbin = text(&sbin),
-            fstab = text(&fstab)
-        );
+                helpers = text(&helpers),
+                sbin = text(&sbin),
+                fstab = text(&fstab)
+            );
         let mut shell = lun.start("unshare", ["-m", "--propagation", "private", "sh", "-c", &script]);
         shell.says("ready", seconds(20));
         Namespace { lun, shell, fstab }

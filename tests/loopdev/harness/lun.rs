@@ -28,6 +28,13 @@ const PRELUDE: &str = r#"mark() { cut -d' ' -f1 /proc/uptime > "$DIR/$1.new"; mv
 "#;
 /// Where the records of this LUN's guards are, so that tests and the machine's own guards never meet.
 pub(crate) const RUNTIME: &str = "run";
+/// In a mount namespace of its own: a copy of the other cases' mounts would keep those from ending.
+pub(crate) fn forget_other_mounts() -> String {
+    format!(
+        "for dir in $(cut -d' ' -f2 /proc/self/mounts | grep {DIRECTORY_PREFIX}); do umount -l \"$dir\"; done 2>/dev/null; "
+    )
+}
+
 const MIB: u64 = 1 << 20;
 
 static LOSETUP: Mutex<()> = Mutex::new(());

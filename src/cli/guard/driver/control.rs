@@ -246,10 +246,9 @@ impl Guardian {
     }
 
     fn start_remount(&mut self, options: &str) {
-        self.mount_end = None;
         let options = format!("remount,{options}");
         let arguments = vec!["-o".into(), options.into(), self.task.dir.clone().into()];
-        self.tell_keeper(&ToKeeper::Mount { arguments });
+        self.ask_to_mount(arguments);
     }
 
     /// One round of the guard's loop beside a remount.

@@ -84,7 +84,9 @@ pub(super) struct Guardian {
     withdrawn: bool,
     /// The kernel's filesystem is gone, and the clean mark is ours to write.
     releasing: bool,
-    /// A keeper died, and what it may have been mounting has not been seen to end.
+    /// mount(8) was asked for, and has not ended.
+    mounting: bool,
+    /// A keeper died, and what it was mounting has not been seen to end.
     orphaned: bool,
     /// What is used together with what is mounted, and held as well.
     companions: Vec<Held>,
@@ -140,6 +142,7 @@ impl Guardian {
             mount_end: None,
             withdrawn: false,
             releasing: false,
+            mounting: false,
             orphaned: false,
             companions: Vec::new(),
             resident,
@@ -222,7 +225,7 @@ impl Guardian {
         self.look_after_keeper();
         self.watch_lateness(held);
         if self.orphaned && (self.view.is_seen() || !self.view.is_claimed()) {
-            self.orphaned = false;
+            (self.orphaned, self.mounting) = (false, false);
             let gone = CommandEnd::Killed(nix::libc::SIGKILL);
             self.mount_end.get_or_insert((gone, "the keeper died".to_owned()));
         }
@@ -329,6 +332,12 @@ impl Guardian {
             clock::sleep(Duration::from_millis(5));
         }
         i32::from(exit::DONE)
+    }
+
+    /// Has the keeper run mount(8).
+    fn ask_to_mount(&mut self, arguments: Vec<std::ffi::OsString>) {
+        (self.mount_end, self.mounting) = (None, true);
+        self.tell_keeper(&ToKeeper::Mount { arguments });
     }
 
     fn tell_keeper(&self, message: &ToKeeper) {

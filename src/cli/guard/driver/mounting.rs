@@ -91,8 +91,7 @@ impl Guardian {
                 return Tried::Failed(failure);
             }
         }
-        self.mount_end = None;
-        self.tell_keeper(&ToKeeper::Mount { arguments: self.mount_arguments() });
+        self.ask_to_mount(self.mount_arguments());
         if ours { self.mount_under_our_beats(held) } else { self.mount_for_kernel(held) }
     }
 

@@ -33,7 +33,9 @@ impl Guardian {
                 Ok(Some(FromKeeper::Ready)) => {}
                 Ok(Some(FromKeeper::Fenced { lost })) => self.fenced = Some(lost),
                 Ok(Some(FromKeeper::GivenUp)) => (self.given_up, self.withdrawn) = (true, true),
-                Ok(Some(FromKeeper::MountEnded { end, said })) => self.mount_end = Some((end, said)),
+                Ok(Some(FromKeeper::MountEnded { end, said })) => {
+                    (self.mount_end, self.mounting) = (Some((end, said)), false);
+                }
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                     self.dead_keepers.extend(self.keeper.take());
                 }
@@ -55,7 +57,7 @@ impl Guardian {
                 }
                 self.note("the keeper died and was replaced");
                 // Whatever was mounting dies with it, as soon as the kernel lets it.
-                self.orphaned = true;
+                self.orphaned = self.mounting;
             }
             Err(error) => self.note(&format!("the keeper died and cannot be replaced: {error}")),
         }
