@@ -90,9 +90,8 @@ pub(super) fn run(arguments: &Status) -> ExitCode {
 
 /// What this host guards.
 pub(super) fn guards(registry: &Registry) -> Result<Vec<Guard>, String> {
-    let all = registry.list().map_err(|error| format!("{}: {error}", registry.directory().display()))?;
-    let here = all.into_iter().filter(|(_, record)| record.is_of_this_boot());
-    Ok(here.map(|(slot, record)| Guard::of(&slot, &record)).collect())
+    let (all, _) = records(registry, &[])?;
+    Ok(all.iter().map(|(slot, record)| Guard::of(slot, record)).collect())
 }
 
 /// What is guarded, and what was asked for and is not.

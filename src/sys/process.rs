@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 
 mod stat;
-pub use stat::{Stat, ThreadState, ancestors, descendants, may_administer, processes, thread_state};
+pub use stat::{
+    Stat, ThreadState, ancestors, descendants, leader_lives, may_administer, processes, thread_state,
+};
 
 /// Makes the orphans among this process's descendants its children, and lets it hear of their ends: under an ignored
 /// SIGCHLD, which a careless parent passes on through exec, the kernel would throw away how they ended.

@@ -8,13 +8,12 @@ use serde_json::{Value, json};
 
 use crate::Case;
 use crate::guard_support::{
-    becomes, guards, is_mounted, longest_gap, marking_fence, mount_on, mounted, mounted_clean,
-    nothing_is_left, opener, refuses_others, status_of,
+    becomes, driven_by, guards, is_mounted, keeper_of, longest_gap, marking_fence, mount_on, mounted,
+    mounted_clean, nothing_is_left, opener, refuses_others, status_of, substitute,
 };
 use crate::harness::areas::{Content, Made};
 use crate::harness::daemon::{Daemon, together};
 use crate::harness::lun::{Lun, RUNTIME, must, text};
-use crate::harness::process::Process;
 use crate::harness::started::patiently;
 use crate::harness::{at_most_strictly, millis, observed, seconds};
 
@@ -29,14 +28,6 @@ pub(crate) const CASES: &[Case] = &[
     ("daemon_1_whoever_is_told_nothing_but_errors_is_told_those", quiet),
     ("daemon_1_nobody_else_keeps_it_from_starting", lock_of_another),
 ];
-
-fn driven_by(lun: &Lun, pid: i32) -> bool {
-    patiently(seconds(10), || (status_of(lun, &lun.a)["driver_pid"] == pid).then_some(())).is_some()
-}
-
-fn substitute(lun: &Lun) -> Option<Process> {
-    guards(lun).into_iter().find(|process| process.comm == "mmp-driver")
-}
 
 fn slow_restarts() {
     let lun = Lun::protected(Content::Ext3, Made::default());
@@ -97,13 +88,9 @@ fn keeper_of_a_substitute() {
     let dir = mounted_clean(&lun, &lun.a);
     daemon.kill();
     let process = patiently(seconds(5), || substitute(&lun)).expect("takes its place");
-    let keeper = || {
-        let pid = status_of(&lun, &lun.a)["keeper_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-        pid.and_then(Process::of).filter(Process::is_alive)
-    };
-    let first = keeper().expect("is there");
+    let first = keeper_of(&lun).expect("is there");
     first.signal(Signal::SIGKILL);
-    let second = patiently(seconds(10), || keeper().filter(|keeper| keeper.pid != first.pid));
+    let second = patiently(seconds(10), || keeper_of(&lun).filter(|keeper| keeper.pid != first.pid));
     assert!(second.is_some() && process.is_alive(), "{}", status_of(&lun, &lun.a));
     clock::sleep(seconds(1));
     let daemon = Daemon::of(&lun);

@@ -8,13 +8,12 @@ use nix::sys::signal::Signal;
 
 use crate::Case;
 use crate::guard_support::{
-    becomes, guards, longest_gap, mount_on, mounted, mounted_clean, nothing_is_left, refuses_others,
-    status_of, unmount_plainly,
+    becomes, driven_by, guards, keeper_of, longest_gap, mount_on, mounted, mounted_clean, nothing_is_left,
+    refuses_others, status_of, substitute, unmount_plainly,
 };
 use crate::harness::areas::{Content, Made};
 use crate::harness::daemon::{Daemon, together};
 use crate::harness::lun::{Lun, must, text};
-use crate::harness::process::Process;
 use crate::harness::started::patiently;
 use crate::harness::{at_least, at_most, at_most_strictly, millis, observed, seconds};
 
@@ -91,11 +90,6 @@ fn twenty() {
     }
 }
 
-/// A process that drives in the daemon's stead.
-fn driver(lun: &Lun) -> Option<Process> {
-    guards(lun).into_iter().find(|process| process.comm == "mmp-driver")
-}
-
 fn not_restarted() {
     let lun = Lun::protected(Content::Ext3, Made::default());
     let daemon = Daemon::of(&lun);
@@ -107,7 +101,7 @@ fn not_restarted() {
     let keeper = status_of(&lun, &lun.a)["keeper_pid"].clone();
     daemon.kill();
     let found =
-        patiently(seconds(5), || driver(&lun).map(|_| clock::mono())).expect("a process takes its place");
+        patiently(seconds(5), || substitute(&lun).map(|_| clock::mono())).expect("a process takes its place");
     at_most("daemon 2", "until a process drives instead", found.since(begun), 1.0);
     // Longer than two waits.
     clock::sleep(seconds(24));
@@ -115,10 +109,8 @@ fn not_restarted() {
     assert_eq!((&told["keeper_pid"], told["state"].as_str()), (&keeper, Some("guarding")), "{told}");
     refuses_others(&lun);
     let daemon = Daemon::of(&lun);
-    let pid = daemon.process().pid;
-    let back = patiently(seconds(10), || (status_of(&lun, &lun.a)["driver_pid"] == pid).then_some(()));
-    assert!(back.is_some(), "{}: {}", status_of(&lun, &lun.a), daemon.said());
-    assert!(driver(&lun).is_none(), "one driver at a time");
+    assert!(driven_by(&lun, daemon.process().pid), "{}: {}", status_of(&lun, &lun.a), daemon.said());
+    assert!(substitute(&lun).is_none(), "one driver at a time");
     clock::sleep(seconds(3));
     let gap = longest_gap(&sampler.since(begun - seconds(1)), clock::mono());
     at_most_strictly("daemon 2", "the longest silence until the next daemon", gap, GAP_S, 5.0);
@@ -140,9 +132,7 @@ fn newer() {
     // As a package does it: the old one is told to end, the new one is started.
     daemon.stop().expect(0);
     let daemon = Daemon::with(&lun, text(&copy), &[]);
-    let pid = daemon.process().pid;
-    let taken = patiently(seconds(10), || (status_of(&lun, &lun.a)["driver_pid"] == pid).then_some(()));
-    assert!(taken.is_some(), "{}: {}", status_of(&lun, &lun.a), daemon.said());
+    assert!(driven_by(&lun, daemon.process().pid), "{}: {}", status_of(&lun, &lun.a), daemon.said());
     clock::sleep(seconds(3));
     at_most(
         "daemon 2",
@@ -183,20 +173,14 @@ fn keeper_dies() {
     let lun = Lun::new();
     let daemon = Daemon::of(&lun);
     let dir = mounted_clean(&lun, &lun.a);
-    let keeper = || {
-        let pid = status_of(&lun, &lun.a)["keeper_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-        pid.and_then(Process::of).filter(Process::is_alive)
-    };
-    let first = keeper().expect("is there");
+    let first = keeper_of(&lun).expect("is there");
     first.signal(Signal::SIGKILL);
-    let second = patiently(seconds(10), || keeper().filter(|keeper| keeper.pid != first.pid));
+    let second = patiently(seconds(10), || keeper_of(&lun).filter(|keeper| keeper.pid != first.pid));
     assert!(second.is_some(), "{}", status_of(&lun, &lun.a));
     // The new one hands over as well.
     daemon.kill();
     let daemon = Daemon::of(&lun);
-    let pid = daemon.process().pid;
-    let taken = patiently(seconds(10), || (status_of(&lun, &lun.a)["driver_pid"] == pid).then_some(()));
-    assert!(taken.is_some(), "{}: {}", status_of(&lun, &lun.a), daemon.said());
+    assert!(driven_by(&lun, daemon.process().pid), "{}: {}", status_of(&lun, &lun.a), daemon.said());
     must("umount", &[text(&dir)]);
     assert!(patiently(seconds(10), || status_of(&lun, &lun.a).is_null().then_some(())).is_some());
     daemon.stop().expect(0);
@@ -249,16 +233,14 @@ fn dies_again_and_again() {
     let mut daemon = Daemon::of(&lun);
     let dir = mounted_clean(&lun, &lun.a);
     for _ in 0..6 {
-        let pid = daemon.process().pid;
-        let drives = patiently(seconds(10), || (status_of(&lun, &lun.a)["driver_pid"] == pid).then_some(()));
-        assert!(drives.is_some(), "{}: {}", status_of(&lun, &lun.a), daemon.said());
+        assert!(driven_by(&lun, daemon.process().pid), "{}: {}", status_of(&lun, &lun.a), daemon.said());
         daemon.kill();
         daemon = Daemon::of(&lun);
     }
-    let instead = patiently(seconds(10), || driver(&lun));
+    let instead = patiently(seconds(10), || substitute(&lun));
     assert!(instead.is_some(), "{:?}", guards(&lun));
     clock::sleep(seconds(5));
-    assert_eq!(driver(&lun), instead, "it stays, for a minute");
+    assert_eq!(substitute(&lun), instead, "it stays, for a minute");
     let told = status_of(&lun, &lun.a);
     assert_eq!(told["state"], "guarding", "{told}");
     refuses_others(&lun);

@@ -139,6 +139,22 @@ pub(crate) fn guards(lun: &Lun) -> Vec<Process> {
     all.into_iter().filter(|process| process.comm.starts_with("mmp")).collect()
 }
 
+/// A process that drives in the daemon's stead, if there is one.
+pub(crate) fn substitute(lun: &Lun) -> Option<Process> {
+    guards(lun).into_iter().find(|process| process.comm == "mmp-driver")
+}
+
+/// Waits until this process drives.
+pub(crate) fn driven_by(lun: &Lun, pid: i32) -> bool {
+    patiently(seconds(10), || (status_of(lun, &lun.a)["driver_pid"] == pid).then_some(())).is_some()
+}
+
+/// The keeper that the status names, if it lives.
+pub(crate) fn keeper_of(lun: &Lun) -> Option<Process> {
+    let pid = status_of(lun, &lun.a)["keeper_pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+    pid.and_then(Process::of).filter(Process::is_alive)
+}
+
 /// The files of guards in the registry, without the locks.
 pub(crate) fn records(lun: &Lun) -> Vec<String> {
     let entries = std::fs::read_dir(lun.file(RUNTIME)).into_iter().flatten().flatten();

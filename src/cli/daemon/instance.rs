@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use crate::registry::Registry;
-use crate::sys::process::Stat;
+use crate::sys::process::leader_lives;
 
 /// The right to be the daemon, as long as this lives.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) fn become_the_one(registry: &Registry) -> io::Result<Result<Instance,
     let (mut file, locked) = open(&path)?;
     if !locked {
         let pid = owner(&mut file);
-        if pid == 0 || lives(pid) {
+        if pid == 0 || leader_lives(pid) {
             return Ok(Err(Taken { pid }));
         }
         std::fs::remove_file(&path)?;
@@ -66,11 +66,6 @@ fn owner(file: &mut File) -> i32 {
     let mut text = String::new();
     let _ = file.read_to_string(&mut text);
     text.trim().parse().unwrap_or(0)
-}
-
-/// A leader that is a zombie has nothing left but threads that hang.
-fn lives(pid: i32) -> bool {
-    Stat::of(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
 }
 
 #[cfg(test)]

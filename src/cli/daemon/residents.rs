@@ -25,8 +25,8 @@ const AT_ONCE: usize = 64;
 pub(super) struct Residents(BTreeMap<Slot, Mono>);
 
 impl Residents {
-    /// Takes over what can be taken over, the shortest lease first; gives how many.
-    pub(super) fn adopt(&mut self, registry: &Registry) -> usize {
+    /// Takes over what can be taken over, the shortest lease first.
+    pub(super) fn adopt(&mut self, registry: &Registry) {
         let records = registry.list().unwrap_or_default();
         let ours = i32::try_from(std::process::id()).unwrap_or(0);
         let now = clock::mono();
@@ -36,26 +36,18 @@ impl Residents {
             .filter(|(slot, record)| belongs_here(slot, record, ours) && !self.0.contains_key(slot));
         let mut waiting: Vec<_> = waiting.collect();
         waiting.sort_by_key(|(_, record)| record.lease_end_ns);
-        let mut taken = 0;
         for some in waiting.chunks(AT_ONCE) {
-            taken += std::thread::scope(|scope| {
+            std::thread::scope(|scope| {
                 // One whose keeper does not answer holds up nobody else's.
                 let asked: Vec<_> =
                     some.iter().map(|(slot, record)| scope.spawn(|| take(slot, record))).collect();
-                let mut taken = 0;
                 for ((slot, _), asked) in some.iter().zip(asked) {
-                    match asked.join().unwrap_or(Taken::Failed) {
-                        Taken::Over => taken += 1,
-                        Taken::NotNow => {}
-                        Taken::Failed => {
-                            self.0.insert(slot.clone(), now + PAUSE);
-                        }
+                    if asked.join().unwrap_or(Taken::Failed) == Taken::Failed {
+                        self.0.insert(slot.clone(), now + PAUSE);
                     }
                 }
-                taken
             });
         }
-        taken
     }
 }
 
@@ -64,6 +56,7 @@ fn belongs_here(slot: &Slot, record: &Record, ours: i32) -> bool {
     record.resident && record.driver_pid != ours && guarded && record.is_of_this_boot() && slot.is_locked()
 }
 
+#[derive(PartialEq, Eq)]
 enum Taken {
     Over,
     /// Its keeper has a driver that lives, or it ends just now.

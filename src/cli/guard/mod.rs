@@ -54,7 +54,7 @@ pub(super) fn keeper() -> ExitCode {
 pub(super) fn guard(task: &Task, quiet: bool) -> ExitCode {
     let started = Terminal::new(quiet)
         .map_err(|source| Error::io("prepare for signals about", &task.asked, source))
-        .and_then(|mut terminal| begin(task, &mut terminal, &run_in_processes));
+        .and_then(|mut terminal| begin(task, &mut terminal, &front::run));
     match started {
         Ok(code) => ExitCode::from(code),
         Err(error) => output::failure(&error),
@@ -63,10 +63,6 @@ pub(super) fn guard(task: &Task, quiet: bool) -> ExitCode {
 
 /// How a guard's driver and keeper are started, and followed until it guards or has ended.
 pub(super) type Run<'a> = &'a dyn Fn(&Task, &Memory, OwnedFd, &mut dyn Asker) -> io::Result<u8>;
-
-fn run_in_processes(task: &Task, memory: &Memory, lock: OwnedFd, asker: &mut dyn Asker) -> io::Result<u8> {
-    front::run(task, memory, lock, asker)
-}
 
 /// Starts a guard whose driver is a thread of this process, the daemon, and follows it.
 pub(super) fn run_in_daemon(

@@ -116,6 +116,13 @@ fn closure(mut candidates: Vec<Stat>, root: Pid, spare: &[Pid]) -> Vec<Stat> {
     }
 }
 
+/// True as long as the leader of a process lives. One that is a zombie has nothing left but threads that hang in the kernel, and end
+/// before they run another instruction.
+#[must_use]
+pub fn leader_lives(pid: i32) -> bool {
+    Stat::of(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+}
+
 /// Where a thread is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadState {

@@ -10,7 +10,7 @@ use super::{
     SUCCESSION, ToFront, Why, clock, drain,
 };
 use crate::keeper::mounts::{FromKeeper, Link};
-use crate::sys::process::{ProcessRef, Stat};
+use crate::sys::process::{ProcessRef, leader_lives};
 use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -192,11 +192,7 @@ impl DriverLink {
     /// Its end of the pipe tells. A thread may hang in a device when it is killed, and keep what it had open: then the state of its
     /// process does. Such a thread ends before it runs another instruction of ours.
     fn lives(&self) -> bool {
-        let is_dead = || {
-            let stat = Stat::of(self.process.pid().as_raw());
-            stat.is_none_or(|stat| matches!(stat.state, 'Z' | 'X'))
-        };
-        drain(&self.pipe) && !is_dead()
+        drain(&self.pipe) && leader_lives(self.process.pid().as_raw())
     }
 }
 
