@@ -44,13 +44,21 @@ fn crash() {
     let survived = timing["outage_survived_s"].as_f64().expect("is a number");
     assert!((survived - 1.1).abs() < 1e-9, "{timing}");
     let mut run = hold(&lun);
+    let (mut runs, mut checks) = (Vec::new(), Vec::new());
     for _ in 0..5 {
         let refused = lun.run_true(lun.b.path());
         refused.expect(121).says("in use elsewhere").says("alpha");
-        at_most_strictly(case, "the refusal of `mmp run`", refused.took, 0.45, 1.3);
+        at_most(case, "the refusal of `mmp run`", refused.took, 0.45);
+        runs.push(refused.took);
         let checked = lun.verb(&["check", lun.b.path()]);
         checked.expect(1);
-        at_most_strictly(case, "the refusal of `mmp check`", checked.took, 0.45, 1.3);
+        at_most(case, "the refusal of `mmp check`", checked.took, 0.45);
+        checks.push(checked.took);
+    }
+    // A busy machine may start a program late now and then, but not each time.
+    for (verb, took) in [("`mmp run`", runs), ("`mmp check`", checks)] {
+        let soonest = took.into_iter().min().expect("five");
+        at_most_strictly(case, &format!("the soonest refusal of {verb}"), soonest, 0.45, 0.9);
     }
     let generation = lun.generation();
     let victims = [run.child("mmp-driver"), run.child("mmp-keeper"), run.process()];

@@ -25,6 +25,9 @@ const ROUNDS_AT_ONCE: usize = 15;
 const DELAYS_MS: [u64; 6] = [300, 1000, 2500, 4000, 8000, 13_000];
 /// Time for a second claimer to start and to look, on a slow machine too.
 const BOTH_LOOK_MS: u64 = 1500;
+/// On a busy machine the rival may come too late to meet the slow write; a delay that never happened would prove nothing, so the round
+/// is played again, and not for ever.
+const TRIES: usize = 5;
 /// The longest honest way in: a late write starts the claim anew with the check interval doubled, more than once.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Takes a lock for as long as anything of it lives: whoever comes meanwhile finds that out.
@@ -119,14 +122,23 @@ pub(crate) fn build(into: &Path) -> PathBuf {
 
 fn play_all(rounds: &[Round]) {
     let failed: Vec<String> = thread::scope(|scope| {
-        let playing: Vec<_> = rounds.iter().map(|round| scope.spawn(|| play(round))).collect();
+        let playing: Vec<_> = rounds.iter().map(|round| scope.spawn(|| play_until_delayed(round))).collect();
         let ended = playing.into_iter().zip(rounds).map(|(played, round)| (played.join(), round));
         ended.filter(|(played, _)| played.is_err()).map(|(_, round)| round.name.clone()).collect()
     });
     assert!(failed.is_empty(), "these rounds failed: {failed:#?}");
 }
 
-fn play(round: &Round) {
+fn play_until_delayed(round: &Round) {
+    for _ in 0..TRIES {
+        let Some(undelayed) = play(round) else { return };
+        observed("8, delayed", &format!("{}: {undelayed} was not delayed; once more", round.name));
+    }
+    panic!("round {round:?}: in {TRIES} tries a delay never happened");
+}
+
+/// Plays and judges a round; names a host whose write was to be slow and was never made.
+fn play(round: &Round) -> Option<&'static str> {
     let lun = Lun::shaped(Shape { bytes: 16 << 20, filesystem_bytes: 16 << 20, ..Shape::default() });
     let env = |host: &str| match round.slow.iter().find(|slow| slow.host == host) {
         Some(slow) => vec![
@@ -156,11 +168,9 @@ fn play(round: &Round) {
     }
     let got_in = log.lines().next().unwrap_or_default();
     let codes = format!("alpha {}, beta {}", ends[0].1.code, ends[1].1.code);
-    for slow in &round.slow {
-        // A delay that never happened would prove nothing.
-        assert!(lun.file(&format!("delayed-{}", slow.host)).exists(), "{} was not delayed, {all}", slow.host);
-    }
+    let undelayed = round.slow.iter().find(|slow| !lun.file(&format!("delayed-{}", slow.host)).exists());
     if !round.slow.is_empty() {
         observed("8, delayed", &format!("{}: {got_in}; {codes}", round.name));
     }
+    undelayed.map(|slow| slow.host)
 }
