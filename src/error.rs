@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::ext4::Ext4Error;
 use crate::format::area::AreaError;
 use crate::format::{ContentError, Damage, SuperblockError};
 use crate::protocol::{Change, FailureKind, Loss, Refusal};
@@ -53,6 +54,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         source: AreaError,
+    },
+    /// The edits that switch MMP on and off are not made on this filesystem.
+    #[error("{}: {source}", path.display())]
+    Ext4 {
+        /// Of which device.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        source: Ext4Error,
     },
     /// Nothing protects it: no MMP block, and no area.
     #[error("{}: it is not protected: {what}", path.display())]
@@ -166,6 +175,7 @@ impl Error {
             | Error::Damaged { path, .. }
             | Error::Area { path, .. }
             | Error::Content { path, .. }
+            | Error::Ext4 { path, .. }
             | Error::Unprotected { path, .. }
             | Error::Short { path, .. }
             | Error::WrongKind { path, .. }
@@ -207,6 +217,12 @@ impl Error {
             Error::Damaged { .. } | Error::Short { .. } => Kind::Damaged,
             Error::Area { source, .. } if source.is_damage() => Kind::Damaged,
             Error::Area { .. } | Error::Unprotected { .. } => Kind::Unsupported,
+            Error::Ext4 { source, .. } if source.is_damage() => Kind::Damaged,
+            Error::Ext4 { source, .. } => match source {
+                Ext4Error::Interval { .. } => Kind::Usage,
+                Ext4Error::Changed { .. } => Kind::InUse,
+                _ => Kind::Unsupported,
+            },
             Error::WrongKind { .. } | Error::Argument(_) => Kind::Usage,
             Error::UsedHere { .. } => Kind::InUse,
             Error::Refused { refusal, .. } => match refusal {

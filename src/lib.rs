@@ -31,6 +31,7 @@
 //! | [`clock`] | the only clock reads | syscalls |
 //! | [`format`](mod@format) | bytes to types and back | nothing: pure |
 //! | [`protocol`] | claim, hold, release as sans-IO machines; the safety argument | nothing: pure |
+//! | [`ext4`] | the edits that switch MMP on and off on ext2, ext3 and ext4 | nothing but [`ext4::Bytes`] |
 //! | [`io`] | the device: `O_DIRECT`, aligned locked buffers | `unsafe`, I/O |
 //! | [`sys`] | what this host knows: users of a device, identity, processes | `unsafe`, I/O |
 //! | [`driver`] | runs a `Guard` on a device: one thread a LUN | I/O, threads |
@@ -58,6 +59,7 @@ pub mod config;
 pub mod driver;
 pub mod error;
 pub mod events;
+pub mod ext4;
 pub mod format;
 pub mod health;
 #[allow(unsafe_code)]

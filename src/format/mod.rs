@@ -11,6 +11,7 @@ pub mod block;
 pub mod checksum;
 pub mod content;
 pub mod damage;
+pub mod fields;
 pub mod name;
 pub mod superblock;
 

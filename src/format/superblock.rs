@@ -7,6 +7,7 @@
 use byteorder::{ByteOrder, LittleEndian};
 
 use super::checksum::{ChecksumSeed, ext4_crc32c};
+use super::fields::superblock as field;
 
 /// Where the primary superblock begins, in bytes.
 pub const SUPERBLOCK_OFFSET_BYTES: u64 = 1024;
@@ -135,14 +136,14 @@ impl Superblock {
     pub fn decode(bytes: &[u8; SUPERBLOCK_BYTES]) -> Result<Self, SuperblockError> {
         let u16_at = |at: usize| LittleEndian::read_u16(&bytes[at..]);
         let u32_at = |at: usize| LittleEndian::read_u32(&bytes[at..]);
-        let found = u16_at(0x38);
+        let found = u16_at(field::MAGIC);
         if found != EXT4_SUPER_MAGIC {
             return Err(SuperblockError::NoSuperblock { found });
         }
         // Whatever 0x4C s_rev_level says: the kernel and e2fsprogs honour feature flags in revision 0 too, so their
         // MMP is at work there.
-        let (feature_compat, feature_incompat, feature_ro_compat) =
-            (u32_at(0x5C), u32_at(0x60), u32_at(0x64));
+        let [feature_compat, feature_incompat, feature_ro_compat] =
+            [field::FEATURE_COMPAT, field::FEATURE_INCOMPAT, field::FEATURE_RO_COMPAT].map(u32_at);
         if feature_incompat & INCOMPAT_JOURNAL_DEV != 0 {
             return Err(SuperblockError::JournalDevice);
         }
@@ -150,31 +151,32 @@ impl Superblock {
         if checksums {
             verify_checksum(bytes)?;
         }
-        let log = u32_at(0x18);
+        let log = u32_at(field::LOG_BLOCK_SIZE);
         if log > MAX_LOG_BLOCK_SIZE {
             return Err(SuperblockError::BlockSize { log });
         }
-        let blocks_hi = if feature_incompat & INCOMPAT_64BIT != 0 { u32_at(0x150) } else { 0 };
+        let blocks_hi =
+            if feature_incompat & INCOMPAT_64BIT != 0 { u32_at(field::BLOCKS_COUNT_HI) } else { 0 };
         let mut uuid = [0; 16];
-        uuid.copy_from_slice(&bytes[0x68..0x78]);
+        uuid.copy_from_slice(&bytes[field::UUID..][..16]);
         let mut volume_name = [0; 16];
         volume_name.copy_from_slice(&bytes[0x78..0x88]);
         let checksum_seed = checksums.then(|| match feature_incompat & INCOMPAT_CSUM_SEED {
             0 => ChecksumSeed::from_uuid(&uuid),
-            _ => ChecksumSeed(u32_at(0x270)),
+            _ => ChecksumSeed(u32_at(field::CHECKSUM_SEED)),
         });
         Ok(Superblock {
-            blocks_count: u64::from(u32_at(0x04)) | u64::from(blocks_hi) << 32,
-            first_data_block: u32_at(0x14),
+            blocks_count: u64::from(u32_at(field::BLOCKS_COUNT_LO)) | u64::from(blocks_hi) << 32,
+            first_data_block: u32_at(field::FIRST_DATA_BLOCK),
             block_bytes: 1024 << log,
-            state: u16_at(0x3A),
+            state: u16_at(field::STATE),
             feature_compat,
             feature_incompat,
             feature_ro_compat,
             uuid,
             volume_name: super::Name::from_field(volume_name),
-            mmp_update_interval_s: u16_at(0x166),
-            mmp_block: LittleEndian::read_u64(&bytes[0x168..]),
+            mmp_update_interval_s: u16_at(field::MMP_UPDATE_INTERVAL),
+            mmp_block: LittleEndian::read_u64(&bytes[field::MMP_BLOCK..]),
             checksum_seed,
         })
     }
@@ -216,11 +218,11 @@ impl Superblock {
 }
 
 fn verify_checksum(bytes: &[u8; SUPERBLOCK_BYTES]) -> Result<(), SuperblockError> {
-    if bytes[0x175] != CHECKSUM_TYPE_CRC32C {
-        return Err(SuperblockError::ChecksumType { found: bytes[0x175] });
+    if bytes[field::CHECKSUM_TYPE] != CHECKSUM_TYPE_CRC32C {
+        return Err(SuperblockError::ChecksumType { found: bytes[field::CHECKSUM_TYPE] });
     }
-    let stored = LittleEndian::read_u32(&bytes[0x3FC..]);
-    let computed = ext4_crc32c(u32::MAX, &bytes[..0x3FC]);
+    let stored = LittleEndian::read_u32(&bytes[field::CHECKSUM..]);
+    let computed = ext4_crc32c(u32::MAX, &bytes[..field::CHECKSUM]);
     if stored == computed { Ok(()) } else { Err(SuperblockError::Checksum { stored, computed }) }
 }
 

@@ -14,6 +14,7 @@
 //! | `block_file` | [`BlockFile`]: the MMP block of a native filesystem |
 //! | `slot_file` | [`SlotFile`]: a slot of an area, with its entry and the area's headers |
 //! | `writer` | [`BlockWriter`]: blocks of an area that no beat writes |
+//! | `editor` | [`Editor`]: any bytes of a device, for the edits of `ext4` |
 //! | `look` | a descriptor for one look |
 //! | `transfer` | whole reads and whole writes |
 //! | `cache` | [`Device::flush`] and [`Device::drop_cache`]: the page cache of the node that is used |
@@ -25,6 +26,7 @@ mod block_file;
 mod cache;
 mod device;
 mod direct;
+mod editor;
 mod ioctl;
 mod look;
 mod mem;
@@ -39,6 +41,7 @@ pub use arena::Arena;
 pub use block_file::BlockFile;
 pub use cache::FLUSH;
 pub use device::Device;
+pub use editor::Editor;
 pub use mem::{MemStore, SharedImage};
 pub use node::DeviceKind;
 pub(crate) use node::{find, kernel_refuses_mounted_writes};
