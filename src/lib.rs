@@ -36,6 +36,7 @@
 //! | [`sys`] | what this host knows: users of a device, identity, processes | `unsafe`, I/O |
 //! | [`driver`] | runs a `Guard` on a device: one thread a LUN | I/O, threads |
 //! | [`area`] | makes, changes and repairs MMP areas | I/O |
+//! | [`native`] | ext4's own MMP on and off, and its interval: when that may be written | I/O |
 //! | [`events`] | what happened to guards: log, journal, hooks; never on the path of a beat | I/O, threads, processes |
 //! | [`health`] | how a guard fares, by its record and its processes | I/O |
 //! | [`metrics`] | the figures for Prometheus, from the same records | I/O |
@@ -74,6 +75,7 @@ macro_rules! broken {
 }
 
 pub mod metrics;
+pub mod native;
 pub mod protocol;
 pub mod registry;
 #[allow(unsafe_code)]

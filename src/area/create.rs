@@ -250,11 +250,11 @@ fn check_unused(device: &Device, wanted: &Wanted) -> Result<(), Error> {
 }
 
 /// Nobody on this host uses the device, and nobody begins to as long as this is kept.
-pub(super) fn unused_here(device: &Device) -> Result<ExclusiveHold, Error> {
+pub(crate) fn unused_here(device: &Device) -> Result<ExclusiveHold, Error> {
     users::claim_unused(&Target::from(device), &[])?.map_err(|used| used_here(device, &used))
 }
 
-fn used_here(device: &Device, used: &[User]) -> Error {
+pub(crate) fn used_here(device: &Device, used: &[User]) -> Error {
     let users = used.iter().map(ToString::to_string).collect();
     Error::UsedHere { path: device.path().to_owned(), users }
 }

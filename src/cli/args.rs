@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use jiff::SignedDuration;
 
-use crate::sys::fence::LadderSpec;
+mod mounts;
+
+pub(super) use self::mounts::{Adopt, Fence, Mount, OnLoss, Remount, Umount};
 
 /// Multiple-mount protection for shared devices, byte-compatible with ext4, ldiskfs and e2fsprogs.
 ///
@@ -40,11 +42,21 @@ pub(super) enum Verb {
     /// An area is a few blocks on a device, or in a file, with a slot for each thing that one host at a time may use. It stands
     /// behind the filesystem it guards, or on a small LUN that all hosts see and that guards many devices.
     Area(super::area::args::Area),
-    /// Protect a device that has no MMP of its own: XFS, btrfs, anything.
+    /// Protect a device: by the MMP of its ext2/3/4 itself, or by an area behind XFS, btrfs, anything.
     ///
-    /// Makes an area behind what stands on the device, or, with --area, adds a slot to an area elsewhere. Whatever is refused
-    /// is refused before anything is written, with the ways out.
+    /// Switches the filesystem's own MMP on where it can have it; makes an area behind what else stands on the device; or, with
+    /// --area, adds a slot to an area elsewhere. Whatever is refused is refused before anything is written, with the ways out.
+    ///
+    /// Nobody may use the device meanwhile, on no host: without protection other hosts cannot be seen.
     Enable(super::area::args::Enable),
+    /// Take the protection of a device away: the MMP of its ext2/3/4, or the area behind what stands on it.
+    ///
+    /// Claims the device first, as a mount would: whoever uses it elsewhere is found. The block is given back to the filesystem.
+    Disable(super::native::args::Disable),
+    /// Change how often kernels beat an ext2/3/4 with MMP.
+    ///
+    /// Claims the device first, as a mount would. How often mmp itself beats is said by `mmp run --interval`.
+    Set(super::native::args::Set),
     /// Hold a device while a command runs; the command dies when the protection does.
     ///
     /// Claims the device as a mount of ext4 would, waits until that is safe (11 s if it was left clean, 23.5 s after a
@@ -194,135 +206,12 @@ pub(super) struct Run {
     pub(super) pretend_another_host: bool,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct Mount {
-    /// The block device, or UUID=, LABEL=, PARTUUID= or PARTLABEL= and its value.
-    #[arg(value_name = "DEV", value_hint = ValueHint::FilePath)]
-    pub(super) device: PathBuf,
-    /// Where to mount it.
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(super) dir: PathBuf,
-    #[command(flatten)]
-    pub(super) by: GuardedBy,
-    /// Hold this device as well, or a slot, as TARGET:SLOT: all or nothing. For a filesystem on several devices, or with
-    /// an external log.
-    #[arg(long, value_name = "DEV", value_hint = ValueHint::FilePath)]
-    pub(super) with: Vec<PathBuf>,
-    /// The filesystem's type, for mount(8) [default: what is found on the device].
-    #[arg(short = 't', long = "types", value_name = "TYPE")]
-    pub(super) filesystem: Option<String>,
-    /// Options for mount(8), separated by commas.
-    #[arg(short = 'o', long = "options", value_name = "OPTS", action = clap::ArgAction::Append)]
-    pub(super) options: Vec<OsString>,
-    /// Mount it read-only. mmp beats its block for as long as it is mounted.
-    #[arg(short = 'r', long)]
-    pub(super) read_only: bool,
-    /// Wait so long for somebody who uses the device to leave (such as 30s, 5m).
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(super) wait: Option<Duration>,
-    /// NODE is dead, and the cluster vouches for it (it was fenced): if the block names NODE, one beat is waited for
-    /// instead of a whole watch. Handed over clean.
-    #[arg(long, value_name = "NODE", value_parser = node_name)]
-    pub(super) fenced: Option<String>,
-    /// How the block is handed over to the kernel [default: kernel, or as the configuration file says].
-    #[arg(long, value_enum, value_name = "HOW")]
-    pub(super) handover: Option<crate::keeper::mounts::Handover>,
-    /// With --read-only: survive a storage outage of so long.
-    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "read_only")]
-    pub(super) tolerate: Option<Duration>,
-    #[command(flatten)]
-    pub(super) fence: OnLoss,
-    /// Guard it by processes of its own, although there is a daemon.
-    #[arg(long)]
-    pub(super) without_daemon: bool,
-    /// Say nothing but errors.
-    #[arg(short, long)]
-    pub(super) quiet: bool,
-}
-
 /// Where the protection of a device stands that has none of its own.
 #[derive(Debug, Args)]
 pub(super) struct GuardedBy {
     /// The device is guarded by this slot of an area elsewhere.
     #[arg(long, value_name = "TARGET:SLOT", value_hint = ValueHint::FilePath)]
     pub(super) area: Option<PathBuf>,
-}
-
-/// What is done on a loss.
-#[derive(Debug, Args)]
-pub(super) struct OnLoss {
-    /// What to do when protection is lost: `auto`, or rungs in order, separated by commas: dm, scsi, unbind, shutdown,
-    /// kill, exec:/COMMAND, reboot [default: auto, or as the configuration file says].
-    #[arg(long, value_name = "LADDER", env = "MMP_ON_LOSS", value_parser = ladder)]
-    pub(super) on_loss: Option<LadderSpec>,
-    /// Mount although no rung of the ladder is a fence by itself. After a loss this host may still write to the device
-    /// while another one uses it.
-    #[arg(long)]
-    pub(super) incomplete_fence: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Umount {
-    /// Where it is mounted, or the device.
-    #[arg(value_name = "DIR|DEV", value_hint = ValueHint::AnyPath)]
-    pub(super) what: PathBuf,
-    /// Detach it now; it is released when nothing uses it any more (umount -l).
-    #[arg(short, long)]
-    pub(super) lazy: bool,
-    /// Unmount also what has lost its protection. What is dirty here is written over another host's data then.
-    #[arg(long)]
-    pub(super) although_lost: bool,
-    /// Wait so long until it is released.
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
-    pub(super) wait: Duration,
-    /// Say nothing but errors.
-    #[arg(short, long)]
-    pub(super) quiet: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Remount {
-    /// Where it is mounted, or the device.
-    #[arg(value_name = "DIR|DEV", value_hint = ValueHint::AnyPath)]
-    pub(super) what: PathBuf,
-    /// Options for mount(8), separated by commas, such as rw or ro.
-    #[arg(short = 'o', long = "options", value_name = "OPTS", default_value = "rw")]
-    pub(super) options: OsString,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Adopt {
-    /// The block device.
-    #[arg(value_name = "DEV", value_hint = ValueHint::FilePath)]
-    pub(super) device: PathBuf,
-    #[command(flatten)]
-    pub(super) fence: OnLoss,
-    /// Guard it by processes of its own, although there is a daemon.
-    #[arg(long)]
-    pub(super) without_daemon: bool,
-    /// Say nothing but errors.
-    #[arg(short, long)]
-    pub(super) quiet: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Fence {
-    /// The block device or image file.
-    #[arg(value_name = "DEV", value_hint = ValueHint::FilePath)]
-    pub(super) device: PathBuf,
-    /// Tell what would be done; without it nothing is told or done.
-    #[arg(long)]
-    pub(super) test: bool,
-    /// The rungs to climb, in this order, separated by commas: dm, scsi, unbind, shutdown, kill, exec:/absolute/command,
-    /// reboot; or auto.
-    #[arg(long, value_name = "LADDER", env = "MMP_ON_LOSS", default_value = "auto", value_parser = ladder)]
-    pub(super) on_loss: LadderSpec,
-    /// The type of the filesystem, instead of what is found (such as ext4, xfs).
-    #[arg(long = "type", value_name = "FSTYPE")]
-    pub(super) filesystem: Option<String>,
-    /// Report as JSON.
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -333,10 +222,6 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let hint = "give a length of time such as 500ms, 30s or 5m";
     let span = parsed.map_err(|_| hint.to_owned())?;
     Duration::try_from(span).ok().filter(|span| !span.is_zero()).ok_or_else(|| format!("{hint}, above zero"))
-}
-
-fn ladder(text: &str) -> Result<LadderSpec, String> {
-    text.parse().map_err(|error: crate::sys::fence::LadderError| error.to_string())
 }
 
 pub(super) fn node_name(text: &str) -> Result<String, String> {

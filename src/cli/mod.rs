@@ -16,6 +16,7 @@ mod history;
 mod interrupt;
 mod monitor;
 mod mount;
+mod native;
 mod output;
 mod progress;
 mod remount;
@@ -67,6 +68,8 @@ fn verb(named: Option<&str>) -> ExitCode {
         Verb::Check(arguments) => check::run(arguments),
         Verb::Area(arguments) => area::run(arguments),
         Verb::Enable(arguments) => area::enable(arguments),
+        Verb::Disable(arguments) => native::disable(arguments),
+        Verb::Set(arguments) => native::set(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Mount(arguments) => mount::run(arguments),
         Verb::Umount(arguments) => umount::run(arguments),

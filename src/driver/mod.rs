@@ -196,6 +196,17 @@ impl Held {
         self.over = true;
     }
 
+    /// Ends the guarding thread and waits until it has left the device: then it writes nothing any more, and the block stands as it was
+    /// beaten last. False if it did not end in time: it hangs in the device.
+    pub(crate) fn stop(&mut self, patience: Duration) -> bool {
+        self.command(COMMAND_ABANDON);
+        let until = clock::mono() + patience;
+        while !self.over && clock::mono() < until {
+            let _ = self.next_event(RELEASE_PERIOD);
+        }
+        self.over
+    }
+
     /// Makes `event`, just fetched, the next one again.
     pub(crate) fn put_back(&mut self, event: Event) {
         self.put_back = Some(event);

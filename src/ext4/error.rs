@@ -25,7 +25,9 @@ pub enum Ext4Error {
         features: String,
     },
     /// It was not left in order.
-    #[error("it was not left in order: {what}; mount and unmount it once, or run `e2fsck -f` on it")]
+    #[error(
+        "it was not left in order: {what}; if no host has it mounted, mount and unmount it once, or run `e2fsck -f` on it"
+    )]
     Unclean {
         /// What shows that.
         what: &'static str,

@@ -80,7 +80,7 @@ pub enum SuperblockError {
     #[error("is an external journal, not a filesystem; name the filesystem's own device")]
     JournalDevice,
     /// The MMP feature is off.
-    #[error("MMP is not enabled on this filesystem; enable it while unmounted with `tune2fs -O mmp`")]
+    #[error("MMP is not enabled on this filesystem; `mmp enable` does that while it is mounted nowhere")]
     NotEnabled,
     /// 0x175 `s_checksum_type` is unknown.
     #[error("unknown metadata checksum type {found} in the superblock at its byte 0x175")]

@@ -15,6 +15,7 @@ pub mod exclusive;
 #[cfg(test)]
 mod fake_sysfs;
 pub mod fence;
+pub mod fstab;
 pub mod identity;
 mod loops;
 pub mod mountinfo;

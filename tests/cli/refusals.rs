@@ -35,7 +35,7 @@ fn no_mmp_feature() {
         let incompat = layout().superblock.feature_incompat & !0x0100;
         patch_superblock(bytes, 0x60, &incompat.to_le_bytes());
     });
-    refused(&scratch.image, UNSUPPORTED, "tune2fs -O mmp");
+    refused(&scratch.image, UNSUPPORTED, "`mmp enable`");
 }
 
 #[test]

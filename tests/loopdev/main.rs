@@ -39,6 +39,8 @@ mod mount_outage;
 mod mount_race;
 mod mount_readonly;
 mod mount_remount;
+mod native;
+mod native_cut;
 mod outage;
 mod race;
 mod release;
@@ -52,9 +54,9 @@ use libtest_mimic::{Arguments, Conclusion, Trial};
 use crate::harness::cleanup;
 
 /// Cases that run at once, unless said otherwise: they sleep.
-const CASES_AT_ONCE: usize = 22;
+const CASES_AT_ONCE: usize = 18;
 /// Everything that the cases call.
-const PROGRAMS: [&str; 28] = [
+const PROGRAMS: [&str; 29] = [
     "losetup",
     "mkfs.ext4",
     "mount",
@@ -77,6 +79,7 @@ const PROGRAMS: [&str; 28] = [
     "btrfs",
     "sfdisk",
     "blockdev",
+    "blkid",
     "wipefs",
     "dd",
     "mkswap",
@@ -105,6 +108,8 @@ fn main() -> ExitCode {
         mount_helper::CASES,
         mount_remount::CASES,
         mount_readonly::CASES,
+        native_cut::CASES,
+        native::CASES,
         outage::CASES,
         area_tail::CASES,
         area_copies::CASES,

@@ -64,6 +64,10 @@ pub(super) struct Create {
     /// How many slots for use; 24 KiB for one, 8 KiB for each more.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..i64::from(SLOTS_MAX)))]
     pub(super) slots: u32,
+    /// How often a holder beats, 100ms to 10s. He survives a storage outage of eleven of these, and others wait twice that
+    /// before they take over.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval_ms)]
+    pub(super) interval: u32,
     #[command(flatten)]
     pub(super) made: Made,
     /// Do not tell how far it is.
@@ -77,10 +81,6 @@ pub(in crate::cli) struct Made {
     /// What to call the area.
     #[arg(long, value_name = "LABEL", default_value = "", value_parser = label)]
     pub(super) label: Name<64>,
-    /// How often a holder beats, 100ms to 10s. He survives a storage outage of eleven of these, and others wait twice that
-    /// before they take over.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval_ms)]
-    pub(super) interval: u32,
     /// Where what stands on the device ends, if that is not known here (such as 1048576 or 20GiB); the area is made behind it.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(super) end: Option<u64>,
@@ -124,15 +124,15 @@ pub(super) struct Change {
 /// How the lock is taken.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Locking {
-    /// Wait so long for whoever changes the area, or holds a slot (such as 30s, 5m).
+    /// Wait so long for whoever uses what is to be changed: holds a slot or the lock of an area, or a filesystem (such as 30s, 5m).
     #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(super) wait: Option<Duration>,
-    /// The node name to write into the lock, instead of this host's.
+    pub(in crate::cli) wait: Option<Duration>,
+    /// The node name to write into the block, instead of this host's.
     #[arg(long, value_name = "NAME", env = "MMP_NODE_NAME", value_parser = node_name)]
-    pub(super) node: Option<String>,
+    pub(in crate::cli) node: Option<String>,
     /// Say nothing but errors.
     #[arg(short, long)]
-    pub(super) quiet: bool,
+    pub(in crate::cli) quiet: bool,
 }
 
 #[derive(Debug, Args)]
@@ -203,6 +203,10 @@ pub(in crate::cli) struct Enable {
     /// called after the UUID of the filesystem.
     #[arg(long, value_name = "TARGET[:SLOT]", value_hint = ValueHint::FilePath)]
     pub(super) area: Option<PathBuf>,
+    /// How often a holder beats [default: 1s]: 1s to 300s of an ext2/3/4's own MMP, in whole seconds; 100ms to 10s of an area. The
+    /// longer, the longer others wait before they take over.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) interval: Option<Duration>,
     #[command(flatten)]
     pub(super) made: Made,
     #[command(flatten)]
@@ -229,11 +233,15 @@ fn name(text: OsString) -> Result<SlotName, String> {
 }
 
 fn interval_ms(text: &str) -> Result<u32, String> {
-    let millis = duration(text)?.as_millis();
-    u32::try_from(millis)
+    area_interval_ms(duration(text)?)
+}
+
+/// An area's interval in milliseconds.
+pub(super) fn area_interval_ms(interval: Duration) -> Result<u32, String> {
+    u32::try_from(interval.as_millis())
         .ok()
         .filter(|millis| (INTERVAL_MIN_MS..=INTERVAL_MAX_MS).contains(millis))
-        .ok_or_else(|| "give an interval of 100ms to 10s".to_owned())
+        .ok_or_else(|| "an area has an interval of 100ms to 10s".to_owned())
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

@@ -146,7 +146,10 @@ pub(super) fn uuid_on(device: &Path) -> Result<[u8; 16], Error> {
 }
 
 /// Runs a change, with its progress told, until it is interrupted.
-fn changing<T>(locking: &Locking, change: impl FnOnce(Asking<'_>) -> Result<T, Error>) -> Result<T, Error> {
+pub(in crate::cli) fn changing<T>(
+    locking: &Locking,
+    change: impl FnOnce(Asking<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
     let interrupt = Interrupt::listen()?;
     let progress = Mutex::new(Progress::new(locking.quiet));
     let observe = |slot: &Path, event: Option<&Event>| {

@@ -1,8 +1,9 @@
-//! `mmp enable`: protection for a device that has none of its own.
+//! `mmp enable`: the MMP of an ext2/3/4 itself, an area behind anything else, or a slot of an area elsewhere.
 
 use std::process::ExitCode;
 
-use super::args::Enable;
+use super::super::native;
+use super::args::{Enable, area_interval_ms};
 use super::change::{add_slot, found, uuid_on};
 use super::{exit, make, output, render, told, wanted};
 use crate::area::Plan;
@@ -11,6 +12,7 @@ use crate::error::Error;
 use crate::format::SuperblockError;
 use crate::format::area::{SlotName, slot_name};
 use crate::io::Device;
+use crate::protocol::timing::DEFAULT_INTERVAL;
 use crate::sys::content;
 
 pub(in crate::cli) fn run(arguments: &Enable) -> ExitCode {
@@ -36,25 +38,37 @@ fn behind(arguments: &Enable) -> Result<String, Error> {
         Ok(place) if place.slot().is_some() => {
             return Ok("it is protected already, by the area behind what stands there".to_owned());
         }
-        Ok(_) => return Ok("it is protected already: its own MMP is enabled".to_owned()),
-        Err(Error::Superblock { source: SuperblockError::NotEnabled, .. }) => {
-            let shown = render::shown(path);
-            let what = format!(
-                "its filesystem can have MMP of its own, which kernels know, too: `tune2fs -O mmp {shown}` while it is not mounted \
-                 anywhere; an area behind it is made with `mmp area create {shown}`"
-            );
-            return Err(Error::Unsupported { path: path.clone(), what });
-        }
+        Ok(_) => return own(arguments),
+        Err(Error::Superblock { source: SuperblockError::NotEnabled, .. }) => return own(arguments),
         Err(Error::Unprotected { .. } | Error::Short { .. }) => {}
         Err(error) => return Err(error),
     }
-    let plan = Plan::new(&Device::inspect(path)?, &wanted(&arguments.made))?;
+    let interval_ms =
+        area_interval_ms(arguments.interval.unwrap_or(DEFAULT_INTERVAL)).map_err(Error::Argument)?;
+    let plan = Plan::new(&Device::inspect(path)?, &wanted(&arguments.made, interval_ms))?;
     let view = make(&plan, arguments.locking.quiet)?;
     Ok(format!("protected: {}; use it with `mmp mount` or `mmp run` alone from now on", told(&view)))
 }
 
+/// The MMP of the filesystem itself.
+fn own(arguments: &Enable) -> Result<String, Error> {
+    let made = &arguments.made;
+    if made.end.is_some() || made.blank || made.fresh || !made.label.to_string().is_empty() {
+        return Err(Error::Argument(format!(
+            "{0}: its filesystem has MMP of its own, which kernels know, too; --label, --end, --fresh and --blank are for areas (`mmp area create {0}`)",
+            render::shown(&arguments.device)
+        )));
+    }
+    native::enable(&arguments.device, arguments.interval, &arguments.locking)
+}
+
 /// A slot of an area elsewhere.
 fn by_slot(arguments: &Enable, area: &std::path::Path) -> Result<String, Error> {
+    if arguments.interval.is_some() {
+        return Err(Error::Argument(
+            "the interval of a slot is that of its area; leave --interval out".to_owned(),
+        ));
+    }
     let address = SlotAddress::parse(area)?;
     let device = Device::inspect(&arguments.device)?;
     match Place::find(&arguments.device, None) {

@@ -1,7 +1,7 @@
-//! `mmp area` and `mmp enable`: making, showing and changing areas.
+//! `mmp area`: making, showing and changing areas; and `mmp enable`, which takes whatever protection suits a device.
 
 pub(super) mod args;
-mod change;
+pub(super) mod change;
 mod enable;
 mod report;
 
@@ -44,7 +44,7 @@ fn create(arguments: &Create) -> ExitCode {
 
 fn file_and_area(arguments: &Create) -> Result<(), Error> {
     let path = &arguments.target;
-    let wanted = Wanted { slots: arguments.slots, ..wanted(&arguments.made) };
+    let wanted = Wanted { slots: arguments.slots, ..wanted(&arguments.made, arguments.interval) };
     // A file that is not there is made; one that could not become an area is taken away again.
     let made = match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -87,11 +87,11 @@ fn make_file_long(path: &std::path::Path, slots: u32) -> Result<bool, Error> {
         .map_err(|source| Error::io("make it long enough", path, source))
 }
 
-fn wanted(made: &args::Made) -> Wanted {
+fn wanted(made: &args::Made, interval_ms: u32) -> Wanted {
     Wanted {
         slots: 1,
         label: made.label,
-        interval_ms: made.interval,
+        interval_ms,
         end_bytes: made.end,
         blank: made.blank,
         fresh: made.fresh,

@@ -242,7 +242,15 @@ impl Lun {
     /// Unmounts, and waits until the kernel is done with the filesystem: a mount namespace that somebody made meanwhile
     /// has a copy of the mount, and keeps it alive.
     pub(crate) fn umount(&self, on: &Loop, from: &Path) {
-        must("umount", &[text(from)]);
+        // A program that another case starts at this moment has a copy of our descriptors until it is executed.
+        let unmounted = patiently(Duration::from_secs(5), || {
+            command("umount", &[text(from)]).status.success().then_some(())
+        });
+        assert!(
+            unmounted.is_some(),
+            "umount {from:?}: {}",
+            String::from_utf8_lossy(&command("umount", &[text(from)]).stderr)
+        );
         self.forget_mount(from);
         let active = Path::new("/sys/fs/ext4").join(on.name());
         let gone = patiently(Duration::from_secs(60), || (!active.exists()).then_some(()));
