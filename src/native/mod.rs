@@ -24,6 +24,7 @@ use crate::ext4::{self, Ext4Error, Part, Plan, Planned, Wanted};
 use crate::format::{DeviceName, NodeName};
 use crate::io::{Device, DeviceKind, Editor};
 use crate::protocol::{Loss, timing};
+use crate::sys::content::{self, Found};
 use crate::sys::{ExclusiveHold, Target, identity, users};
 
 /// The guarding thread is waited for so long before what follows is given up.
@@ -56,10 +57,15 @@ pub fn enable(path: &Path, interval_s: u16, node: Option<&str>) -> Result<Outcom
         time_s: clock::wall().0,
     };
     // What can be refused is refused before anything is opened for writing.
-    match ext4::enable(path, &mut Editor::open_to_plan(&device)?, &wanted)? {
-        Planned::Already { interval_s } => return Ok(Outcome::Already(Some(interval_s))),
-        Planned::Do(plan) => check_sectors(&device, plan.block_bytes())?,
+    let planned = ext4::enable(path, &mut Editor::open_to_plan(&device)?, &wanted);
+    if let Ok(Planned::Already { interval_s }) = planned {
+        return Ok(Outcome::Already(Some(interval_s)));
     }
+    check_unused_here(&device)?;
+    if let Planned::Do(plan) = planned? {
+        check_sectors(&device, plan.block_bytes())?;
+    }
+    check_alone(&device)?;
     device.check_writable()?;
     let exclusive = unused_here(&device)?;
     // What a program that has just ended left in the page cache would be written over ours.
@@ -71,7 +77,7 @@ pub fn enable(path: &Path, interval_s: u16, node: Option<&str>) -> Result<Outcom
             begun = true;
             Ok(())
         });
-        result.map_err(|error| match begun {
+        result.map_err(|error| match begun && !is_untouched(&error) {
             true => unfinished(path, "MMP was to be switched on", &error),
             false => error,
         })?;
@@ -123,7 +129,7 @@ pub fn set_interval(path: &Path, interval_s: u16, asking: Asking<'_>) -> Result<
 
 /// What is refused as not left in order may be in use elsewhere: that looks the same, and is found by watching alone.
 fn or_in_use(path: &Path, planned: Result<Planned, Error>, asking: Asking<'_>) -> Result<Planned, Error> {
-    if let Err(Error::Ext4 { source: Ext4Error::Unclean { .. }, .. }) = &planned {
+    if let Err(Error::Ext4 { source: Ext4Error::Unclean { .. } | Ext4Error::Errors, .. }) = &planned {
         let place = Place::find(path, asking.node)?;
         check_unused_here(place.device())?;
         watch_place(place, |event| (asking.observe)(path, event))?;
@@ -182,6 +188,10 @@ impl Claimed {
             Ok(())
         });
         match (result, switched_off) {
+            (Err(error), true) if is_untouched(&error) => {
+                *done = false;
+                Err(error)
+            }
             (Err(error), true) => Err(unfinished(&path, "MMP was to be switched off", &error)),
             (result, _) => result,
         }
@@ -231,6 +241,23 @@ fn check_unused_here(device: &Device) -> Result<(), Error> {
     if found.is_empty() { Ok(()) } else { Err(area::used_here(device, &found)) }
 }
 
+/// One half of a mirror shows the filesystem of the whole, and must not be changed alone.
+fn check_alone(device: &Device) -> Result<(), Error> {
+    match content::identify(device)? {
+        Found::Filesystem(_) => Ok(()),
+        Found::Unsuitable { what, .. } | Found::Other { kind: what, .. } => {
+            let what = format!(
+                "it holds {what}, beside the superblock of an ext2/3/4; name the device that the filesystem is used on"
+            );
+            Err(Error::Unsupported { path: device.path().to_owned(), what })
+        }
+        Found::Blank => {
+            let what = "blkid(8) finds nothing on it; run `e2fsck -fn` on it".to_owned();
+            Err(Error::Unsupported { path: device.path().to_owned(), what })
+        }
+    }
+}
+
 /// A block of the filesystem has to be whole sectors: a beat would rewrite what shares its sector.
 fn check_sectors(device: &Device, block_bytes: u32) -> Result<(), Error> {
     if matches!(device.kind(), DeviceKind::File { .. }) || block_bytes.is_multiple_of(device.sector_bytes()) {
@@ -253,6 +280,11 @@ fn while_used<T>(mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> 
             answer => return answer,
         }
     }
+}
+
+/// The filesystem was not as it was planned for, and nothing was written.
+fn is_untouched(error: &Error) -> bool {
+    matches!(error, Error::Ext4 { source: Ext4Error::Changed { written: 0, .. }, .. })
 }
 
 /// Some of it was written.

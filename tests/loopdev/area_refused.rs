@@ -55,7 +55,7 @@ fn unsuitable() {
     refused(&table, &[], 7, &["gpt"]);
     for (at, bytes, told) in [
         (512, lvm2_label(), ["LVM2_member", "logical volume"]),
-        (4096, md_superblock(), ["linux_raid_member", "array"]),
+        (4096, md_superblock(8), ["linux_raid_member", "array"]),
     ] {
         let member = Lun::made(16 * MIB, None, None, |image| {
             let file = File::options().write(true).open(image).expect("opens");
@@ -113,14 +113,15 @@ fn lvm2_label() -> Vec<u8> {
 }
 
 /// `struct mdp_superblock_1` of a mirror of two, at byte 4096.
-fn md_superblock() -> Vec<u8> {
+/// A member of an md array, whose superblock stands in that sector.
+pub(crate) fn md_superblock(sector: u64) -> Vec<u8> {
     let mut bytes = [0; 256 + 4];
     for (at, value) in [(0, 0xA92B_4EFCu32), (4, 1), (72, 1), (92, 2), (220, 2)] {
         bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
     }
     bytes[16..32].copy_from_slice(b"0123456789abcdef");
     bytes[32..38].copy_from_slice(b"host:0");
-    for (at, value) in [(80, 65536u64), (128, 2048), (136, 65536), (144, 8), (200, 7)] {
+    for (at, value) in [(80, 65536u64), (128, 2048), (136, 65536), (144, sector), (200, 7)] {
         bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
     }
     let words = bytes.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().expect("has four")));

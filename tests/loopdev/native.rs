@@ -1,8 +1,13 @@
 //! `mmp enable`, `disable` and `set` on ext2/3/4 without e2fsprogs, judged by the kernel and by e2fsprogs.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use mmpguard::format::MmpBlock;
+use mmpguard::protocol::sequence::SEQ_FSCK;
+
 use crate::Case;
+use crate::area_refused::md_superblock;
 use crate::harness::areas::Content;
 use crate::harness::guarded::{spoiled, write_files};
 use crate::harness::lun::{Lun, command, forget_other_mounts, must, text};
@@ -138,10 +143,8 @@ fn elsewhere() {
 
     // e2fsck's mark is nobody's to overwrite here.
     let marked = Lun::new();
-    must(
-        "debugfs",
-        &["-w", "-R", "set_mmp_value sequence 0xE24D4D50", marked.image().to_str().expect("UTF-8")],
-    );
+    let raw = marked.raw();
+    raw.write(&MmpBlock { seq: SEQ_FSCK, ..raw.read() });
     marked.verb(&["disable", marked.a.path()]).expect(9).says("e2fsck");
 }
 
@@ -160,10 +163,10 @@ fn refused() {
     must("blockdev", &["--setrw", a]);
     unchanged("`enable` of a read-only device");
 
-    let holder = lun.start("sh", ["-c", &format!("exec 9<>{a}; echo open >&2; sleep 1000")]);
+    let holder = lun.start("sh", ["-c", &format!("exec 9<>{a}; echo open >&2; exec sleep 1000")]);
     let mut holder = holder;
     holder.says("open", seconds(5));
-    lun.verb(&["enable", a]).expect(1).says("in use on this host").says("sh");
+    lun.verb(&["enable", a]).expect(1).says("in use on this host").says("sleep");
     drop(holder);
     unchanged("`enable` of a device in use");
 
@@ -171,6 +174,16 @@ fn refused() {
     lun.verb(&["disable", a]).expect(0).says("nothing to do");
     lun.verb(&["enable", "/dev/null"]).expect(2);
     lun.verb(&["enable", "/nowhere"]).expect(4).says("/nowhere");
+    // Half of a mirror shows the whole's filesystem.
+    let half = Lun::made(24 << 20, None, None, |image| {
+        must("mkfs.ext4", &["-q", "-F", text(image), "16m"]);
+        let at = (24 << 20) - 8192;
+        let file = std::fs::File::options().write(true).open(image).expect("opens");
+        file.write_all_at(&md_superblock(at / 512), at).expect("writes");
+    });
+    let before = half.bytes();
+    half.verb(&["enable", half.a.path()]).expect(7).says("linux_raid_member");
+    assert!(half.bytes() == before, "nothing was to be written");
     must("debugfs", &["-w", "-R", "ssv state 2", a]);
     lun.verb(&["enable", a]).expect(3).says("errors").says("e2fsck");
 }
