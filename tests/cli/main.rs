@@ -9,6 +9,7 @@ mod fence;
 mod guarded;
 mod helper;
 mod monitor;
+mod native;
 mod refusals;
 mod reports;
 mod run;
