@@ -50,7 +50,9 @@ pub(crate) fn check_unused_here(place: &Place) -> Result<(), Error> {
 /// somebody has written over the mark at once; [`Error::Unsupported`] in an area.
 pub(crate) fn force(place: &Place, seen: &Image) -> Result<Forced, Error> {
     let (Some(target), Some(superblock)) = (place.target(), place.superblock()) else {
-        let what = "a slot of an area is never cleared by force: whoever claims it next watches it by himself".to_owned();
+        let what =
+            "a slot of an area is never cleared by force: whoever claims it next watches it by himself"
+                .to_owned();
         return Err(Error::Unsupported { path: place.asked().to_owned(), what });
     };
     check_unused_here(place)?;
@@ -67,7 +69,8 @@ pub(crate) fn force(place: &Place, seen: &Image) -> Result<Forced, Error> {
     let looked = clock::mono();
     let standing = *store.read()?;
     if standing != *seen {
-        let left = place.medium().decode(&standing).is_ok_and(|block| Sequence::from(block.seq) == Sequence::Clean);
+        let left =
+            place.medium().decode(&standing).is_ok_and(|block| Sequence::from(block.seq) == Sequence::Clean);
         return if left { Ok(Forced::CleanMeanwhile) } else { Err(changed(&standing)) };
     }
     let mut mark: Image = [0; MMP_STRUCT_BYTES];
@@ -109,4 +112,77 @@ fn claim_unused(place: &Place, target: &Target) -> Result<ExclusiveHold, Error> 
 fn used_here(place: &Place, used: &[users::User]) -> Error {
     let users = used.iter().map(ToString::to_string).collect();
     Error::UsedHere { path: place.asked().to_owned(), users }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::FileExt as _;
+    use std::path::PathBuf;
+
+    use crate::format::NodeName;
+
+    /// Left clean by e2fsprogs on node "golden".
+    const DEMO: &[u8] = include_bytes!("../../testimages/demo.img");
+
+    /// An image whose block says that, and what was read there.
+    fn stale(seq: u32) -> (tempfile::TempDir, PathBuf, Place, Image) {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("makes a directory");
+        let path = dir.path().join("disk.img");
+        fs::write(&path, DEMO).expect("writes");
+        let place = Place::find(&path, Some("alpha")).expect("has MMP");
+        let mut image = place.read_block().expect("reads");
+        put(&place, &path, &mut image, seq);
+        (dir, path, place, image)
+    }
+
+    fn put(place: &Place, path: &std::path::Path, image: &mut Image, seq: u32) {
+        let seed = place.superblock().expect("is native").checksum_seed;
+        MmpBlock { seq, ..MmpBlock::fields(image) }.encode_into(image, seed);
+        let file = fs::File::options().write(true).open(path).expect("opens");
+        file.write_all_at(image, place.offset_bytes()).expect("writes");
+    }
+
+    #[test]
+    fn what_was_seen_is_marked_as_e2fsprogs_mark_it_and_nothing_else_changes() {
+        for seq in [77, 0, 0xE24D_4D50, 0xE24D_4D51] {
+            let (_dir, path, place, seen) = stale(seq);
+            let before = fs::read(&path).expect("reads");
+            assert_eq!(force(&place, &seen).expect("clears"), Forced::Cleared);
+            let after = fs::read(&path).expect("reads");
+            let at = usize::try_from(place.offset_bytes()).expect("is small");
+            assert!(before[..at] == after[..at] && before[at + 1024..] == after[at + 1024..]);
+            let image = place.read_block().expect("reads");
+            let block = place.medium().decode(&image).expect("decodes");
+            assert_eq!((block.seq, block.check_interval_s), (SEQ_CLEAN, 5));
+            assert_eq!(block.node, NodeName::new("alpha"));
+            assert!(crate::protocol::medium::is_path(&block.device), "{}", block.device);
+            assert!(image[0x72..0x3FC].iter().all(|&byte| byte == 0));
+        }
+    }
+
+    #[test]
+    fn what_has_changed_since_it_was_seen_stays() {
+        let (_dir, path, place, seen) = stale(77);
+        put(&place, &path, &mut seen.clone(), 78);
+        let before = fs::read(&path).expect("reads");
+        let error = force(&place, &seen).expect_err("somebody is alive");
+        assert!(matches!(error, Error::Refused { refusal: Refusal::InUse { .. }, .. }), "{error}");
+        put(&place, &path, &mut seen.clone(), SEQ_CLEAN);
+        assert_eq!(force(&place, &seen).expect("is clean"), Forced::CleanMeanwhile);
+        put(&place, &path, &mut seen.clone(), 78);
+        assert!(fs::read(&path).expect("reads") == before);
+    }
+
+    /// MMP was switched off, or the block moved, since the device was found.
+    #[test]
+    fn a_block_that_the_superblock_does_not_name_any_more_stays() {
+        let (_dir, path, place, seen) = stale(77);
+        let file = fs::File::options().write(true).open(&path).expect("opens");
+        file.write_all_at(&[0; 2], 1024 + 0x38).expect("writes");
+        let before = fs::read(&path).expect("reads");
+        assert!(matches!(force(&place, &seen), Err(Error::Refused { refusal: Refusal::Changed { .. }, .. })));
+        assert!(fs::read(&path).expect("reads") == before);
+    }
 }

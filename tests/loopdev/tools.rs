@@ -91,14 +91,14 @@ fn fsck() {
 fn refused_by_mark(lun: &Lun, when: &str) {
     let device = lun.a.path();
     let check = lun.mmp(&["check", device]).end(seconds(30));
-    check.expect(9).says("e2fsck is at work on it, or died at it").says("tune2fs -f -E clear_mmp");
+    check.expect(9).says("e2fsck is at work on it, or died at it").says("`mmp clear ");
     assert!(!check.text().contains("in use elsewhere"), "{}", check.text());
     at_most("10", &format!("refusal by check {when}"), check.took, 1.0);
     let check = lun.mmp(&["check", "--json", device]).end(seconds(30));
     let report: Value = serde_json::from_str(&check.expect(9).out).expect("is JSON");
     assert_eq!(report["state"], "fsck", "{report}");
     let run = lun.run("alpha", &lun.a, "mark alpha.up").end(seconds(30));
-    run.expect(121).says("e2fsck is at work on it, or died at it").says("tune2fs -f -E clear_mmp");
+    run.expect(121).says("e2fsck is at work on it, or died at it").says("`mmp clear ");
     at_most("10", &format!("refusal by run {when}"), run.took, 1.0);
     assert_eq!(lun.marked("alpha.up"), None, "the command ran");
 }

@@ -148,19 +148,19 @@ fn check_meant(arguments: &Clear, place: &Place, found: &Found) -> Result<(), St
 
 /// Nothing goes on that a watch cannot prove, and nobody vouches for.
 fn confirm(arguments: &Clear, found: &Found, interrupt: &Interrupt) -> Result<(), Stopped> {
+    let is_mark = matches!(found, Found::Fsck(_));
+    // It was compared with what stands there.
+    let is_named = arguments.yes_node.is_some() && found.peer().is_some();
+    if is_mark && !is_named && !ask::can_ask() {
+        return Err(Stopped::unconfirmed(arguments, found));
+    }
     if arguments.force {
         output::complain(&told::risk(arguments, found));
-    }
-    let is_mark = matches!(found, Found::Fsck(_));
-    let is_named = arguments.yes_node.is_some() && found.peer().is_some();
-    if is_named || !(is_mark || arguments.force) {
-        return Ok(());
-    }
-    if !ask::can_ask() {
-        return if is_mark { Err(Stopped::unconfirmed(arguments, found)) } else { Ok(()) };
-    }
-    if is_mark && !arguments.force {
+    } else if is_mark && !is_named {
         output::complain(&told::mark(arguments, found));
+    }
+    if is_named || !(is_mark || arguments.force) || !ask::can_ask() {
+        return Ok(());
     }
     let said = ask::line(told::question(found), interrupt);
     let confirmed = said.as_ref().is_some_and(|said| match found.peer() {

@@ -2,8 +2,8 @@
 //!
 //! Names come escaped, and what is to be typed is one word of a shell, whatever a disk says.
 
-use super::ask;
 use super::args::Clear;
+use super::ask;
 use super::{Found, Stopped};
 use crate::cli::{exit, render};
 use crate::driver::Place;
@@ -27,7 +27,8 @@ pub(super) fn clean_meanwhile(arguments: &Clear) -> String {
 
 /// Done.
 pub(super) fn cleared(arguments: &Clear, place: &Place, found: &Found) -> String {
-    let by = found.peer().map(|by| format!("; it was last named by: {}", render::peer(by))).unwrap_or_default();
+    let by =
+        found.peer().map(|by| format!("; it was last named by: {}", render::peer(by))).unwrap_or_default();
     format!("{}: cleared{by}{}", render::shown(&arguments.device), recovery(place))
 }
 
@@ -48,7 +49,8 @@ pub(super) fn mark(arguments: &Clear, found: &Found) -> String {
         "{}: e2fsck is at work on it, or died at it; no watching proves that it is dead",
         render::shown(&arguments.device)
     );
-    let look = found.peer().map(|by| format!("look on node {} first: none may run there on this device", shown(by)));
+    let look =
+        found.peer().map(|by| format!("look on node {} first: none may run there on this device", shown(by)));
     render::lines(&message, found.peer(), look.as_deref())
 }
 
