@@ -10,6 +10,9 @@ use crate::driver::Place;
 use crate::error::Error;
 use crate::protocol::{Peer, Refusal};
 
+/// What leaves that mark (e2fsprogs 1.47).
+const MARKING: &str = "e2fsck, tune2fs, resize2fs or debugfs";
+
 /// Nothing to do.
 pub(super) fn clean_already(arguments: &Clear, place: &Place, by: &Peer) -> String {
     format!(
@@ -49,8 +52,9 @@ pub(super) fn mark(arguments: &Clear, found: &Found) -> String {
         "{}: e2fsck is at work on it, or died at it; no watching proves that it is dead",
         render::shown(&arguments.device)
     );
-    let look =
-        found.peer().map(|by| format!("look on node {} first: none may run there on this device", shown(by)));
+    let look = found
+        .peer()
+        .map(|by| format!("look on node {} first: no {MARKING} may run there on this device", shown(by)));
     render::lines(&message, found.peer(), look.as_deref())
 }
 
@@ -116,7 +120,7 @@ impl Stopped {
         let Found::Fsck(by) = found else { return Stopped::withdrawn(arguments) };
         let error = Error::Refused { path: arguments.device.clone(), refusal: Refusal::Fsck { by: *by } };
         let advice = format!(
-            "no watching proves an e2fsck dead: look on node {}; if none runs there on this device, say so with --yes-node {}",
+            "no watching proves it dead: look on node {}; if no {MARKING} runs there on this device, say so with --yes-node {}",
             shown(by),
             ask::typed(&by.node)
         );
