@@ -37,6 +37,12 @@ pub(super) enum Verb {
     /// A use on this host is told at once, a live holder on another one after about one of his beats. A holder who
     /// seems dead takes a whole watch, 12.5 s with the usual intervals: less does not prove it.
     Check(Check),
+    /// Make a stale block clean again, after a crash or a dead e2fsck; refused while anybody is alive there.
+    ///
+    /// For what looks at nothing but the block, as kernels and e2fsprogs do: `mmp mount` and `mmp run` wait by themselves, and need
+    /// no clear. A block that looks live is claimed first (23.5 s with the usual intervals), and any change refuses. An e2fsck
+    /// cannot be proved dead by watching: its node is to be confirmed, and its mark is claimed then. Never writes the superblock.
+    Clear(super::clear::args::Clear),
     /// Make, show and change MMP areas: protection for what has no MMP of its own.
     ///
     /// An area is a few blocks on a device, or in a file, with a slot for each thing that one host at a time may use. It stands

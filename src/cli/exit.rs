@@ -16,7 +16,7 @@ pub(super) const DAMAGED: u8 = 3;
 pub(super) const IO: u8 = 4;
 /// Protection was lost.
 pub(super) const LOST: u8 = 5;
-/// A signal ended it, or a change of the filesystem's settings under the watch: it may be tried again.
+/// A signal ended it, who was asked did not confirm it, or a change of the filesystem's settings under the watch: it may be tried again.
 pub(super) const INTERRUPTED: u8 = 6;
 /// Not supported here, or MMP is not enabled.
 pub(super) const UNSUPPORTED: u8 = 7;
@@ -63,7 +63,7 @@ pub(super) const ALL: [(u8, &str); 13] = [
     (DAMAGED, "the MMP block or the superblock is damaged or unknown"),
     (IO, "the system refused an operation"),
     (LOST, "protection was lost"),
-    (INTERRUPTED, "interrupted by a signal, or the filesystem's settings changed meanwhile: try again"),
+    (INTERRUPTED, "interrupted, not confirmed, or the filesystem's settings changed meanwhile: try again"),
     (UNSUPPORTED, "not supported here, or MMP is not enabled (any more)"),
     (HOLDER_DEAD, "not clean, and the holder seems dead (check)"),
     (FSCK, "marked by e2fsck"),

@@ -3,6 +3,7 @@
 mod area;
 mod args;
 mod check;
+mod clear;
 mod daemon;
 mod demo;
 mod events;
@@ -66,6 +67,7 @@ fn verb(named: Option<&str>) -> ExitCode {
     match &cli.verb {
         Verb::Show(arguments) => show::run(arguments),
         Verb::Check(arguments) => check::run(arguments),
+        Verb::Clear(arguments) => clear::run(arguments),
         Verb::Area(arguments) => area::run(arguments),
         Verb::Enable(arguments) => area::enable(arguments),
         Verb::Disable(arguments) => native::disable(arguments),

@@ -151,7 +151,7 @@ pub(super) fn advice(error: &Error) -> Option<String> {
         ),
         Error::Refused { path, refusal: Refusal::Fsck { by } } => format!(
             "no watching proves an e2fsck dead: look on node {}; if that node is dead, say so with --fenced; if it lives and none \
-             runs there, `tune2fs -f -E clear_mmp {}` clears it",
+             runs there, `mmp clear {}` clears it",
             quoted(by.node.to_string()),
             shown(path)
         ),
@@ -177,11 +177,11 @@ pub(super) fn advice(error: &Error) -> Option<String> {
         }
         Error::ReadOnly { .. } => "`show` and `check` work on it; to hold it make it writable".to_owned(),
         Error::Damaged { path, .. } | Error::Refused { path, refusal: Refusal::Damaged { .. } } => {
-            format!("make sure that no host uses it, then `e2fsck -f {}` repairs the block", shown(path))
+            format!("make sure that no host uses it, then `mmp clear --damaged {}` watches it, and writes it anew", shown(path))
         }
-        // e2fsck itself refuses such a block, and names this.
+        // e2fsck itself refuses such a block.
         Error::Refused { path, refusal: Refusal::UnknownSequence { .. } } => format!(
-            "make sure that no host uses it, then `tune2fs -f -E clear_mmp {}` clears the block; e2fsck refuses it",
+            "make sure that no host uses it, then `mmp clear --damaged {}` watches the block, and clears it; e2fsck refuses it",
             shown(path)
         ),
         Error::Refused { refusal: Refusal::Changed { change: Change::Settings, .. }, .. } => {
@@ -246,9 +246,9 @@ mod tests {
         };
         let (message, advice) = told(Refusal::UnknownSequence { seq: 0xE24D_4D51 });
         assert!(message.starts_with("/dev/sdx1: ") && message.contains("0xe24d4d51"), "{message}");
-        assert!(advice.contains("`tune2fs -f -E clear_mmp /dev/sdx1`"), "{advice}");
+        assert!(advice.contains("`mmp clear --damaged /dev/sdx1`"), "{advice}");
         let (_, advice) = told(Refusal::Damaged { damage: Damage::Block(BlockDamage::Magic { found: 0 }) });
-        assert!(advice.contains("`e2fsck -f /dev/sdx1`") && !advice.contains("written"), "{advice}");
+        assert!(advice.contains("`mmp clear --damaged /dev/sdx1`") && !advice.contains("e2fsck"), "{advice}");
         let (message, advice) =
             told(Refusal::Changed { what: "its MMP interval was changed".into(), change: Change::Settings });
         assert!(message.contains("interval") && advice.contains("try again"), "{message} {advice}");

@@ -23,6 +23,7 @@
 //! own). Dropping a [`Held`] is a crash: the beats end, the sequence stands, and others have to wait.
 
 pub mod cell;
+pub(crate) mod clear;
 mod commands;
 mod first_use;
 mod history;

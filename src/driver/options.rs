@@ -15,7 +15,7 @@ use super::trace::Trace;
 use super::{Held, WakeKeeper};
 use crate::clock::{self, Mono};
 use crate::error::Error;
-use crate::format::NodeName;
+use crate::format::{Image, NodeName};
 use crate::protocol::{Adoption, Credit, Event, GuardOptions, Quiet, Refusal, timing};
 use crate::sys::users;
 
@@ -46,6 +46,7 @@ pub struct Options {
     trace: Option<Trace>,
     mounted_here: bool,
     credit: Option<Credit>,
+    answered_for: Option<Image>,
 }
 
 impl Options {
@@ -69,6 +70,7 @@ impl Options {
             trace: None,
             mounted_here: false,
             credit: None,
+            answered_for: None,
         }
     }
 
@@ -137,6 +139,12 @@ impl Options {
         self
     }
 
+    /// Claims `seen`, to the byte, although it would be refused: see [`Guard::answering_for`](crate::protocol::Guard::answering_for).
+    pub(crate) fn answering_for(mut self, seen: Image) -> Self {
+        self.answered_for = Some(seen);
+        self
+    }
+
     /// Leaves what a successor needs to know in `trace`.
     pub(crate) fn trace(mut self, trace: Trace) -> Self {
         self.trace = Some(trace);
@@ -202,8 +210,9 @@ impl Options {
             None => LeaseCell::new()
                 .map_err(|source| Error::io("share memory for the lease of", &self.path, source))?,
         };
-        let Options { trace, realtime, wake_keeper, credit, .. } = self;
-        let with = Start { options, adoption: None, credit, cell, trace, realtime, wake_keeper };
+        let Options { trace, realtime, wake_keeper, credit, answered_for, .. } = self;
+        let with =
+            Start { options, adoption: None, credit, answered_for, cell, trace, realtime, wake_keeper };
         let mut held = start(place, with)?;
         held.another_host = self.another_host;
         let (mut withdrawn, mounted_here) = (None, self.mounted_here);
@@ -252,7 +261,9 @@ impl Options {
         };
         let Options { trace, realtime, wake_keeper, .. } = self;
         let adoption = Some(adoption);
-        start(place, Start { options, adoption, credit: None, cell, trace, realtime, wake_keeper })
+        let with =
+            Start { options, adoption, credit: None, answered_for: None, cell, trace, realtime, wake_keeper };
+        start(place, with)
     }
 
     /// Step 0: nothing is claimed that this host uses already.
@@ -352,6 +363,7 @@ pub(crate) fn watch_place(
         options,
         adoption: None,
         credit: None,
+        answered_for: None,
         cell,
         trace: None,
         realtime: false,

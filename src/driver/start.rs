@@ -15,6 +15,7 @@ use super::trace::Trace;
 use super::{Held, WakeKeeper};
 use crate::clock;
 use crate::error::Error;
+use crate::format::Image;
 use crate::protocol::{Activity, Adoption, Credit, Guard, GuardOptions, Mode};
 use crate::sys::KernelView;
 
@@ -28,6 +29,7 @@ pub(super) struct Start {
     pub(super) options: GuardOptions,
     pub(super) adoption: Option<Adoption>,
     pub(super) credit: Option<Credit>,
+    pub(super) answered_for: Option<Image>,
     pub(super) cell: LeaseCell,
     pub(super) trace: Option<Trace>,
     pub(super) realtime: bool,
@@ -36,7 +38,7 @@ pub(super) struct Start {
 
 /// Starts it.
 pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
-    let Start { options, adoption, credit, cell, trace, realtime, wake_keeper } = with;
+    let Start { options, adoption, credit, answered_for, cell, trace, realtime, wake_keeper } = with;
     let path = place.asked().to_owned();
     let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
         .map_err(|source| Error::io("make an event descriptor for", &path, source))?;
@@ -66,8 +68,12 @@ pub(super) fn start(place: Place, with: Start) -> Result<Held, Error> {
     let guard = match adoption {
         None => {
             let guard = Guard::new(medium, options, seed, clock::now());
-            match credit {
+            let guard = match credit {
                 Some(credit) => guard.with_credit(credit),
+                None => guard,
+            };
+            match answered_for {
+                Some(seen) => guard.answering_for(seen),
                 None => guard,
             }
         }

@@ -14,6 +14,7 @@ use super::claim::{Claim, Progress};
 use super::event::{Event, FailureKind};
 use super::hold::{Ended, Hold};
 use super::medium::Medium;
+pub use super::mode::Mode;
 use super::standby::Credit;
 use super::timing;
 use super::watch::{Adoption, Watch, Watched};
@@ -71,24 +72,6 @@ pub enum Activity {
     Ending,
     /// Nothing in the kernel claims the device.
     Gone,
-}
-
-/// Who beats the block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Nobody of ours yet.
-    Claiming,
-    /// The kernel is about to: it mounts.
-    Expecting,
-    /// The kernel, and we watch it.
-    Watching,
-    /// We, because the kernel cannot while its filesystem is frozen.
-    Bridging,
-    /// We.
-    Beating,
-    /// Nobody any more.
-    Over,
 }
 
 /// A failed I/O.
@@ -237,6 +220,18 @@ impl Guard {
     pub fn with_credit(mut self, credit: Credit) -> Self {
         if let Phase::Claim(claim) = &mut self.phase {
             claim.count(credit);
+        }
+        self
+    }
+
+    /// Claims what would be refused: e2fsck's mark, a sequence without a meaning, or what is no MMP block, if the first look shows
+    /// `seen`, to the byte. The one who asks has seen it, and answers for nobody being behind it; it is watched as if somebody were, and
+    /// any other bytes are judged as ever. Natively alone: a damaged slot of an area has ways of its own. To be said at once, before
+    /// anything is polled.
+    #[must_use]
+    pub fn answering_for(mut self, seen: Image) -> Self {
+        if let (Phase::Claim(claim), None) = (&mut self.phase, self.context.medium.interval()) {
+            claim.answer_for(seen);
         }
         self
     }

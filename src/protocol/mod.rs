@@ -13,6 +13,7 @@ pub mod guard;
 mod hold;
 mod lease;
 pub mod medium;
+mod mode;
 pub mod sequence;
 mod standby;
 #[cfg(test)]

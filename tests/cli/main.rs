@@ -4,10 +4,14 @@
 
 mod areas;
 mod arguments;
+mod clear;
 mod demo;
 mod fence;
 mod guarded;
 mod helper;
+#[path = "../images/mod.rs"]
+#[allow(dead_code)] // not all of it is asked for here
+mod images;
 mod monitor;
 mod native;
 mod refusals;

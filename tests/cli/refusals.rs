@@ -62,7 +62,7 @@ fn the_block_out_of_range() {
 fn bad_magic() {
     let scratch = Scratch::with(|bytes| bytes[layout().at] ^= 1);
     refused(&scratch.image, DAMAGED, "bad magic");
-    advised(&scratch.image, "e2fsck -f");
+    advised(&scratch.image, "mmp clear --damaged");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn an_unknown_sequence() {
     for seq in [0xE24D_4D51, 0xFF4D_4D51] {
         let scratch = Scratch::with(|bytes| patch_block(bytes, |block| block.seq = seq));
         refused(&scratch.image, DAMAGED, &format!("{seq:#010x}"));
-        advised(&scratch.image, "tune2fs -f -E clear_mmp");
+        advised(&scratch.image, "mmp clear --damaged");
     }
 }
 

@@ -11,6 +11,7 @@ mod area_refused;
 mod area_sectors;
 mod area_sets;
 mod area_tail;
+mod clear;
 mod crash;
 mod daemon_control;
 mod daemon_faults;
@@ -134,6 +135,7 @@ fn main() -> ExitCode {
         daemon_restart::CASES,
         daemon_control::CASES,
         events::CASES,
+        clear::CASES,
         crash::CASES,
         stopped::CASES,
         kernel::CASES,

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::Case;
 use crate::harness::lun::{Loop, Lun, must, text};
 use crate::harness::process::{self, Process};
-use crate::harness::started::patiently;
+use crate::harness::started::{Started, patiently};
 use crate::harness::{at_most, observed, seconds};
 
 pub(crate) const CASES: &[Case] = &[
@@ -54,23 +54,30 @@ fn tools_refuse() {
     assert_eq!(lun.raw().read().node.to_string(), "alpha");
 }
 
-fn fsck() {
-    let lun = Lun::new();
+/// An e2fsck that waits at a question on the second host, and the pipe from which its answer would come.
+pub(crate) fn asking(lun: &Lun) -> (Started, std::fs::File) {
     // Without lost+found e2fsck has something to ask.
     must("debugfs", &["-w", "-R", "clri <11>", lun.b.path()]);
     // e2fsck asks a terminal only; `script` makes one, and this pipe never says anything.
     let pipe = lun.file("keys");
     mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).expect("makes a pipe");
     let silent = std::fs::File::options().read(true).write(true).custom_flags(O_NONBLOCK).open(&pipe);
-    let _silent = silent.expect("opens");
+    let silent = silent.expect("opens");
     let call = format!("script -qec 'e2fsck -f {}' /dev/null < {}", lun.b.path(), text(&pipe));
-    let mut fsck = lun.start("sh", ["-c", &call]);
+    let fsck = lun.start("sh", ["-c", &call]);
     let raw = lun.raw();
     let asks = patiently(seconds(60), || {
         let marked = Sequence::from(raw.read().seq) == Sequence::Fsck;
         (marked && fsck.out().contains("<y>")).then_some(())
     });
     assert!(asks.is_some(), "e2fsck asks nothing: {}", fsck.out());
+    (fsck, silent)
+}
+
+fn fsck() {
+    let lun = Lun::new();
+    let (mut fsck, _silent) = asking(&lun);
+    let raw = lun.raw();
     let question = fsck.out();
     observed("10", &format!("e2fsck asks: {}", question.lines().last().unwrap_or_default().trim()));
     refused_by_mark(&lun, "while it waits");
@@ -91,18 +98,18 @@ fn fsck() {
 fn refused_by_mark(lun: &Lun, when: &str) {
     let device = lun.a.path();
     let check = lun.mmp(&["check", device]).end(seconds(30));
-    check.expect(9).says("e2fsck is at work on it, or died at it").says("tune2fs -f -E clear_mmp");
+    check.expect(9).says("e2fsck is at work on it, or died at it").says("`mmp clear ");
     assert!(!check.text().contains("in use elsewhere"), "{}", check.text());
     at_most("10", &format!("refusal by check {when}"), check.took, 1.0);
     let check = lun.mmp(&["check", "--json", device]).end(seconds(30));
     let report: Value = serde_json::from_str(&check.expect(9).out).expect("is JSON");
     assert_eq!(report["state"], "fsck", "{report}");
     let run = lun.run("alpha", &lun.a, "mark alpha.up").end(seconds(30));
-    run.expect(121).says("e2fsck is at work on it, or died at it").says("tune2fs -f -E clear_mmp");
+    run.expect(121).says("e2fsck is at work on it, or died at it").says("`mmp clear ");
     at_most("10", &format!("refusal by run {when}"), run.took, 1.0);
     assert_eq!(lun.marked("alpha.up"), None, "the command ran");
 }
 
-fn the_e2fsck(below: &Process) -> Option<Process> {
+pub(crate) fn the_e2fsck(below: &Process) -> Option<Process> {
     below.descendants().into_iter().find(|process| process.comm == "e2fsck")
 }

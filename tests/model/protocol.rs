@@ -19,6 +19,8 @@ mod hold;
 mod lease;
 #[path = "../../src/protocol/medium/mod.rs"]
 pub mod medium;
+#[path = "../../src/protocol/mode.rs"]
+mod mode;
 #[path = "../../src/protocol/sequence.rs"]
 mod numbers;
 #[path = "stand_in/sequence.rs"]

@@ -1,6 +1,8 @@
-//! A block that does not decode: read again first; in an area watched, if a torn write can have left it.
+//! A block that does not decode: read again first; in an area watched, if a torn write can have left it; natively only if the one who
+//! asks answers for these very bytes.
 //!
-//! Protects: nothing is claimed over what is no block of ours any more. Does not repair: a claim over a torn block writes it anew.
+//! Protects: nothing is claimed over what is no block of ours any more, unless somebody says so. Does not repair: a claim over a damaged
+//! block writes it anew.
 
 use super::super::event::Refusal;
 use super::super::guard::Context;
@@ -23,7 +25,8 @@ impl Claim {
             // What was claimed over is not known to have stood all the while.
             self.step = Step::Look;
         }
-        if self.undecoded > timing::TORN_REREADS && context.medium.claims_damaged(&damage) {
+        let claimable = self.is_answered_for(&image) || context.medium.claims_damaged(&damage);
+        if self.undecoded > timing::TORN_REREADS && claimable {
             return self.watch_damaged(now, image, context);
         }
         if self.undecoded > timing::TORN_REREADS {

@@ -53,6 +53,8 @@ pub(super) struct Claim {
     credit: Option<Box<Credit>>,
     /// What the first look showed, if it names the node that the one who asks vouches to be dead.
     vouched: Option<Image>,
+    /// What nobody could claim, if the one who asks has not answered for these very bytes.
+    answered_for: Option<Box<Image>>,
     looked_before: bool,
     /// Somebody was seen beating.
     seen_live: bool,
@@ -130,6 +132,7 @@ impl Claim {
             waiting_for: None,
             credit: None,
             vouched: None,
+            answered_for: None,
             looked_before: false,
             seen_live: context.options.seen_live,
             was_clean: false,
@@ -141,6 +144,11 @@ impl Claim {
     /// Time that was watched before.
     pub(super) fn count(&mut self, credit: Credit) {
         self.credit = Some(Box::new(credit));
+    }
+
+    /// Bytes that are watched although they would be refused.
+    pub(super) fn answer_for(&mut self, seen: Image) {
+        self.answered_for = Some(Box::new(seen));
     }
 
     pub(super) fn deadline(&self) -> Mono {
@@ -238,6 +246,7 @@ impl Claim {
         if !std::mem::replace(&mut self.looked_before, true) && context.options.fenced == Some(block.node) {
             self.vouched = Some(image);
         }
+        let answered = self.is_answered_for(&image);
         if !matches!(Sequence::from(block.seq), Sequence::Live(_)) {
             // A mark is watched for reasons of its own, and what stood before it has not stood all the while.
             self.credit = None;
@@ -245,7 +254,10 @@ impl Claim {
         match Sequence::from(block.seq) {
             Sequence::Clean => self.probe(image, None, context),
             Sequence::Live(_) => self.watch(now, image, &block, false, context),
-            Sequence::Fsck if self.vouched == Some(image) => self.watch(now, image, &block, false, context),
+            Sequence::Fsck if answered || self.vouched == Some(image) => {
+                self.watch(now, image, &block, false, context)
+            }
+            Sequence::Unknown(_) if answered => self.watch(now, image, &block, false, context),
             Sequence::Fsck => self.refuse_or_wait(now, image, &block, Duration::ZERO, context),
             Sequence::Unknown(seq) => refuse(Refusal::UnknownSequence { seq }, context),
         }

@@ -78,7 +78,12 @@ impl Claim {
         let jump = sequence::jump(&mut context.rng, before);
         let counts = broken!(ClaimCounts) && stage != Stage::Claim;
         let seq = if counts { sequence::next(before) } else { jump };
-        let image = context.medium.compose(base, seq, now.wall, self.own_check, false);
+        let mut kept = *base;
+        if context.medium.decode(base).is_err() {
+            // Of what is no block nothing is kept.
+            kept.fill(0);
+        }
+        let image = context.medium.compose(&kept, seq, now.wall, self.own_check, false);
         let not_after = if is_limited(stage) { self.look_started + self.limit() } else { Mono::FAR };
         self.step = Step::Writing { image, stage };
         self.wait = Wait::Answer;

@@ -27,7 +27,7 @@ pub(super) struct Watch {
 }
 
 impl Claim {
-    /// Of an area.
+    /// Of an area, or if it is answered for. What it says of its C may be wrong, so it is watched for a wait more than a live one.
     pub(super) fn watch_damaged(&mut self, now: Now, base: Image, context: &mut Context) -> Progress {
         self.undecoded = 0;
         self.written = false;
@@ -38,6 +38,12 @@ impl Claim {
         let of = Peer::from(&MmpBlock::fields(&base));
         context.event(Event::Watching { of, until: now.mono + need, total: need });
         self.watch_from(now, base, need, now.mono, context)
+    }
+
+    /// The one who asks has answered for these very bytes. He has not for any that come after others.
+    pub(super) fn is_answered_for(&mut self, image: &Image) -> bool {
+        self.answered_for = self.answered_for.take().filter(|seen| **seen == *image);
+        self.answered_for.is_some()
     }
 
     /// What is watched still stands: also if it is damaged.
@@ -58,7 +64,7 @@ impl Claim {
         let unchanged = self.look_started.since(watch.since);
         let block = MmpBlock::fields(&watch.base);
         let fsck = Sequence::from(block.seq) == Sequence::Fsck && context.medium.decode(&watch.base).is_ok();
-        if fsck && self.vouched != Some(watch.base) {
+        if fsck && self.vouched != Some(watch.base) && self.answered_for.as_deref() != Some(&watch.base) {
             // Only patience brought us here; no watching proves an e2fsck dead.
             let (base, after) = (watch.base, now.mono.since(watch.began));
             return self.refuse_or_wait(now, base, &block, after, context);

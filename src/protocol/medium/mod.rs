@@ -145,8 +145,19 @@ impl Medium {
     #[must_use]
     pub fn taker_check(&self, found: &Image) -> CheckInterval {
         match self {
-            Medium::Native(_) => self.own_check().max(self.check_of(found)),
+            Medium::Native(_) => self.own_check().max(self.check_shown(found)),
             Medium::Area(area) => area.taker_check(found),
+        }
+    }
+
+    /// C in a native block that was found. A damaged one is believed as far as a holder may have written that, if its magic is right.
+    fn check_shown(&self, found: &Image) -> CheckInterval {
+        match self.decode(found) {
+            Ok(_) => self.check_of(found),
+            Err(damage) if damage.may_be_torn() => {
+                self.check_of(found).min(CheckInterval::Native(timing::MAX_CHECK_INTERVAL_S))
+            }
+            Err(_) => self.own_check(),
         }
     }
 
@@ -263,7 +274,7 @@ impl Medium {
         }
     }
 
-    /// Whether a damaged block that stands still may be claimed. A native one may not, as with the kernel; nor may one without its
+    /// Whether a damaged block that stands still may be claimed, though nobody answers for it. A native one may not, as with the kernel; nor may one without its
     /// magic: no write of ours that was torn leaves that, so something else was written there.
     #[must_use]
     pub(super) fn claims_damaged(&self, damage: &Damage) -> bool {

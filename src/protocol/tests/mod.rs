@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod adoption;
+mod answered;
 mod area;
 mod area_adoption;
 mod area_entry;
