@@ -109,6 +109,75 @@ fn the_bodies_hold_on_the_areas_of_the_document_and_changed_copies_of_them() {
     }
 }
 
+/// Offset and length of the fields that say where the edits of `ext4` read and write: of the superblock, and of the first
+/// descriptors.
+const LAYOUT_FIELDS: [(usize, usize); 22] = [
+    (0x04, 4),
+    (0x0C, 4),
+    (0x14, 4),
+    (0x18, 4),
+    (0x1C, 4),
+    (0x20, 4),
+    (0x24, 4),
+    (0x28, 4),
+    (0x3A, 2),
+    (0x4C, 4),
+    (0x58, 2),
+    (0x5C, 4),
+    (0x60, 4),
+    (0x64, 4),
+    (0xCE, 2),
+    (0xFE, 2),
+    (0x104, 4),
+    (0x150, 4),
+    (0x158, 4),
+    (0x166, 2),
+    (0x168, 8),
+    (0x24C, 8),
+];
+/// So much of each image is changed and edited, all copies together.
+const CHANGED_BYTES: usize = 3 << 30;
+
+/// Changes one to four places: fields of the superblock to values at an edge, a feature flag, any byte of a descriptor, a bitmap.
+fn change_layout(bytes: &mut [u8], random: &mut fastrand::Rng) {
+    let block = 1024 << (bytes[1024 + 0x18] & 7);
+    let table = if block == 1024 { 2048 } else { block };
+    for _ in 0..random.usize(1..=4) {
+        let (at, len) = LAYOUT_FIELDS[random.usize(..LAYOUT_FIELDS.len())];
+        let value = match random.u8(..3) {
+            0 => random.u64(..0x400),
+            1 => u64::MAX >> random.u8(..64),
+            _ => 1 << random.u8(..64),
+        };
+        match random.u8(..4) {
+            0 => bytes[1024 + at..][..len].copy_from_slice(&value.to_le_bytes()[..len]),
+            1 => bytes[1024 + at + random.usize(..len)] ^= 1 << random.u8(..8),
+            2 => {
+                let at = (table + random.usize(..0x80)).min(bytes.len() - 1);
+                bytes[at] = random.choice([0, 1, 0x20, 0xFF]).unwrap();
+            }
+            _ => {
+                let at = (table + random.usize(..8 * block)).min(bytes.len() - 1);
+                bytes[at] ^= 1 << random.u8(..8);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_edits_of_ext4_hold_on_golden_images_and_changed_copies_of_them() {
+    let mut random = fastrand::Rng::with_seed(0x4578_7434);
+    for name in images::names() {
+        let golden = images::load(&name);
+        bodies::ext4_edit(&[&[4], &golden[..]].concat());
+        for _ in 0..CHANGED_BYTES / golden.len() {
+            let mut changed = [&[random.u8(..)], &golden[..]].concat();
+            change_layout(&mut changed[1..], &mut random);
+            bodies::ext4_edit(&changed);
+        }
+    }
+}
+
 #[test]
 fn the_bodies_hold_on_random_and_on_short_bytes() {
     let mut random = fastrand::Rng::with_seed(0xEF53);
@@ -123,6 +192,7 @@ fn the_bodies_hold_on_random_and_on_short_bytes() {
             bodies::area_slot(&bytes);
             bodies::area_entry(&bytes);
             bodies::content(&bytes);
+            bodies::ext4_edit(&bytes);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Properties of the codec over arbitrary bytes (proptest).
 
 mod bodies;
+mod images;
 
 use std::collections::HashMap;
 
@@ -459,4 +460,29 @@ fn the_errors_of_an_area_can_be_told_in_json() {
     assert_eq!(told(struct_.into())["damage"]["wrong"]["found"], 1);
     let both = told(AreaError::BothDamaged { header: struct_, copy: damage });
     assert_eq!((&both["error"], &both["copy"]["block"]), (&"both_damaged".into(), &"slot".into()));
+}
+
+/// Golden images of at most 2 MiB: block sizes, with and without checksums, with and without MMP.
+const EDITED: [&str; 6] = ["b1k", "b2k", "bits-32", "ext2", "no-mmp", "uninit-bg"];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_edits_of_ext4_hold_whatever_stands_in_superblock_descriptors_and_bitmaps(
+        which in 0..EDITED.len(),
+        choice: u8,
+        changes in proptest::collection::vec((0..64_usize << 10, any::<u8>()), 0..6),
+        superblock in proptest::collection::vec((0..0x280_usize, any::<u8>()), 0..3),
+    ) {
+        let mut bytes = vec![choice];
+        bytes.extend(images::load(EDITED[which]));
+        for (at, value) in changes {
+            bytes[1 + at] = value;
+        }
+        for (at, value) in superblock {
+            bytes[1 + 1024 + at] = value;
+        }
+        bodies::ext4_edit(&bytes);
+    }
 }

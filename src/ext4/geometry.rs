@@ -101,6 +101,11 @@ impl Geometry {
         }
         let meta = superblock.feature_incompat & INCOMPAT_META_BG != 0;
         let first_meta = meta.then(|| u32_at(field::FIRST_META_BG));
+        // Superblock and descriptors of one group never reach into the next.
+        let together = u64::from(first_meta.unwrap_or(descriptor_blocks));
+        if together + 2 > blocks_per_group {
+            return wrong("the number of descriptor blocks", together);
+        }
         if let Some(first) = first_meta.filter(|&first| first > descriptor_blocks) {
             return wrong("s_first_meta_bg", u64::from(first));
         }

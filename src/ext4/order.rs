@@ -64,8 +64,8 @@ pub fn enable(path: &Path, bytes: &mut dyn Bytes, wanted: &Wanted) -> Result<Pla
     let (mut site, bit) = choose::free_cluster(&volume, bytes)?;
     site.take(&volume, bit);
     let block = volume.geometry.block_of(site.group, bit);
-    let clusters = volume.geometry.cluster_blocks;
-    let Some(after) = superblock::enabled(&volume.bytes, block, wanted.interval_s, clusters) else {
+    let sizes = (volume.geometry.blocks_count, volume.geometry.cluster_blocks);
+    let Some(after) = superblock::enabled(&volume.bytes, block, wanted.interval_s, sizes) else {
         return Err(miscounted(&volume));
     };
     let mut draft = Draft::new(&volume);
@@ -95,8 +95,8 @@ pub fn disable(path: &Path, bytes: &mut dyn Bytes) -> Result<Planned, Error> {
     let block = volume.superblock.mmp_block;
     let (mut site, bit) = used_cluster(&volume, bytes, block)?;
     site.give_back(&volume, bit);
-    let (blocks, clusters) = (volume.geometry.blocks_count, volume.geometry.cluster_blocks);
-    let Some(after) = superblock::disabled(&volume.bytes, blocks, clusters) else {
+    let sizes = (volume.geometry.blocks_count, volume.geometry.cluster_blocks);
+    let Some(after) = superblock::disabled(&volume.bytes, sizes) else {
         return Err(miscounted(&volume));
     };
     let mut draft = Draft::new(&volume);

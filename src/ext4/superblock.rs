@@ -19,15 +19,16 @@ use crate::format::superblock::{
 const REVISION: (u32, u32, u16) = (1, 11, 128);
 
 /// The superblock with MMP on, in a block of its own: a free cluster less.
-/// Nothing if it says that fewer are free than that.
+/// Nothing if it says that fewer are free than that, or more than it has.
 pub(super) fn enabled(
     before: &SuperblockBytes,
     block: u64,
     interval_s: u16,
-    cluster_blocks: u64,
+    (blocks_count, cluster_blocks): (u64, u64),
 ) -> Option<SuperblockBytes> {
     let mut bytes = *before;
-    set_free_blocks(&mut bytes, free_blocks(before).checked_sub(cluster_blocks)?);
+    let free = Some(free_blocks(before)).filter(|&free| free < blocks_count)?;
+    set_free_blocks(&mut bytes, free.checked_sub(cluster_blocks)?);
     if LittleEndian::read_u32(&bytes[field::REV_LEVEL..]) < REVISION.0 {
         LittleEndian::write_u32(&mut bytes[field::REV_LEVEL..], REVISION.0);
         LittleEndian::write_u32(&mut bytes[field::FIRST_INO..], REVISION.1);
@@ -41,8 +42,7 @@ pub(super) fn enabled(
 /// it has.
 pub(super) fn disabled(
     before: &SuperblockBytes,
-    blocks_count: u64,
-    cluster_blocks: u64,
+    (blocks_count, cluster_blocks): (u64, u64),
 ) -> Option<SuperblockBytes> {
     let mut bytes = *before;
     let free = free_blocks(before).checked_add(cluster_blocks).filter(|&free| free < blocks_count)?;
@@ -124,24 +124,26 @@ mod tests {
 
     #[test]
     fn on_and_off_again_leaves_what_was_there() {
+        let sizes = (u64::MAX, 16);
         for (incompat, free) in [(0, 500), (INCOMPAT_64BIT, 7 << 32)] {
             let before = superblock(incompat, free);
-            let on = enabled(&before, 77, 9, 16).expect("has room");
+            let on = enabled(&before, 77, 9, sizes).expect("has room");
             let found = Superblock::decode(&on).expect("decodes");
             assert_eq!((found.mmp_block, found.mmp_update_interval_s), (77, 9));
             assert_eq!((found.feature_incompat, free_blocks(&on)), (incompat | INCOMPAT_MMP, free - 16));
             assert_eq!(with_interval(&on, 9), on);
-            assert_eq!(disabled(&on, u64::MAX, 16), Some(before));
+            assert_eq!(disabled(&on, sizes), Some(before));
         }
-        assert_eq!(enabled(&superblock(0, 15), 77, 9, 16), None);
-        assert_eq!(disabled(&superblock(INCOMPAT_MMP, 90), 100, 16), None);
+        assert_eq!(enabled(&superblock(0, 15), 77, 9, sizes), None, "fewer than a cluster");
+        assert_eq!(enabled(&superblock(0, 100), 77, 9, (100, 16)), None, "as many as there are");
+        assert_eq!(disabled(&superblock(INCOMPAT_MMP, 90), (100, 16)), None);
     }
 
     #[test]
     fn revision_0_becomes_1_with_what_it_meant() {
         let mut before = superblock(0, 500);
         before[field::REV_LEVEL] = 0;
-        let on = enabled(&before, 77, 9, 1).expect("has room");
+        let on = enabled(&before, 77, 9, (u64::MAX, 1)).expect("has room");
         assert_eq!((on[field::REV_LEVEL], on[field::FIRST_INO], on[field::INODE_SIZE]), (1, 11, 128));
     }
 

@@ -3,14 +3,20 @@
 
 #![allow(dead_code)] // each fuzz target calls one of them
 
+use std::path::Path;
+
+use mmpguard::Error;
+use mmpguard::ext4::{self, Bytes, Ext4Error, Plan, Planned, Wanted};
 use mmpguard::format::area::{
     AreaDamage, AreaError, AreaHeader, HeaderRole, SlotBlock, SlotEntry, choose, counterpart,
 };
 use mmpguard::format::content::{Family, HEAD_BYTES, standing};
+use mmpguard::format::fields::{descriptor, superblock as field};
 use mmpguard::format::name::escape;
 use mmpguard::format::superblock::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};
 use mmpguard::format::{
-    BlockDamage, ChecksumSeed, ContentError, Image, MMP_STRUCT_BYTES, MmpBlock, Superblock, SuperblockError,
+    BlockDamage, ChecksumSeed, ContentError, Damage, Image, MMP_STRUCT_BYTES, MmpBlock, Superblock,
+    SuperblockError,
 };
 
 /// A superblock: the first 1024 bytes, zeroes where there are fewer.
@@ -253,5 +259,136 @@ pub(crate) fn content(bytes: &[u8]) {
             }
         }
         Err(error) => assert!(safe(&error.to_string()), "{error}"),
+    }
+}
+
+/// A whole device for the edits of `ext4`: a byte that chooses the interval, then its bytes.
+pub(crate) fn ext4_edit(bytes: &[u8]) {
+    let Some((&choice, image)) = bytes.split_first() else { return };
+    let mut device = EditedDevice { bytes: image.to_vec(), read_bytes: 0, writes: Vec::new() };
+    let interval_s = u16::from(choice) + 1;
+    let set = |device: &mut EditedDevice| ext4::set_interval(Path::new("image"), device, interval_s);
+    let on = |device: &mut EditedDevice| {
+        let (node, name) = (mmpguard::format::Name::new("alpha"), mmpguard::format::Name::new("sdb1"));
+        ext4::enable(Path::new("image"), device, &Wanted { interval_s, node, device: name, time_s: 7 })
+    };
+    let off = |device: &mut EditedDevice| ext4::disable(Path::new("image"), device);
+    device.change(&set);
+    device.change(&off);
+    if let Some(plan) = device.change(&on) {
+        let back = device.change(&off).expect("what was switched on can be switched off");
+        assert_eq!(back.block(), plan.block());
+        // But for what MMP's fields said while it was off, and revision 0, which becomes 1.
+        let rest = |superblock: &[u8; SUPERBLOCK_BYTES]| {
+            let mut rest = *superblock;
+            rest[field::MMP_UPDATE_INTERVAL..field::MMP_BLOCK + 8].fill(0);
+            rest[field::CHECKSUM..].fill(0);
+            rest
+        };
+        let revision = plan.superblock_before()[field::REV_LEVEL..][..4] != [0; 4];
+        let same = rest(back.superblock_after()) == rest(plan.superblock_before());
+        assert!(same || !revision, "the superblock is as it was");
+    }
+}
+
+struct EditedDevice {
+    bytes: Vec<u8>,
+    read_bytes: usize,
+    writes: Vec<(u64, Vec<u8>)>,
+}
+
+impl EditedDevice {
+    /// Plans a change and carries it out, if it is not refused; checks the promises.
+    fn change(&mut self, plan: &dyn Fn(&mut Self) -> Result<Planned, Error>) -> Option<Plan> {
+        let plan = self.sealed(plan)?;
+        let mut spans = Vec::new();
+        for edit in plan.edits() {
+            let end = edit.offset_bytes + edit.bytes.len() as u64;
+            assert!(end <= self.bytes.len() as u64, "inside the device");
+            spans.push(edit.offset_bytes..end);
+        }
+        spans.sort_unstable_by_key(|span| span.start);
+        assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start), "no byte is written twice");
+        self.writes.clear();
+        plan.carry_out(self, &mut |_| Ok(())).unwrap();
+        assert_eq!(plan.edits().len(), self.writes.len());
+        for (edit, (offset_bytes, bytes)) in plan.edits().iter().zip(&self.writes) {
+            assert_eq!((edit.offset_bytes, &*edit.bytes), (*offset_bytes, bytes.as_slice()));
+        }
+        assert!(Superblock::decode(self.bytes[1024..].first_chunk().unwrap()).is_ok());
+        Some(plan)
+    }
+
+    /// Plans, and again with the right checksums as long as they are all that is wrong: no fuzzer guesses one.
+    fn sealed(&mut self, plan: &dyn Fn(&mut Self) -> Result<Planned, Error>) -> Option<Plan> {
+        for _ in 0..8 {
+            self.read_bytes = 0;
+            let planned = plan(self);
+            // Descriptors once, a bitmap, the superblock, and a little.
+            assert!(self.read_bytes <= self.bytes.len() + (1 << 18), "{} bytes were read", self.read_bytes);
+            assert!(self.writes.len() < 1 << 16);
+            let error = match planned {
+                Ok(Planned::Do(plan)) => return Some(plan),
+                Ok(Planned::Already { .. }) => return None,
+                Err(error) => error,
+            };
+            assert!(safe(&error.to_string()), "{error}");
+            if !self.mend(&error) {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn mend(&mut self, error: &Error) -> bool {
+        match error {
+            Error::Superblock { source: SuperblockError::Checksum { computed, .. }, .. } => {
+                self.put(1024 + field::CHECKSUM as u64, &computed.to_le_bytes());
+            }
+            Error::Ext4 { source: Ext4Error::DescriptorChecksum { offset_bytes, computed, .. }, .. } => {
+                self.put(offset_bytes + descriptor::CHECKSUM as u64, &computed.to_le_bytes());
+            }
+            Error::Ext4 { source: Ext4Error::BitmapChecksum { offset_bytes, computed, .. }, .. } => {
+                let halves = computed.to_le_bytes();
+                self.put(offset_bytes + descriptor::BLOCK_BITMAP_CSUM_LO as u64, &halves[..2]);
+                // 64bit: a wide descriptor.
+                if self.bytes[1024 + field::FEATURE_INCOMPAT] & 0x80 != 0 {
+                    self.put(offset_bytes + descriptor::BLOCK_BITMAP_CSUM_HI as u64, &halves[2..]);
+                }
+            }
+            Error::Damaged { damage: Damage::Block(BlockDamage::Checksum { computed, .. }), .. } => {
+                let found = Superblock::decode(self.bytes[1024..].first_chunk().unwrap()).unwrap();
+                self.put(found.mmp_offset_bytes().unwrap() + 0x3FC, &computed.to_le_bytes());
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn put(&mut self, offset_bytes: u64, bytes: &[u8]) {
+        let at = usize::try_from(offset_bytes).unwrap();
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+impl Bytes for EditedDevice {
+    fn size_bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_at(&mut self, offset_bytes: u64, into: &mut [u8]) -> Result<(), Error> {
+        self.read_bytes += into.len();
+        let from = usize::try_from(offset_bytes).ok().and_then(|at| self.bytes.get(at..)?.get(..into.len()));
+        let Some(from) = from else {
+            return Err(Error::Short { path: Path::new("image").to_owned(), what: "it ends".to_owned() });
+        };
+        into.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn write_at(&mut self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.put(offset_bytes, bytes);
+        self.writes.push((offset_bytes, bytes.to_owned()));
+        Ok(())
     }
 }

@@ -10,6 +10,7 @@ pub(crate) fn folder() -> PathBuf {
 }
 
 /// The names of all images, sorted.
+#[allow(dead_code)] // not every test target asks for it
 pub(crate) fn names() -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(folder())
         .unwrap()

@@ -3,6 +3,7 @@
 //! Two loop devices over one file are two hosts that see one disk.
 
 mod disks;
+mod editor;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
