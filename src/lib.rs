@@ -35,6 +35,7 @@
 //! | [`sys`] | what this host knows: users of a device, identity, processes | `unsafe`, I/O |
 //! | [`driver`] | runs a `Guard` on a device: one thread a LUN | I/O, threads |
 //! | [`area`] | makes, changes and repairs MMP areas | I/O |
+//! | [`scan`] | one look at each of many devices, side by side | I/O, threads |
 //! | [`events`] | what happened to guards: log, journal, hooks; never on the path of a beat | I/O, threads, processes |
 //! | [`health`] | how a guard fares, by its record and its processes | I/O |
 //! | [`metrics`] | the figures for Prometheus, from the same records | I/O |
@@ -74,6 +75,7 @@ macro_rules! broken {
 pub mod metrics;
 pub mod protocol;
 pub mod registry;
+pub mod scan;
 #[allow(unsafe_code)]
 pub mod sys;
 

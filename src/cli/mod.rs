@@ -21,6 +21,7 @@ mod progress;
 mod remount;
 mod render;
 mod run;
+mod scan;
 mod show;
 mod status;
 mod umount;
@@ -64,6 +65,7 @@ fn verb(named: Option<&str>) -> ExitCode {
     }
     match &cli.verb {
         Verb::Show(arguments) => show::run(arguments),
+        Verb::Scan(arguments) => scan::run(arguments),
         Verb::Check(arguments) => check::run(arguments),
         Verb::Area(arguments) => area::run(arguments),
         Verb::Enable(arguments) => area::enable(arguments),

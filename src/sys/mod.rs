@@ -17,6 +17,7 @@ mod fake_sysfs;
 pub mod fence;
 pub mod identity;
 mod loops;
+pub mod lun;
 pub mod mountinfo;
 pub mod passing;
 pub mod probe;
