@@ -5,6 +5,7 @@
 //! another one shows. Does not protect: see [`lun`](crate::sys::lun).
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use super::row::Row;
 use super::subjects::Sighting;
@@ -16,15 +17,17 @@ const NAMED_AT_MOST: usize = 3;
 /// One row for each thing that was seen, in the order of the first path of each, and the slots of an area behind it.
 pub(super) fn rows(sightings: Vec<Sighting>) -> Vec<Row> {
     let mut groups: Vec<Vec<Sighting>> = Vec::new();
-    let mut places: HashMap<(Lun, Option<u64>), usize> = HashMap::new();
+    let mut places: HashMap<Key, usize> = HashMap::new();
     for sighting in sightings {
-        let key = sighting.lun.clone().map(|lun| (lun, sighting.rows[0].size_bytes));
-        match key.as_ref().and_then(|key| places.get(key)) {
-            Some(&at) => groups[at].push(sighting),
-            None => {
-                places.extend(key.map(|key| (key, groups.len())));
-                groups.push(vec![sighting]);
-            }
+        let row = &sighting.rows[0];
+        let key = match &sighting.lun {
+            Some(lun) => Key::Same(lun.clone(), row.size_bytes),
+            None => Key::Unknown(row.paths[0].clone()),
+        };
+        let at = *places.entry(key).or_insert(groups.len());
+        match groups.get_mut(at) {
+            Some(group) => group.push(sighting),
+            None => groups.push(vec![sighting]),
         }
     }
     let sizes = other_sizes(&groups);
@@ -34,6 +37,15 @@ pub(super) fn rows(sightings: Vec<Sighting>) -> Vec<Row> {
     }
     note_same_uuids(&mut merged);
     merged.into_iter().flatten().collect()
+}
+
+/// What is equal is one row.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    /// The same thing, seen with the same size.
+    Same(Lun, Option<u64>),
+    /// What was not looked at is known by its path alone.
+    Unknown(PathBuf),
 }
 
 /// The rows of what several paths lead to.

@@ -12,5 +12,6 @@ mod monitor;
 mod refusals;
 mod reports;
 mod run;
+mod scan;
 mod support;
 mod terminal;

@@ -42,6 +42,7 @@ mod mount_remount;
 mod outage;
 mod race;
 mod release;
+mod scan;
 mod stopped;
 mod tools;
 
@@ -134,6 +135,7 @@ fn main() -> ExitCode {
         kernel::CASES,
         tools::CASES,
         hostile::CASES,
+        scan::CASES,
         // When the others' writes are through: its wait is 1.1 s.
         area_fast::CASES,
     ]

@@ -16,6 +16,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getppid, pipe2};
 
 use super::super::{exit, output, render};
@@ -25,6 +26,8 @@ use crate::sys::spawn::{Descriptors, Place, fork_process};
 const NAME: &std::ffi::CStr = c"mmp-scan";
 /// After so long somebody who sits at a terminal is told what is waited for.
 const SILENCE: Duration = Duration::from_secs(1);
+/// One that does not hang is gone within that, after its last word.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 const OUTPUT: u8 = 1;
 const COMPLAINT: u8 = 2;
@@ -59,7 +62,7 @@ pub(super) fn run(patience: Option<Duration>, body: impl FnOnce(&mut Teller) -> 
     let started = pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from).and_then(|(read, write)| {
         let descriptor = write.as_raw_fd();
         let mut teller = Teller(write.into());
-        fork_process(NAME, Place::OwnGroup, Descriptors::Only(&[descriptor]), || {
+        let child = fork_process(NAME, Place::OwnGroup, Descriptors::Only(&[descriptor]), || {
             let bound = prctl::set_pdeathsig(Signal::SIGKILL);
             // It died before the line above took effect: nobody listens.
             if bound.is_ok() && getppid() == front {
@@ -68,10 +71,14 @@ pub(super) fn run(patience: Option<Duration>, body: impl FnOnce(&mut Teller) -> 
             }
             0
         })?;
-        Ok(File::from(read))
+        Ok((child, File::from(read)))
     });
     match started {
-        Ok(told) => relay(told, patience),
+        Ok((child, mut told)) => {
+            let code = relay(&mut told, patience);
+            collect(child, &told);
+            code
+        }
         Err(error) => {
             output::complain(&format!("cannot start the process that looks at devices: {error}"));
             ExitCode::from(exit::IO)
@@ -80,12 +87,12 @@ pub(super) fn run(patience: Option<Duration>, body: impl FnOnce(&mut Teller) -> 
 }
 
 /// Says what is told until there is a code.
-fn relay(mut told: File, patience: Option<Duration>) -> ExitCode {
+fn relay(told: &mut File, patience: Option<Duration>) -> ExitCode {
     if let Some(patience) = patience.filter(|_| io::stderr().is_terminal()) {
-        tell_of_silence(&told, patience);
+        tell_of_silence(told, patience);
     }
     loop {
-        match next(&mut told) {
+        match next(told) {
             Ok((OUTPUT, text)) => match output::try_text(&String::from_utf8_lossy(&text)) {
                 Ok(true) => {}
                 Ok(false) => return ExitCode::from(exit::DONE),
@@ -108,6 +115,15 @@ fn next(told: &mut File) -> io::Result<(u8, Vec<u8>)> {
     let mut bytes = vec![0; u32::from_ne_bytes(length) as usize];
     told.read_exact(&mut bytes)?;
     Ok((what[0], bytes))
+}
+
+/// Waits for its end, unless it hangs: all its threads have left their system calls when the kernel has closed its end of the pipe.
+fn collect(child: Pid, told: &File) {
+    let mut asked = [PollFd::new(told.as_fd(), PollFlags::POLLIN)];
+    let _ = poll(&mut asked, PollTimeout::try_from(FAREWELL).unwrap_or(PollTimeout::ZERO));
+    let closed = asked[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP));
+    let flags = if closed { None } else { Some(WaitPidFlag::WNOHANG) };
+    let _ = waitpid(child, flags);
 }
 
 fn tell_of_silence(told: &File, patience: Duration) {
