@@ -88,17 +88,16 @@ impl Pool {
         let places = items.iter().map(place).collect();
         let work = Arc::new(Work { items: items.clone(), places, next: AtomicUsize::new(0), step });
         self.run(&work, &name);
-        let take = |place: &Mutex<Place<O>>| match std::mem::replace(&mut *lock(place), Place::Waiting) {
-            Place::Answered(answer) => answer,
-            Place::GivenUp(back) => {
-                *lock(place) = Place::GivenUp(back);
-                Answer::Late
+        let hung = self.hanging.len();
+        let take = |place: &Mutex<Place<O>>| {
+            let mut place = lock(place);
+            if matches!(*place, Place::GivenUp(_)) {
+                return Answer::Late; // its thread still has to find that out
             }
-            Place::Waiting | Place::Asked(_) if self.hanging.len() < HUNG_AT_MOST => {
-                Answer::NotAsked("no thread could be started to look at it")
-            }
-            Place::Waiting | Place::Asked(_) => {
-                Answer::NotAsked("too many other devices hang: it was not asked")
+            match std::mem::replace(&mut *place, Place::Waiting) {
+                Place::Answered(answer) => answer,
+                _ if hung < HUNG_AT_MOST => Answer::NotAsked("no thread could be started to look at it"),
+                _ => Answer::NotAsked("too many other devices hang: it was not asked"),
             }
         };
         items.into_iter().zip(&work.places).map(|(item, place)| (item, take(place))).collect()
