@@ -37,6 +37,7 @@
 //! | [`driver`] | runs a `Guard` on a device: one thread a LUN | I/O, threads |
 //! | [`area`] | makes, changes and repairs MMP areas | I/O |
 //! | [`native`] | ext4's own MMP on and off, and its interval: when that may be written | I/O |
+//! | [`scan`] | one look at each of many devices, side by side | I/O, threads |
 //! | [`events`] | what happened to guards: log, journal, hooks; never on the path of a beat | I/O, threads, processes |
 //! | [`health`] | how a guard fares, by its record and its processes | I/O |
 //! | [`metrics`] | the figures for Prometheus, from the same records | I/O |
@@ -78,6 +79,7 @@ pub mod metrics;
 pub mod native;
 pub mod protocol;
 pub mod registry;
+pub mod scan;
 #[allow(unsafe_code)]
 pub mod sys;
 

@@ -32,6 +32,7 @@ pub(super) enum Verb {
     /// a crash and a storage outage may take with the intervals found. It cannot tell whether a holder lives; `mmp
     /// check` can.
     Show(Show),
+    Scan(super::scan::Arguments),
     /// Find out whether anybody uses a device: free, in use, holder dead, marked by e2fsck, damaged. Never writes.
     ///
     /// A use on this host is told at once, a live holder on another one after about one of his beats. A holder who

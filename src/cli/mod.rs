@@ -23,6 +23,7 @@ mod progress;
 mod remount;
 mod render;
 mod run;
+mod scan;
 mod show;
 mod status;
 mod umount;
@@ -66,6 +67,7 @@ fn verb(named: Option<&str>) -> ExitCode {
     }
     match &cli.verb {
         Verb::Show(arguments) => show::run(arguments),
+        Verb::Scan(arguments) => scan::run(arguments),
         Verb::Check(arguments) => check::run(arguments),
         Verb::Clear(arguments) => clear::run(arguments),
         Verb::Area(arguments) => area::run(arguments),

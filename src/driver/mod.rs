@@ -52,8 +52,8 @@ use self::commands::{
 pub(crate) use self::history::Beat;
 pub(crate) use self::options::watch_place;
 pub use self::options::{Options, watch};
-pub use self::place::{AreaView, KnownSlot, OWN_SLOT, Place, Selector, SlotAddress, SlotView};
-pub(crate) use self::place::{Searched, check_given_up};
+pub use self::place::{AreaView, KnownSlot, NativeView, OWN_SLOT, Place, Selector, SlotAddress, SlotView};
+pub(crate) use self::place::{Searched, check_given_up, has_no_mmp};
 use self::thread::Shared;
 use crate::clock::{self, Mono};
 use crate::error::Error;

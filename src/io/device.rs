@@ -34,6 +34,11 @@ impl Device {
     /// [`Error::Io`] if it cannot be found, opened or asked; [`Error::Unsupported`] for a file on a network
     /// filesystem without direct I/O.
     pub fn inspect(path: &Path) -> Result<Device, Error> {
+        Device::inspect_open(path).map(|(device, _)| device)
+    }
+
+    /// As [`Device::inspect`], with the descriptor that it was asked by: open for reading, through the page cache.
+    pub(super) fn inspect_open(path: &Path) -> Result<(Device, File), Error> {
         let node = Node::find(path)?;
         let file = node.open(Access::Read, false)?;
         let fail = |source| node.fail("ask for its size and alignment", source);
@@ -52,7 +57,7 @@ impl Device {
                 (file_access(&node, &file)?, read_only)
             }
         };
-        Ok(Device { kernel_name: kernel_name(&node), node, size_bytes, access, read_only })
+        Ok((Device { kernel_name: kernel_name(&node), node, size_bytes, access, read_only }, file))
     }
 
     /// The path as it was given.

@@ -5,14 +5,42 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::ReadAt;
 use super::store::{BlockStore, Durability};
 use crate::error::Error;
 use crate::format::superblock::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};
 use crate::format::{Image, MMP_STRUCT_BYTES};
 
+/// What it is called in messages.
+const NAME: &str = "memory";
+
 /// A whole disk image that several stores see.
 pub type SharedImage = Arc<Mutex<Vec<u8>>>;
+
+/// A whole disk image that is read, and that nobody writes meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct MemImage<'a>(pub &'a [u8]);
+
+impl ReadAt for MemImage<'_> {
+    fn path(&self) -> &Path {
+        Path::new(NAME)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset_bytes: u64, into: &mut [u8]) -> Result<(), Error> {
+        let at = usize::try_from(offset_bytes).unwrap_or(usize::MAX);
+        let found = self.0.get(at..).and_then(|rest| rest.get(..into.len()));
+        into.copy_from_slice(found.ok_or_else(|| short("what is read", self.0.len()))?);
+        Ok(())
+    }
+
+    fn pause(&self, _: Duration) {}
+}
 
 /// The MMP block of a disk image in memory.
 #[derive(Debug)]
@@ -123,7 +151,7 @@ fn lock(image: &SharedImage) -> MutexGuard<'_, Vec<u8>> {
 }
 
 fn path() -> PathBuf {
-    Path::new("memory").to_owned()
+    Path::new(NAME).to_owned()
 }
 
 fn short(what: &str, len: usize) -> Error {
@@ -153,6 +181,18 @@ mod tests {
         let mut elsewhere = MemStore::over(shared, 8192, 1024).expect("fits");
         assert_eq!(elsewhere.read().expect("reads"), &[9; 1024]);
         assert_eq!(elsewhere.read_superblock().expect("reads"), [9; 1024]);
+    }
+
+    #[test]
+    fn an_image_is_read_at_any_place_within() {
+        let image = MemImage(&[1, 2, 3]);
+        let mut into = [0; 2];
+        image.read_at(1, &mut into).expect("reads");
+        assert_eq!((into, image.size_bytes()), ([2, 3], 3));
+        image.read_at(3, &mut []).expect("reads nothing");
+        for at in [2, 4, u64::MAX] {
+            assert!(matches!(image.read_at(at, &mut into), Err(Error::Short { .. })), "{at}");
+        }
     }
 
     #[test]

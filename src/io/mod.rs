@@ -11,6 +11,8 @@
 //! | `device` | [`Device`]: what a path is, learnt once, no descriptor kept |
 //! | `node` | opening it again, and being sure that it is still the same |
 //! | `direct` | where a file allows `O_DIRECT`, and where it must |
+//! | `read_at` | [`ReadAt`]: whatever is read as a device is |
+//! | `reader` | [`Reader`]: a device that is open for several reads of one look |
 //! | `block_file` | [`BlockFile`]: the MMP block of a native filesystem |
 //! | `slot_file` | [`SlotFile`]: a slot of an area, with its entry and the area's headers |
 //! | `writer` | [`BlockWriter`]: blocks of an area that no beat writes |
@@ -19,7 +21,7 @@
 //! | `transfer` | whole reads and whole writes |
 //! | `cache` | [`Device::flush`] and [`Device::drop_cache`]: the page cache of the node that is used |
 //! | `arena` | [`Arena`]: aligned, locked memory |
-//! | `mem` | [`MemStore`]: several stores over the same bytes in memory |
+//! | `mem` | [`MemStore`]: several stores over the same bytes in memory; [`MemImage`]: bytes that are read as a device is |
 
 mod arena;
 mod block_file;
@@ -31,6 +33,8 @@ mod ioctl;
 mod look;
 mod mem;
 mod node;
+mod read_at;
+mod reader;
 mod settle;
 mod slot_file;
 mod store;
@@ -42,9 +46,11 @@ pub use block_file::BlockFile;
 pub use cache::FLUSH;
 pub use device::Device;
 pub use editor::Editor;
-pub use mem::{MemStore, SharedImage};
+pub use mem::{MemImage, MemStore, SharedImage};
 pub use node::DeviceKind;
 pub(crate) use node::{find, kernel_refuses_mounted_writes};
+pub use read_at::ReadAt;
+pub use reader::{ReadBuffer, Reader};
 pub use settle::read_settled;
 pub use slot_file::SlotFile;
 pub use store::{BlockStore, Durability};

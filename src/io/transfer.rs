@@ -23,23 +23,37 @@ pub(super) fn read_whole(file: &File, into: &mut [u8], offset_bytes: u64) -> Res
 /// Fills `into` from any offset: rounds out to `sector_bytes` on both sides by way of an aligned buffer. Returns
 /// false if the file ends before it is full.
 pub(super) fn read_span(file: &File, sector_bytes: u32, offset_bytes: u64, into: &mut [u8]) -> Result<bool> {
-    let sector = u64::from(sector_bytes.max(1));
     let mut at = offset_bytes;
     for piece in into.chunks_mut(SPAN_BYTES) {
-        let len = piece.len() as u64;
-        let start = at - at % sector;
-        let end = at.checked_add(len).and_then(|end| end.checked_next_multiple_of(sector));
-        let end = end.ok_or_else(|| Error::from_raw_os_error(libc::EOVERFLOW))?;
-        let (skip, span) = (to_usize(at - start)?, to_usize(end - start)?);
-        let mut bounce = super::Arena::new(span).map_err(Error::other)?;
-        let buffer = bounce.bytes_mut();
-        // The file may end inside the last sector: only what was asked for has to be there.
-        if read_once(file, buffer, start)? < skip + piece.len() {
+        let mut bounce = super::Arena::new(piece.len() + 2 * sector_bytes as usize).map_err(Error::other)?;
+        if !read_span_by(file, sector_bytes, at, piece, bounce.bytes_mut())? {
             return Ok(false);
         }
-        piece.copy_from_slice(&buffer[skip..skip + piece.len()]);
-        at += len;
+        at += piece.len() as u64;
     }
+    Ok(true)
+}
+
+/// As [`read_span`], by one read into `bounce`, which is aligned, and longer than `into` by two sectors.
+pub(super) fn read_span_by(
+    file: &File,
+    sector_bytes: u32,
+    offset_bytes: u64,
+    into: &mut [u8],
+    bounce: &mut [u8],
+) -> Result<bool> {
+    let sector = u64::from(sector_bytes.max(1));
+    let start = offset_bytes - offset_bytes % sector;
+    let end =
+        offset_bytes.checked_add(into.len() as u64).and_then(|end| end.checked_next_multiple_of(sector));
+    let end = end.ok_or_else(|| Error::from_raw_os_error(libc::EOVERFLOW))?;
+    let (skip, span) = (to_usize(offset_bytes - start)?, to_usize(end - start)?);
+    let buffer = &mut bounce[..span];
+    // The file may end inside the last sector: only what was asked for has to be there.
+    if read_once(file, buffer, start)? < skip + into.len() {
+        return Ok(false);
+    }
+    into.copy_from_slice(&buffer[skip..skip + into.len()]);
     Ok(true)
 }
 

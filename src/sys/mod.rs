@@ -18,6 +18,7 @@ pub mod fence;
 pub mod fstab;
 pub mod identity;
 mod loops;
+pub mod lun;
 pub mod mountinfo;
 pub mod passing;
 pub mod probe;

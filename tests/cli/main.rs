@@ -17,5 +17,6 @@ mod native;
 mod refusals;
 mod reports;
 mod run;
+mod scan;
 mod support;
 mod terminal;

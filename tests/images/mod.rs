@@ -1,5 +1,7 @@
 //! The golden images of `testimages/`, and what e2fsprogs printed of them.
 
+pub(crate) mod areas;
+
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::PathBuf;

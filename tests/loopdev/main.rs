@@ -45,6 +45,7 @@ mod native_cut;
 mod outage;
 mod race;
 mod release;
+mod scan;
 mod stopped;
 mod tools;
 
@@ -141,6 +142,7 @@ fn main() -> ExitCode {
         kernel::CASES,
         tools::CASES,
         hostile::CASES,
+        scan::CASES,
         // When the others' writes are through: its wait is 1.1 s.
         area_fast::CASES,
     ]

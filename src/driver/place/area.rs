@@ -11,7 +11,7 @@ use crate::format::area::{
     AREA_BLOCK_BYTES, AreaError, AreaHeader, AreaLayout, AreaPlace, EntryState, HeaderRole, Repair,
     SlotBlock, SlotEntry, SlotName, SlotState, choose, last_block_offset_bytes,
 };
-use crate::io::Device;
+use crate::io::{Device, ReadAt};
 use crate::protocol::timing::{TORN_PAUSE, TORN_REREADS};
 use crate::sys::content;
 
@@ -20,9 +20,9 @@ const BLOCKS_AT_ONCE: u32 = 256;
 
 /// An area, as its headers were found.
 #[derive(Clone, Debug)]
-pub struct AreaView {
+pub struct AreaView<D = Device> {
     /// What it stands on.
-    pub device: Device,
+    pub device: D,
     /// The header that counts.
     pub header: AreaHeader,
     /// What has to be done about the other one.
@@ -44,12 +44,12 @@ pub struct SlotView {
     pub entry: Result<SlotEntry, AreaError>,
 }
 
-impl AreaView {
+impl<D: ReadAt + Clone> AreaView<D> {
     /// Looks for an area: at the beginning of the device, then in its last whole block. None if neither calls itself one.
     ///
     /// # Errors
     /// [`Error::Area`] if there is one that does not decode, or is of a later version; [`Error::Io`].
-    pub fn find(device: &Device) -> Result<Option<Self>, Error> {
+    pub fn find(device: &D) -> Result<Option<Self>, Error> {
         let last = last_block_offset_bytes(device.size_bytes());
         for (role, at) in [(HeaderRole::Header, last.map(|_| 0)), (HeaderRole::Copy, last)] {
             let Some(at) = at else { continue };
@@ -70,7 +70,7 @@ impl AreaView {
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Area`] of a later version.
-    pub(crate) fn at(device: &Device, role: HeaderRole, offset_bytes: u64) -> Result<Option<Self>, Error> {
+    pub(crate) fn at(device: &D, role: HeaderRole, offset_bytes: u64) -> Result<Option<Self>, Error> {
         if offset_bytes.saturating_add(AREA_BLOCK_BYTES as u64) > device.size_bytes() {
             return Ok(None);
         }
@@ -109,7 +109,7 @@ impl AreaView {
     }
 
     /// The area that `found` describes.
-    fn from_header(device: &Device, found: AreaHeader) -> Result<Self, Error> {
+    fn from_header(device: &D, found: AreaHeader) -> Result<Self, Error> {
         let fail = |source: AreaError| Error::Area { path: device.path().to_owned(), source };
         let layout = found.check().map_err(|damage| fail(damage.into()))?;
         if layout.end_bytes() > device.size_bytes() {
@@ -240,7 +240,7 @@ impl AreaView {
             if (view.block.is_ok() && view.entry.is_ok()) || tries > TORN_REREADS {
                 return Ok(view);
             }
-            crate::clock::sleep(TORN_PAUSE);
+            self.device.pause(TORN_PAUSE);
         }
     }
 
@@ -272,7 +272,7 @@ impl AreaView {
                 if tries > TORN_REREADS || views.iter().all(|view| view.block.is_ok() && view.entry.is_ok()) {
                     break views;
                 }
-                crate::clock::sleep(TORN_PAUSE);
+                self.device.pause(TORN_PAUSE);
             };
             views.into_iter().for_each(&mut each);
             first += count;
@@ -346,7 +346,7 @@ impl SlotView {
 }
 
 /// Reads and decodes the header at `offset_bytes`. One that does not decode is read again first: somebody may be writing it.
-fn read_header(device: &Device, offset_bytes: u64, role: HeaderRole) -> Result<AreaHeader, Error> {
+fn read_header(device: &impl ReadAt, offset_bytes: u64, role: HeaderRole) -> Result<AreaHeader, Error> {
     let mut tries = 0;
     loop {
         let image = read_image(device, offset_bytes)?;
@@ -356,12 +356,12 @@ fn read_header(device: &Device, offset_bytes: u64, role: HeaderRole) -> Result<A
             Err(source) if tries > TORN_REREADS || !source.is_damage() || source.is_absent() => {
                 return Err(Error::Area { path: device.path().to_owned(), source });
             }
-            Err(_) => crate::clock::sleep(TORN_PAUSE),
+            Err(_) => device.pause(TORN_PAUSE),
         }
     }
 }
 
-fn read_image(device: &Device, offset_bytes: u64) -> Result<Image, Error> {
+fn read_image(device: &impl ReadAt, offset_bytes: u64) -> Result<Image, Error> {
     let mut image: Image = [0; _];
     device.read_at(offset_bytes, &mut image)?;
     Ok(image)

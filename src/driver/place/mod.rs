@@ -6,6 +6,7 @@
 mod address;
 mod area;
 mod known;
+mod native;
 mod refuse;
 mod search;
 
@@ -14,22 +15,18 @@ use std::path::{Path, PathBuf};
 pub use self::address::{Selector, SlotAddress};
 pub use self::area::{AreaView, SlotView};
 pub use self::known::KnownSlot;
-pub(crate) use self::refuse::check_given_up;
+pub use self::native::NativeView;
 use self::refuse::has_tail;
-use self::refuse::{check_no_mmp, check_no_tail, check_target, find_area, has_no_mmp, unprotected};
+pub(crate) use self::refuse::{check_given_up, has_no_mmp};
+use self::refuse::{check_no_mmp, check_no_tail, check_target, find_area, unprotected};
 pub(crate) use self::search::Searched;
 use crate::error::Error;
 use crate::format::area::{AREA_BLOCK_BYTES, AreaPlace, GuardRecord, SlotState};
-use crate::format::superblock::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};
 use crate::format::{DeviceName, Image, MMP_STRUCT_BYTES, MmpBlock, NodeName, Superblock};
 use crate::io::{BlockFile, BlockStore, Device, SlotFile, read_settled};
 use crate::protocol::{Area, Medium, Native, Owner};
 use crate::sys::{Target, identity};
 
-/// Reads in a row before a superblock that does not decode is called damaged: a live kernel writes it, too.
-const SUPERBLOCK_READS: u32 = 5;
-/// The pause between them.
-const SUPERBLOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 /// The slot of a tail area that guards what stands before it.
 pub const OWN_SLOT: u32 = 1;
 
@@ -320,18 +317,7 @@ impl Place {
 
 /// The MMP block of an ext4 or ldiskfs filesystem.
 fn native(asked: &Path, device: &Device, node: Option<&str>) -> Result<Place, Error> {
-    let superblock = read_superblock(device)?;
-    let offset_bytes = superblock
-        .mmp_offset_bytes()
-        .map_err(|source| Error::Superblock { path: asked.to_owned(), source })?;
-    let end = offset_bytes.saturating_add(superblock.block_bytes.into());
-    if end > device.size_bytes() {
-        let what = format!(
-            "its MMP block ends at byte {end}, the device at byte {}; its filesystem is larger than it",
-            device.size_bytes()
-        );
-        return Err(Error::Short { path: asked.to_owned(), what });
-    }
+    let NativeView { superblock, offset_bytes } = NativeView::find(device)?;
     let medium = Medium::Native(Native::new(superblock.clone(), owner(device, node)));
     Ok(Place {
         asked: asked.to_owned(),
@@ -350,24 +336,4 @@ fn owner(device: &Device, node: Option<&str>) -> Owner {
 fn with_target(device: Device) -> (Device, Target) {
     let target = Target::from(&device);
     (device, target)
-}
-
-fn read_superblock(device: &Device) -> Result<Superblock, Error> {
-    if device.size_bytes() < SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_BYTES as u64 {
-        let what = format!("{} bytes hold no superblock", device.size_bytes());
-        return Err(Error::Short { path: device.path().to_owned(), what });
-    }
-    let mut bytes = [0; SUPERBLOCK_BYTES];
-    let mut tries = 0;
-    loop {
-        device.read_at(SUPERBLOCK_OFFSET_BYTES, &mut bytes)?;
-        tries += 1;
-        match Superblock::decode(&bytes) {
-            Ok(superblock) => return Ok(superblock),
-            Err(source) if tries >= SUPERBLOCK_READS || !source.is_damage() => {
-                return Err(Error::Superblock { path: device.path().to_owned(), source });
-            }
-            Err(_) => crate::clock::sleep(SUPERBLOCK_PAUSE),
-        }
-    }
 }

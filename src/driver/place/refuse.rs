@@ -74,7 +74,7 @@ pub(crate) fn check_given_up(device: &Device) -> Result<bool, Error> {
 }
 
 /// There is nothing of ext4's MMP, as far as its superblock goes.
-pub(super) fn has_no_mmp(error: &Error) -> bool {
+pub(crate) fn has_no_mmp(error: &Error) -> bool {
     match error {
         Error::Superblock { source, .. } => {
             !source.is_damage() && !matches!(source, SuperblockError::ChecksumType { .. })

@@ -12,6 +12,7 @@
 
 mod btrfs;
 mod ext;
+mod signature;
 mod xfs;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use std::fmt;
 use super::{Name, SuperblockError};
 
 pub use ext::kind as ext_kind;
+pub use signature::signature;
 
 /// How many bytes from the beginning of a device say all that is asked here: the last to come is the superblock of btrfs, 4 KiB
 /// long, 64 KiB into the device.

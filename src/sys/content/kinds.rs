@@ -130,7 +130,7 @@ pub(super) fn refusal(kind: &str, usage: &str) -> Option<Found> {
 
 /// Whether a device mapper device with this `dm/uuid` is kept by LVM or Stratis for itself: util-linux `lib/sysfs.c`
 /// (`sysfs_devno_is_dm_private`), by which blkid(8) does not look at it.
-pub(super) fn is_private(uuid: &[u8]) -> bool {
+pub(in crate::sys) fn is_private(uuid: &[u8]) -> bool {
     let uuid = uuid.trim_ascii_end();
     let rest = uuid.strip_prefix(b"LVM-").unwrap_or_default();
     // The plain ones have two UUIDs without a dash between, and nothing behind them.

@@ -24,11 +24,11 @@ use std::time::Duration;
 
 use self::blkid::{Blkid, Seen};
 use super::sysfs::Sysfs;
-use crate::clock;
 use crate::error::Error;
 use crate::format::content::{HEAD_BYTES, standing};
-use crate::io::Device;
+use crate::io::{Device, ReadAt};
 
+pub(super) use self::kinds::is_private;
 pub use crate::format::content::Standing;
 
 /// How often a superblock that cannot be right is read before that is said: a filesystem in use may be writing it.
@@ -70,7 +70,7 @@ pub enum Found {
 ///
 /// # Errors
 /// As [`filesystems`].
-pub fn end_bytes(device: &Device) -> Result<Option<u64>, Error> {
+pub fn end_bytes(device: &impl ReadAt) -> Result<Option<u64>, Error> {
     Ok(filesystems(device)?.iter().map(|standing| standing.end_bytes).max())
 }
 
@@ -82,7 +82,7 @@ pub fn end_bytes(device: &Device) -> Result<Option<u64>, Error> {
 /// # Errors
 /// [`Error::Content`] if a superblock stands there that cannot be right or is of a later format, whatever else does; [`Error::Io`] and
 /// [`Error::Short`] as [`Device::read_at`].
-pub fn filesystems(device: &Device) -> Result<Vec<Standing>, Error> {
+pub fn filesystems(device: &impl ReadAt) -> Result<Vec<Standing>, Error> {
     let bytes = device.size_bytes().min(HEAD_BYTES as u64);
     let mut head = vec![0; usize::try_from(bytes).unwrap_or(HEAD_BYTES)];
     let mut look = 1;
@@ -93,7 +93,7 @@ pub fn filesystems(device: &Device) -> Result<Vec<Standing>, Error> {
             Err(source) if look == LOOKS || !source.is_damage() => {
                 return Err(Error::Content { path: device.path().to_owned(), source });
             }
-            Err(_) => clock::sleep(BETWEEN_LOOKS),
+            Err(_) => device.pause(BETWEEN_LOOKS),
         }
         look += 1;
     }

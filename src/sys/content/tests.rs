@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use super::blkid::tests::stand_in;
 use super::*;
+use crate::clock;
 use crate::error::Kind;
 use crate::io::DeviceKind;
 use crate::sys::fake_sysfs::FakeSysfs;

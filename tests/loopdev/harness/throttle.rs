@@ -44,17 +44,28 @@ impl Throttle {
 
     /// Writes on `device` take a second for so many bytes, for whoever is started in [`Throttle::processes`].
     pub(crate) fn slow(device: &str, bytes_per_second: u32) -> Result<Throttle> {
+        Throttle::named("slow", device, &[("wbps", V1_LIMITS[1])], bytes_per_second)
+    }
+
+    /// All I/O on `device` hangs, for whoever is started in [`Throttle::processes`].
+    pub(crate) fn hanging(device: &str) -> Result<Throttle> {
+        Throttle::named("hanging", device, &[("rbps", V1_LIMITS[0]), ("wbps", V1_LIMITS[1])], 1)
+    }
+
+    fn named(name: &str, device: &str, limits: &[(&str, &str)], bytes_per_second: u32) -> Result<Throttle> {
         let number = fs::metadata(device)?.rdev();
         let (major, minor) = (major(number), minor(number));
         if !is_v1() {
             fs::write(root().join("cgroup.subtree_control"), "+io")?;
         }
-        let throttle = Throttle(root().join(format!("{}slow-{major}-{minor}", prefix())));
+        let throttle = Throttle(root().join(format!("{}{name}-{major}-{minor}", prefix())));
         fs::create_dir(&throttle.0)?;
-        if is_v1() {
-            fs::write(throttle.0.join(V1_LIMITS[1]), format!("{major}:{minor} {bytes_per_second}"))?;
-        } else {
-            fs::write(throttle.0.join(V2_LIMIT), format!("{major}:{minor} wbps={bytes_per_second}"))?;
+        for (v2, v1) in limits {
+            if is_v1() {
+                fs::write(throttle.0.join(v1), format!("{major}:{minor} {bytes_per_second}"))?;
+            } else {
+                fs::write(throttle.0.join(V2_LIMIT), format!("{major}:{minor} {v2}={bytes_per_second}"))?;
+            }
         }
         Ok(throttle)
     }

@@ -1,0 +1,136 @@
+//! A device that is open for a few reads in a row, and closed again.
+//!
+//! Protects: as [`Device::read_at`], but what is read by one of these comes from one and the same node, whatever becomes of its name. It
+//! is for one look: whoever keeps it open keeps the kernel's page cache of the node alive. Does not protect: the
+//! bytes of two reads may be of two instants.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use super::node::Access;
+use super::transfer::{read_span, read_span_by};
+use super::{Arena, Device, ReadAt};
+use crate::error::Error;
+
+/// Enough for what a look at most devices reads at once, with the sectors at both ends.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// The aligned memory of a [`Reader`], for one after the other.
+#[derive(Debug)]
+pub struct ReadBuffer(RefCell<Arena>);
+
+impl ReadBuffer {
+    /// Maps it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no memory.
+    pub fn new() -> Result<Self, Error> {
+        Arena::new(BUFFER_BYTES).map(|arena| ReadBuffer(RefCell::new(arena)))
+    }
+}
+
+/// A device or image file, open for reading.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    device: Device,
+    file: File,
+    buffer: &'a ReadBuffer,
+}
+
+impl<'a> Reader<'a> {
+    /// Finds out what `path` is, as [`Device::inspect`] does, and keeps it open.
+    ///
+    /// # Errors
+    /// As [`Device::inspect`].
+    pub fn open(path: &Path, buffer: &'a ReadBuffer) -> Result<Self, Error> {
+        let (device, file) = Device::inspect_open(path)?;
+        let file = if device.is_direct() { direct(&device, file)? } else { file };
+        Ok(Reader { device, file, buffer })
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+impl ReadAt for Reader<'_> {
+    fn path(&self) -> &Path {
+        self.device.path()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.device.size_bytes()
+    }
+
+    fn read_at(&self, offset_bytes: u64, into: &mut [u8]) -> Result<(), Error> {
+        let sector_bytes = self.device.sector_bytes();
+        let mut arena = self.buffer.0.borrow_mut();
+        let fits = into.len() + 2 * sector_bytes as usize <= arena.bytes().len();
+        let whole = match fits {
+            true => read_span_by(&self.file, sector_bytes, offset_bytes, into, arena.bytes_mut()),
+            false => read_span(&self.file, sector_bytes, offset_bytes, into),
+        };
+        match whole {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.device.short(&format!("{} bytes", into.len()), offset_bytes)),
+            Err(source) => Err(self.device.node().fail("read it", source)),
+        }
+    }
+}
+
+/// The same descriptor, from now on past the page cache; another one where the filesystem wants to be told so when it is opened.
+fn direct(device: &Device, file: File) -> Result<File, Error> {
+    let flags = fcntl(&file, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    let set = flags.and_then(|flags| fcntl(&file, FcntlArg::F_SETFL(flags | OFlag::O_DIRECT)));
+    match set {
+        Ok(_) => Ok(file),
+        Err(error) => {
+            tracing::debug!(%error, descriptor = file.as_raw_fd(), "is opened once more for direct reads");
+            device.node().open(Access::Read, true)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn it_reads_any_span_from_the_node_that_was_opened() {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("makes a directory");
+        let image = dir.path().join("disk.img");
+        let bytes: Vec<u8> = (0..100_000_u32).map(|at| (at % 251).to_le_bytes()[0]).collect();
+        fs::write(&image, &bytes).expect("writes");
+        let buffer = ReadBuffer::new().expect("maps");
+        let reader = Reader::open(&image, &buffer).expect("opens");
+        fs::remove_file(&image).expect("removes");
+        for (at, len) in [(0, 100_000), (1024, 1024), (99_999, 1), (511, 3), (16_383, 20_000), (4096, 16_384)]
+        {
+            let mut into = vec![0; len];
+            reader.read_at(at as u64, &mut into).expect("reads");
+            assert_eq!(into, bytes[at..at + len], "{at} {len}");
+        }
+        assert!(matches!(reader.read_at(99_999, &mut [0; 2]), Err(Error::Short { .. })));
+        assert!(reader.read_at(u64::MAX - 1, &mut [0; 2]).is_err());
+        assert_eq!((reader.size_bytes(), ReadAt::path(&&reader)), (100_000, image.as_path()));
+    }
+
+    #[test]
+    fn it_is_direct_where_the_device_is() {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("makes a directory");
+        let image = dir.path().join("disk.img");
+        fs::write(&image, [7; 8192]).expect("writes");
+        let buffer = ReadBuffer::new().expect("maps");
+        let reader = Reader::open(&image, &buffer).expect("opens");
+        let flags = OFlag::from_bits_retain(fcntl(&reader.file, FcntlArg::F_GETFL).expect("tells"));
+        assert_eq!(flags.contains(OFlag::O_DIRECT), reader.device().is_direct());
+        assert_eq!(flags & OFlag::O_ACCMODE, OFlag::O_RDONLY);
+    }
+}

@@ -1,0 +1,125 @@
+//! Several paths, one row.
+//!
+//! Protects: paths count as one by what they lead to, as the kernel vouches for it, and by their size; never by what stands on the disk. What
+//! has the same UUID and is not known to be the same is told, in both rows. A path that does not answer does not hide what
+//! another one shows. Does not protect: see [`lun`](crate::sys::lun).
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use super::row::Row;
+use super::subjects::Sighting;
+use crate::sys::lun::Lun;
+
+/// So many are named that have the same UUID.
+const NAMED_AT_MOST: usize = 3;
+
+/// One row for each thing that was seen, in the order of the first path of each, and the slots of an area behind it.
+pub(super) fn rows(sightings: Vec<Sighting>) -> Vec<Row> {
+    let mut groups: Vec<Vec<Sighting>> = Vec::new();
+    let mut places: HashMap<Key, usize> = HashMap::new();
+    for sighting in sightings {
+        let row = &sighting.rows[0];
+        let key = match &sighting.lun {
+            Some(lun) => Key::Same(lun.clone(), row.size_bytes),
+            None => Key::Unknown(row.paths[0].clone()),
+        };
+        let at = *places.entry(key).or_insert(groups.len());
+        match groups.get_mut(at) {
+            Some(group) => group.push(sighting),
+            None => groups.push(vec![sighting]),
+        }
+    }
+    let sizes = other_sizes(&groups);
+    let mut merged: Vec<Vec<Row>> = groups.into_iter().map(one).collect();
+    for (rows, note) in merged.iter_mut().zip(sizes) {
+        rows[0].notes.extend(note);
+    }
+    note_same_uuids(&mut merged);
+    merged.into_iter().flatten().collect()
+}
+
+/// What is equal is one row.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    /// The same thing, seen with the same size.
+    Same(Lun, Option<u64>),
+    /// What was not looked at is known by its path alone.
+    Unknown(PathBuf),
+}
+
+/// The rows of what several paths lead to.
+fn one(mut group: Vec<Sighting>) -> Vec<Row> {
+    let shown = |sighting: &Sighting| (sighting.rows[0].state.was_seen(), sighting.leads);
+    // The first of the best.
+    let best = (0..group.len()).rev().max_by_key(|&at| shown(&group[at])).unwrap_or_default();
+    let leader = (0..group.len()).rev().max_by_key(|&at| group[at].leads).unwrap_or_default();
+    let mut paths = vec![group[leader].rows[0].paths[0].clone()];
+    let (mut nodes, mut notes) = (Vec::new(), Vec::new());
+    for sighting in &group {
+        let row = &sighting.rows[0];
+        if !paths.contains(&row.paths[0]) {
+            paths.push(row.paths[0].clone());
+        }
+        nodes.extend(row.nodes.iter().filter(|node| !nodes.contains(*node)).copied().collect::<Vec<_>>());
+        if sighting.failed() && group.len() > 1 {
+            let reason = row.reason.as_deref().unwrap_or_default();
+            notes.push(format!("{} by {}: {reason}", row.state.words(), row.paths[0].display()));
+        }
+    }
+    let mut rows = std::mem::take(&mut group[best].rows);
+    if rows[0].state.was_seen() {
+        rows[0].notes.extend(notes);
+    }
+    for row in &mut rows {
+        (row.paths, row.nodes) = (paths.clone(), nodes.clone());
+    }
+    rows
+}
+
+/// What is one and the same and was seen at several sizes: not everybody has heard that it was grown.
+fn other_sizes(groups: &[Vec<Sighting>]) -> Vec<Option<String>> {
+    let mut first: HashMap<&Lun, &Row> = HashMap::new();
+    let mut notes = Vec::new();
+    for group in groups {
+        let row = &group[0].rows[0];
+        let Some(lun) = &group[0].lun else {
+            notes.push(None);
+            continue;
+        };
+        let other = *first.entry(lun).or_insert(row);
+        let size = |row: &Row| row.size_bytes.map_or("no".to_owned(), |size| size.to_string());
+        let differs = !std::ptr::eq(other, row);
+        notes.push(differs.then(|| {
+            format!(
+                "the same device as {}, with {} bytes here, and {} there: have the kernel look at its size again",
+                other.paths[0].display(),
+                size(row),
+                size(other)
+            )
+        }));
+    }
+    notes
+}
+
+/// A clone, a snapshot, or two paths of which nobody can tell that they lead to one disk.
+fn note_same_uuids(merged: &mut [Vec<Row>]) {
+    let mut by_uuid: HashMap<[u8; 16], Vec<usize>> = HashMap::new();
+    for (at, rows) in merged.iter().enumerate() {
+        if let Some(uuid) = rows[0].uuid {
+            by_uuid.entry(uuid).or_default().push(at);
+        }
+    }
+    for same in by_uuid.values().filter(|same| same.len() > 1) {
+        for &at in same {
+            let others = same.iter().filter(|other| **other != at).take(NAMED_AT_MOST);
+            let named: Vec<_> =
+                others.map(|&other| merged[other][0].paths[0].display().to_string()).collect();
+            let more = match same.len() - 1 - named.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            merged[at][0].notes.push(format!("same UUID as {}{more}", named.join(", ")));
+        }
+    }
+}

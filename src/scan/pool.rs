@@ -1,0 +1,328 @@
+//! Many things that may each hang, asked side by side, each within a limit.
+//!
+//! Protects: what hangs delays no other, however many there are; what hung is asked again only when it has come back, so that
+//! asking for ever leaves one thread behind for each thing that hangs, and no more than [`HUNG_AT_MOST`] in all. Does not protect:
+//! a thread that hangs in the kernel cannot be ended.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock::{self, Mono};
+
+/// Threads that hang, at most. With so many of them, what is left is not asked.
+const HUNG_AT_MOST: usize = 64;
+/// The longest time between two looks for what is late.
+const LOOK: Duration = Duration::from_millis(50);
+/// Enough for a look at a device.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Asks, again and again.
+#[derive(Debug)]
+pub(super) struct Pool {
+    at_once: usize,
+    limit: Duration,
+    /// What hung when it was asked, and whether it has come back.
+    hanging: Vec<(PathBuf, Arc<AtomicBool>)>,
+}
+
+/// What became of one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer<O> {
+    Done(O),
+    /// Not within the limit; or it hung when it was asked before, and has not come back.
+    Late,
+    /// It was not asked, for this reason.
+    NotAsked(&'static str),
+    /// The asking thread panicked.
+    Failed,
+}
+
+enum Place<O> {
+    Waiting,
+    Asked(Mono),
+    /// Its thread says so when it comes back, and ends.
+    GivenUp(Arc<AtomicBool>),
+    Answered(Answer<O>),
+}
+
+/// What the threads share.
+struct Work<I, O, F> {
+    items: Vec<I>,
+    places: Vec<Mutex<Place<O>>>,
+    next: AtomicUsize,
+    step: F,
+}
+
+impl Pool {
+    pub(super) fn new(at_once: usize, limit: Duration) -> Self {
+        Pool { at_once: at_once.max(1), limit, hanging: Vec::new() }
+    }
+
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Runs `step` for every item, and gives all of them back with what came of it, in their order. `S` is what a thread keeps
+    /// from one item to the next.
+    pub(super) fn each<I, O, S, F>(
+        &mut self,
+        items: Vec<I>,
+        name: impl Fn(&I) -> &Path,
+        step: F,
+    ) -> Vec<(I, Answer<O>)>
+    where
+        I: Clone + Send + Sync + 'static,
+        O: Send + 'static,
+        S: Default,
+        F: Fn(&I, &mut S) -> O + Send + Sync + 'static,
+    {
+        self.hanging.retain(|(_, back)| !back.load(Ordering::Acquire));
+        let hangs = |item: &I| self.hanging.iter().any(|(path, _)| path == name(item));
+        let place =
+            |item| Mutex::new(if hangs(item) { Place::Answered(Answer::Late) } else { Place::Waiting });
+        let places = items.iter().map(place).collect();
+        let work = Arc::new(Work { items: items.clone(), places, next: AtomicUsize::new(0), step });
+        self.run(&work, &name);
+        let hung = self.hanging.len();
+        let take = |place: &Mutex<Place<O>>| {
+            let mut place = lock(place);
+            if matches!(*place, Place::GivenUp(_)) {
+                return Answer::Late; // its thread still has to find that out
+            }
+            match std::mem::replace(&mut *place, Place::Waiting) {
+                Place::Answered(answer) => answer,
+                _ if hung < HUNG_AT_MOST => Answer::NotAsked("no thread could be started to look at it"),
+                _ => Answer::NotAsked("too many other devices hang: it was not asked"),
+            }
+        };
+        items.into_iter().zip(&work.places).map(|(item, place)| (item, take(place))).collect()
+    }
+
+    /// Until every item has an answer, or nobody is left to ask for one.
+    fn run<I, O, S, F>(&mut self, work: &Arc<Work<I, O, F>>, name: &impl Fn(&I) -> &Path)
+    where
+        I: Send + Sync + 'static,
+        O: Send + 'static,
+        S: Default,
+        F: Fn(&I, &mut S) -> O + Send + Sync + 'static,
+    {
+        let (sender, ended) = channel();
+        let mut at_work = 0;
+        let free = |hung: usize| hung < HUNG_AT_MOST;
+        let wanted = if free(self.hanging.len()) { self.at_once.min(work.items.len()) } else { 0 };
+        for _ in 0..wanted {
+            at_work += usize::from(start(work, &sender));
+        }
+        let look = LOOK.min(self.limit / 4).max(Duration::from_millis(1));
+        while at_work > 0 {
+            if ended.recv_timeout(look).is_ok() {
+                at_work -= 1;
+                continue;
+            }
+            let late = work.give_up(self.limit);
+            at_work -= late.len();
+            for (at, back) in late {
+                self.hanging.push((name(&work.items[at]).to_owned(), back));
+                let more = work.next.load(Ordering::Relaxed) < work.items.len();
+                if more && free(self.hanging.len()) {
+                    at_work += usize::from(start(work, &sender));
+                }
+            }
+        }
+    }
+}
+
+impl<I, O, F> Work<I, O, F> {
+    /// Gives up what is late: its thread counts no more, also when it comes back.
+    fn give_up(&self, limit: Duration) -> Vec<(usize, Arc<AtomicBool>)> {
+        let now = clock::mono();
+        let mut late = Vec::new();
+        for (at, place) in self.places.iter().enumerate() {
+            let mut place = lock(place);
+            if matches!(*place, Place::Asked(since) if now.since(since) >= limit) {
+                let back = Arc::new(AtomicBool::new(false));
+                *place = Place::GivenUp(Arc::clone(&back));
+                late.push((at, back));
+            }
+        }
+        late
+    }
+
+    /// Asks one after the other, until none is left. False if this thread was given up meanwhile.
+    fn ask<S: Default>(&self) -> bool
+    where
+        F: Fn(&I, &mut S) -> O,
+    {
+        let mut kept = S::default();
+        loop {
+            let at = self.next.fetch_add(1, Ordering::Relaxed);
+            let (Some(item), Some(place)) = (self.items.get(at), self.places.get(at)) else { return true };
+            match &mut *lock(place) {
+                waiting @ Place::Waiting => *waiting = Place::Asked(clock::mono()),
+                _ => continue,
+            }
+            let answer = catch_unwind(AssertUnwindSafe(|| (self.step)(item, &mut kept)));
+            match &mut *lock(place) {
+                Place::GivenUp(back) => {
+                    back.store(true, Ordering::Release);
+                    return false;
+                }
+                place => *place = Place::Answered(answer.map_or(Answer::Failed, Answer::Done)),
+            }
+        }
+    }
+}
+
+/// Starts a thread; false if there can be none.
+fn start<I, O, S, F>(work: &Arc<Work<I, O, F>>, ended: &Sender<()>) -> bool
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    S: Default,
+    F: Fn(&I, &mut S) -> O + Send + Sync + 'static,
+{
+    let (work, ended) = (Arc::clone(work), ended.clone());
+    let thread = std::thread::Builder::new().name("mmp-scan".to_owned()).stack_size(STACK_BYTES);
+    let started = thread.spawn(move || {
+        if work.ask() {
+            let _ = ended.send(()); // nobody listens if all answers are there
+        }
+    });
+    if let Err(error) = &started {
+        tracing::warn!(%error, "cannot start a thread to look at a device");
+    }
+    started.is_ok()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<O> fmt::Debug for Place<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Place::Waiting => "Waiting",
+            Place::Asked(_) => "Asked",
+            Place::GivenUp(_) => "GivenUp",
+            Place::Answered(_) => "Answered",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::Sender;
+
+    const SHORT: Duration = Duration::from_millis(100);
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Hangs until the other end is dropped.
+    fn gate() -> (Sender<()>, impl Fn() + Send + Sync) {
+        let (free, wait) = channel::<()>();
+        let wait = Mutex::new(wait);
+        (free, move || drop(lock(&wait).recv()))
+    }
+
+    fn paths(count: usize) -> Vec<PathBuf> {
+        (0..count).map(|at| PathBuf::from(at.to_string())).collect()
+    }
+
+    fn number(path: &Path) -> usize {
+        path.to_str().and_then(|text| text.parse().ok()).expect("is a number")
+    }
+
+    fn answers<O>(given: Vec<(PathBuf, Answer<O>)>) -> Vec<Answer<O>> {
+        given.into_iter().map(|(_, answer)| answer).collect()
+    }
+
+    #[test]
+    fn all_are_asked_and_answers_come_in_order() {
+        let mut pool = Pool::new(4, LONG);
+        let given = pool.each(paths(100), PathBuf::as_path, |path, asked: &mut usize| {
+            *asked += 1;
+            (number(path), *asked)
+        });
+        let done = answers(given).into_iter().map(|answer| match answer {
+            Answer::Done(done) => done,
+            other => panic!("{other:?}"),
+        });
+        let done: Vec<_> = done.collect();
+        assert!(done.iter().enumerate().all(|(at, (number, _))| at == *number));
+        // A thread keeps its state: the counts of all threads come to the whole.
+        assert!(done.iter().filter(|(_, asked)| *asked == 1).count() <= 4);
+        assert!(pool.each(Vec::new(), PathBuf::as_path, |_, (): &mut ()| ()).is_empty());
+    }
+
+    #[test]
+    fn what_hangs_is_late_and_delays_no_other() {
+        let (free, hang) = gate();
+        let mut pool = Pool::new(2, SHORT);
+        let given = pool.each(paths(30), PathBuf::as_path, move |path, (): &mut ()| {
+            if number(path) % 10 == 0 {
+                hang();
+            }
+            number(path)
+        });
+        for (at, answer) in answers(given).into_iter().enumerate() {
+            assert_eq!(answer, if at % 10 == 0 { Answer::Late } else { Answer::Done(at) });
+        }
+        drop(free);
+    }
+
+    #[test]
+    fn what_hung_is_asked_again_when_it_has_come_back() {
+        let (free, hang) = gate();
+        let (asked, hang) = (Arc::new(AtomicUsize::new(0)), Arc::new(hang));
+        let mut pool = Pool::new(2, SHORT);
+        let mut ask = || {
+            let (asked, hang) = (Arc::clone(&asked), Arc::clone(&hang));
+            let given = pool.each(paths(1), PathBuf::as_path, move |_, (): &mut ()| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                hang();
+            });
+            answers(given).remove(0)
+        };
+        assert_eq!((ask(), ask(), ask()), (Answer::Late, Answer::Late, Answer::Late));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        drop(free);
+        for _ in 0..200 {
+            if ask() == Answer::Done(()) {
+                return;
+            }
+            clock::sleep(Duration::from_millis(10));
+        }
+        panic!("it counts as hung for ever");
+    }
+
+    #[test]
+    fn the_number_of_hung_threads_is_bounded() {
+        let (free, hang) = gate();
+        let mut pool = Pool::new(40, SHORT);
+        let given = pool.each(paths(200), PathBuf::as_path, move |_, (): &mut ()| hang());
+        let answers = answers(given);
+        let late = answers.iter().filter(|answer| **answer == Answer::Late).count();
+        // So many hang when the bound is found to be reached, and those that were asked beside them.
+        assert!((HUNG_AT_MOST..HUNG_AT_MOST + 40).contains(&late), "{late}");
+        assert!(answers.iter().all(|answer| matches!(answer, Answer::Late | Answer::NotAsked(_))));
+        let next = pool.each(paths(1), PathBuf::as_path, |_, (): &mut ()| ());
+        assert!(matches!(next[0].1, Answer::Late));
+        let next = pool.each(vec![PathBuf::from("other")], PathBuf::as_path, |_, (): &mut ()| ());
+        assert!(matches!(next[0].1, Answer::NotAsked(_)));
+        drop(free);
+    }
+
+    #[test]
+    fn a_panic_is_no_answer() {
+        let mut pool = Pool::new(1, LONG);
+        let given = pool.each(paths(3), PathBuf::as_path, |path, (): &mut ()| {
+            assert_ne!(number(path), 1, "this panic belongs to the test");
+        });
+        assert_eq!(answers(given), [Answer::Done(()), Answer::Failed, Answer::Done(())]);
+    }
+}
