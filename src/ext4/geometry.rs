@@ -337,3 +337,7 @@ fn wrong<T>(what: &str, found: u64) -> Result<T, Ext4Error> {
 fn u16_of(descriptor_bytes: usize) -> u16 {
     u16::try_from(descriptor_bytes).expect("is checked")
 }
+
+#[cfg(test)]
+#[path = "geometry_tests.rs"]
+mod tests;
