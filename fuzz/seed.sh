@@ -2,7 +2,7 @@
 # Fills fuzz/corpus/ from the golden images and a made area: a fuzzer that begins with zeroes does not find its way past the magics.
 set -eu
 cd "$(dirname "$0")"
-mkdir -p corpus/superblock corpus/mmp_block corpus/image corpus/area_header corpus/area_slot corpus/area_entry corpus/content corpus/ext4_edit
+mkdir -p corpus/superblock corpus/mmp_block corpus/image corpus/area_header corpus/area_slot corpus/area_entry corpus/content corpus/ext4_edit corpus/scan_image
 for packed in ../testimages/*.img.gz; do
     name=$(basename "$packed" .img.gz)
     gzip -dc "$packed" >corpus/whole
@@ -18,11 +18,15 @@ for packed in ../testimages/*.img.gz; do
     { printf '\002\001\002\003\004'; dd if=corpus/whole bs="$size" skip="$block" count=1 status=none | head -c 1024; } \
         >"corpus/mmp_block/$name"
     end=$((block * size + 1024))
+    # A whole device, for the scan: those that are short.
+    [ "$(stat -c %s corpus/whole)" -gt 1048576 ] || cp corpus/whole "corpus/scan_image/$name"
     # Longer ones only slow the fuzzer down.
     [ "$end" -gt 65536 ] || head -c "$end" corpus/whole >"corpus/image/$name"
 done
 # 3 slots: header, 3 slot blocks, 3 entry blocks, copy. The seed in front of a slot block may be any.
 python3 ../tests/area_reader.py make corpus/whole --slots 3 --interval-ms 1000 --label seed --name data
+cp corpus/whole corpus/scan_image/area
+cp ../testimages/demo.img corpus/scan_image/demo
 block() { dd if=corpus/whole bs=4096 skip="$1" count=1 status=none | head -c 1024; }
 for number in 0 7; do block "$number" >"corpus/area_header/$number"; done
 for number in 1 2 3; do { printf '\001\002\003\004'; block "$number"; } >"corpus/area_slot/$number"; done

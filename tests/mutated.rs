@@ -5,10 +5,13 @@ mod bodies;
 mod images;
 mod vectors;
 
+use images::areas::AreaImage;
+use mmpguard::format::area::SlotState;
 use mmpguard::format::superblock::SUPERBLOCK_BYTES;
 use mmpguard::format::{MMP_STRUCT_BYTES, Superblock};
 
 const CHANGED_COPIES: usize = 20_000;
+const CHANGED_DEVICES: usize = 200;
 
 /// The part of an image the bodies look at: everything up to the end of the MMP block.
 fn head(name: &str) -> Vec<u8> {
@@ -178,6 +181,38 @@ fn the_edits_of_ext4_hold_on_golden_images_and_changed_copies_of_them() {
     }
 }
 
+/// Whole devices: fewer copies, since each has checksums over all that is read.
+#[test]
+fn a_scan_holds_on_golden_images_on_areas_and_on_changed_copies_of_them() {
+    let mut random = fastrand::Rng::with_seed(0x5343_414E);
+    for name in images::names() {
+        let golden = images::load(&name);
+        bodies::scan_image(&golden);
+        // What is read: the superblock, and the block at the end of the head.
+        let (mut changed, end) = (golden.clone(), head(&name).len());
+        for _ in 0..CHANGED_DEVICES {
+            change(&mut changed[..end], &mut random);
+            bodies::scan_image(&changed);
+            changed[..end].copy_from_slice(&golden[..end]);
+        }
+    }
+    let used = [("data", SlotState::Holding), ("", SlotState::Free), ("log", SlotState::Released)];
+    for area in [
+        AreaImage::whole(&used),
+        AreaImage::tail(&[0; 8192], SlotState::Claiming),
+        AreaImage::tail(include_bytes!("../testimages/demo.img"), SlotState::Released),
+    ] {
+        bodies::scan_image(&area.bytes);
+        let blocks = area.bytes.len() / 4096;
+        for _ in 0..20 * CHANGED_DEVICES {
+            let mut changed = area.bytes.clone();
+            let at = random.usize(..blocks) * 4096;
+            change_area(&mut changed[at..], &mut random);
+            bodies::scan_image(&changed);
+        }
+    }
+}
+
 #[test]
 fn the_bodies_hold_on_random_and_on_short_bytes() {
     let mut random = fastrand::Rng::with_seed(0xEF53);
@@ -193,6 +228,7 @@ fn the_bodies_hold_on_random_and_on_short_bytes() {
             bodies::area_entry(&bytes);
             bodies::content(&bytes);
             bodies::ext4_edit(&bytes);
+            bodies::scan_image(&bytes);
         }
     }
 }

@@ -123,3 +123,81 @@ fn note_same_uuids(merged: &mut [Vec<Row>]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::State;
+
+    fn lun(name: &str) -> Option<Lun> {
+        Some(Lun::Worldwide(name.to_owned()))
+    }
+
+    fn sighting(path: &str, lun: Option<Lun>, state: State) -> Sighting {
+        let mut row = Row::bare(path.into(), state);
+        row.size_bytes = Some(4096);
+        if !state.was_seen() {
+            row.reason = Some("no answer".to_owned());
+        }
+        Sighting { rows: vec![row], lun, leads: path.starts_with("/dev/mapper") }
+    }
+
+    fn paths(row: &Row) -> Vec<&str> {
+        row.paths.iter().map(|path| path.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_path_that_hangs_hides_nothing_and_the_map_gives_the_name() {
+        let told = rows(vec![
+            sighting("/dev/sda", lun("a"), State::Hung),
+            sighting("/dev/sdb", lun("a"), State::Clean),
+            sighting("/dev/mapper/mpatha", lun("a"), State::Hung),
+            sighting("/dev/sdc", lun("c"), State::Clean),
+        ]);
+        assert_eq!(told.len(), 2, "{told:#?}");
+        assert_eq!(paths(&told[0]), ["/dev/mapper/mpatha", "/dev/sda", "/dev/sdb"]);
+        assert_eq!((told[0].state, told[0].reason.as_deref()), (State::Clean, None));
+        assert_eq!(told[0].notes, ["HUNG by /dev/sda: no answer", "HUNG by /dev/mapper/mpatha: no answer"]);
+        // The map's own look is the one that is shown, where there is one.
+        let mut map = sighting("/dev/mapper/mpatha", lun("a"), State::Clean);
+        map.rows[0].filesystem = Some("ext4".to_owned());
+        let told = rows(vec![sighting("/dev/sda", lun("a"), State::Clean), map]);
+        assert_eq!((told[0].filesystem.as_deref(), told[0].notes.len()), (Some("ext4"), 0), "{told:#?}");
+    }
+
+    #[test]
+    fn what_nobody_can_tell_apart_stays_apart() {
+        let told = rows(vec![
+            sighting("/a", None, State::Unreadable),
+            sighting("/b", None, State::Unreadable),
+            sighting("/a", None, State::Unreadable),
+        ]);
+        assert_eq!(told.iter().map(paths).collect::<Vec<_>>(), [["/a"], ["/b"]]);
+        let clone = |path: &str, name| {
+            let mut sighting = sighting(path, lun(name), State::Clean);
+            sighting.rows[0].uuid = Some([7; 16]);
+            sighting
+        };
+        let told = rows(vec![clone("/dev/sda", "a"), clone("/dev/sdb", "b"), clone("/dev/sdc", "a")]);
+        assert_eq!(
+            told.iter().map(paths).collect::<Vec<_>>(),
+            [vec!["/dev/sda", "/dev/sdc"], vec!["/dev/sdb"]]
+        );
+        assert_eq!(
+            (&told[0].notes, &told[1].notes),
+            (&vec!["same UUID as /dev/sdb".to_owned()], &vec!["same UUID as /dev/sda".to_owned()])
+        );
+    }
+
+    #[test]
+    fn one_device_of_two_sizes_has_two_rows() {
+        let mut grown = sighting("/dev/loop1", lun("a"), State::Clean);
+        grown.rows[0].size_bytes = Some(8192);
+        let told = rows(vec![sighting("/dev/loop0", lun("a"), State::Clean), grown]);
+        assert_eq!((told.len(), told[0].notes.len()), (2, 0));
+        assert!(
+            told[1].notes[0].contains("same device as /dev/loop0, with 8192 bytes here, and 4096"),
+            "{told:#?}"
+        );
+    }
+}

@@ -33,13 +33,14 @@ mod row;
 mod subjects;
 mod watch;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use self::look::{SLOTS_AT_MOST, look};
 use self::pool::{Answer, Pool};
 pub use self::row::{Protection, Row, Slot, State};
-use self::subjects::{Seen, Subject};
+use self::subjects::{Known, Seen, Subject};
 pub use self::watch::{Change, Watch};
 use crate::error::Error;
 use crate::sys::lun;
@@ -73,13 +74,15 @@ pub struct Scan {
 #[derive(Debug)]
 pub struct Scanner {
     pool: Pool,
+    /// What is known of those that hang.
+    hung: HashMap<PathBuf, Known>,
 }
 
 impl Scanner {
     /// Nothing is looked at yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Scanner { pool: Pool::new(settings.at_once, settings.limit) }
+        Scanner { pool: Pool::new(settings.at_once, settings.limit), hung: HashMap::new() }
     }
 
     /// Every block device of this host that other hosts may see ([`lun::block_devices`]).
@@ -120,6 +123,11 @@ impl Scanner {
         let told = answers.into_iter().map(|(subject, answer)| match answer {
             Answer::Done(seen) => seen,
             Answer::Late => {
+                if let Some(known) = subject.known() {
+                    self.hung.insert(subject.path().to_owned(), known.clone());
+                } else if let Some(known) = self.hung.get(subject.path()) {
+                    subject.is_known(known.clone());
+                }
                 subject.silent(State::Hung, &format!("no answer within {} s", limit.as_secs_f64()))
             }
             Answer::NotAsked(why) => subject.silent(State::Hung, why),

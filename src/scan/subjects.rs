@@ -5,11 +5,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use super::look::look;
 use super::row::{Row, State};
 use crate::error::Error;
-use crate::io::{ReadBuffer, Reader};
+use crate::io::{Device, ReadBuffer, Reader};
 use crate::sys::TargetKind;
 use crate::sys::lun::{self, BlockDevice, Lun};
 
@@ -21,6 +22,17 @@ pub(super) struct Subject {
     listed: Option<BlockDevice>,
     /// A directory is listed, and not a row.
     listing: bool,
+    /// What the look at it has found out, also if it hangs afterwards.
+    known: Arc<OnceLock<Known>>,
+}
+
+/// What a device is, apart from what stands on it.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    node: TargetKind,
+    size_bytes: u64,
+    lun: Lun,
+    leads: bool,
 }
 
 /// What was seen by one path.
@@ -45,16 +57,16 @@ pub(super) enum Seen {
 
 impl Subject {
     pub(super) fn of_host(device: BlockDevice) -> Self {
-        Subject { path: device.path.clone(), listed: Some(device), listing: false }
+        Subject { listed: Some(device.clone()), ..Subject::inside(device.path) }
     }
 
     pub(super) fn named(path: &Path) -> Self {
-        Subject { path: path.to_owned(), listed: None, listing: true }
+        Subject { listing: true, ..Subject::inside(path.to_owned()) }
     }
 
     /// Of a directory.
     pub(super) fn inside(path: PathBuf) -> Self {
-        Subject { path, listed: None, listing: false }
+        Subject { path, listed: None, listing: false, known: Arc::default() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -68,17 +80,37 @@ impl Subject {
         self.complete(row)
     }
 
-    /// With what is known of it without asking it.
+    /// What the look has found out; none if it has not come that far.
+    pub(super) fn known(&self) -> Option<&Known> {
+        self.known.get()
+    }
+
+    /// It was found out by an earlier look, which still hangs.
+    pub(super) fn is_known(&self, known: Known) {
+        let _ = self.known.set(known);
+    }
+
+    /// With what is known of it.
     fn complete(&self, mut row: Row) -> Seen {
-        let mut sighting = Sighting { rows: Vec::new(), lun: None, leads: false };
-        if let Some(BlockDevice { node, size_bytes, .. }) = &self.listed {
-            row.nodes = vec![*node];
-            row.size_bytes.get_or_insert(*size_bytes);
-            sighting.lun = Some(lun::lun_by_sysfs(*node));
-            sighting.leads = lun::is_multipath(*node);
+        let known = self.known().cloned().or_else(|| self.listed.as_ref().map(Known::by_sysfs));
+        if let Some(Known { node, size_bytes, .. }) = &known {
+            (row.nodes, row.size_bytes) = (vec![*node], Some(*size_bytes));
         }
-        sighting.rows.push(row);
-        Seen::One(Box::new(sighting))
+        let leads = known.as_ref().is_some_and(|known| known.leads);
+        Seen::One(Box::new(Sighting { rows: vec![row], lun: known.map(|known| known.lun), leads }))
+    }
+}
+
+impl Known {
+    /// Asks a driver what a loop device shows, which may hang.
+    fn by_asking(device: &Device) -> Self {
+        let (node, size_bytes) = (device.kind(), device.size_bytes());
+        Known { node, size_bytes, lun: lun::lun(node), leads: lun::is_multipath(node) }
+    }
+
+    fn by_sysfs(device: &BlockDevice) -> Self {
+        let BlockDevice { node, size_bytes, .. } = *device;
+        Known { node, size_bytes, lun: lun::lun_by_sysfs(node), leads: lun::is_multipath(node) }
     }
 }
 
@@ -125,21 +157,17 @@ fn seen(subject: &Subject, buffer: &mut Option<ReadBuffer>) -> Result<Seen, Erro
         }
         Err(error) => return Err(error),
     };
-    let device = reader.device();
-    let node = device.kind();
+    let node = reader.device().kind();
     if let Some(listed) = subject.listed.as_ref().filter(|listed| listed.node != node) {
         let source = std::io::Error::other("its name belongs to another device than a moment ago");
         return Err(Error::io("find it again", &listed.path, source));
     }
+    let known = subject.known.get_or_init(|| Known::by_asking(reader.device()));
     let mut rows = look(&&reader);
     for row in &mut rows {
         row.nodes = vec![node];
     }
-    let (lun, leads) = match node {
-        TargetKind::Block { .. } => (lun::lun(node), lun::is_multipath(node)),
-        TargetKind::File { .. } => (Lun::Node(node), false),
-    };
-    Ok(Seen::One(Box::new(Sighting { rows, lun: Some(lun), leads })))
+    Ok(Seen::One(Box::new(Sighting { rows, lun: Some(known.lun.clone()), leads: known.leads })))
 }
 
 /// What stands in a directory, by name. One that vanishes meanwhile gets its row when it is looked at.

@@ -18,6 +18,8 @@ use mmpguard::format::{
     BlockDamage, ChecksumSeed, ContentError, Damage, Image, MMP_STRUCT_BYTES, MmpBlock, Superblock,
     SuperblockError,
 };
+use mmpguard::io::MemImage;
+use mmpguard::scan::{Protection, State, look};
 
 /// A superblock: the first 1024 bytes, zeroes where there are fewer.
 pub(crate) fn superblock(bytes: &[u8]) {
@@ -208,6 +210,68 @@ pub(crate) fn area_entry(bytes: &[u8]) {
     again[0x3FC..].fill(0xA5);
     entry.encode_into(&mut again);
     assert_eq!(again, image);
+}
+
+/// A whole device of up to 1 MiB: looked at as `mmp scan` looks at one; once more with the checksums that decide put right, which no
+/// fuzzer guesses.
+pub(crate) fn scan_image(bytes: &[u8]) {
+    let mut bytes = bytes[..bytes.len().min(1 << 20)].to_vec();
+    check_rows(&bytes);
+    let mut changed = false;
+    if let Some(image) = bytes.get_mut(1024..).and_then(|rest| rest.first_chunk_mut::<SUPERBLOCK_BYTES>())
+        && let Err(SuperblockError::Checksum { computed, .. }) = Superblock::decode(image)
+    {
+        image[0x3FC..].copy_from_slice(&computed.to_le_bytes());
+        changed = true;
+    }
+    let last = (bytes.len() / 4096).saturating_sub(1) * 4096;
+    for (at, role) in [(0, HeaderRole::Header), (last, HeaderRole::Copy)] {
+        if let Some(image) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<MMP_STRUCT_BYTES>())
+            && let Err(AreaError::Damaged { damage: AreaDamage::Checksum { computed, .. } }) =
+                AreaHeader::decode(image, role)
+        {
+            image[0x3FC..].copy_from_slice(&computed.to_le_bytes());
+            changed = true;
+        }
+    }
+    if changed {
+        check_rows(&bytes);
+    }
+}
+
+fn check_rows(bytes: &[u8]) {
+    let rows = look(&MemImage(bytes));
+    let device = &rows[0];
+    assert_eq!(device.size_bytes, Some(bytes.len() as u64));
+    let states: &[State] = match device.protection {
+        Some(Protection::Native) => {
+            &[State::Clean, State::LiveOrUnclean, State::Fsck, State::Unknown, State::Damaged]
+        }
+        Some(Protection::TailArea) => {
+            &[State::Clean, State::LiveOrUnclean, State::Damaged, State::Unsupported, State::Unusable]
+        }
+        Some(Protection::Area) => &[State::Usable, State::Unusable],
+        Some(Protection::None) => &[State::NotEnabled],
+        Some(Protection::Slot) => panic!("a device is no slot: {device:?}"),
+        None => &[State::Damaged, State::Unsupported],
+    };
+    assert!(states.contains(&device.state), "{device:?}");
+    assert!(rows.len() == 1 || device.protection == Some(Protection::Area), "{rows:?}");
+    for row in &rows {
+        let told = row.reason.iter().chain(&row.notes).chain(&row.filesystem);
+        assert!(told.into_iter().all(|text| safe(text)), "{row:?}");
+        let why = matches!(row.state, State::Damaged | State::Unsupported | State::Unusable | State::Unknown);
+        assert_eq!(row.reason.is_some(), why, "{row:?}");
+        if let Some(last) = &row.last {
+            assert!(safe(&last.node.to_string()) && safe(&last.device.to_string()));
+        }
+        if let (Some(label), Some(slot)) = (&row.label, &row.slot) {
+            assert!(safe(&label.to_string()) && safe(&slot.name.to_string()));
+        }
+    }
+    for slot in &rows[1..] {
+        assert!(slot.protection == Some(Protection::Slot) && slot.slot.is_some(), "{slot:?}");
+    }
 }
 
 /// True if a terminal, a log or a JSON string shows `text` as it is: no control, no bidirectional override, nothing
