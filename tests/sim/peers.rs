@@ -9,7 +9,15 @@ use super::simulator::plan::Profile;
 fn never_two_users_beside_e2fsck() {
     let report = checked(Profile::Fscks, 500);
     let (total, fsck) = (&report.total, &report.total.fsck);
-    for count in [total.held, total.lost * 3, fsck.worked, fsck.refused, fsck.died * 3, fsck.clears * 6] {
+    for count in [
+        total.held,
+        total.lost * 3,
+        fsck.worked,
+        fsck.refused,
+        fsck.died * 3,
+        fsck.clears * 12,
+        fsck.answered * 12,
+    ] {
         assert!(count > 100, "{}", report.figures());
     }
 }

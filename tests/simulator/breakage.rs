@@ -98,6 +98,8 @@ pub(crate) enum Breakage {
     LateBeatsAreSuccessors,
     /// Who takes a dead guard's place counts a lease from his own first look.
     LeaseFromSuccession,
+    /// What is answered for is claimed whatever stands there by then.
+    AnswersForAnyBytes,
     /// A standby's watch counts whatever it was that it watched.
     CreditForOtherBytes,
     /// A standby's watch counts however far apart its looks were.
@@ -125,7 +127,7 @@ thread_local! {
 
 impl Breakage {
     /// Those that are in the machines. The survey goes through them.
-    pub(crate) const MACHINES: [Breakage; 42] = [
+    pub(crate) const MACHINES: [Breakage; 43] = [
         Breakage::ReleasesOverOthers,
         Breakage::NoWaitOnClean,
         Breakage::HalfAWatch,
@@ -151,6 +153,7 @@ impl Breakage {
         Breakage::BelievesOldMarks,
         Breakage::GenerationFromTheBlock,
         Breakage::DamagedIsFree,
+        Breakage::AnswersForAnyBytes,
         Breakage::EntryIsNotWritten,
         Breakage::LateEntryCounts,
         Breakage::MarksAreSeldomSeen,

@@ -2,7 +2,8 @@
 //! is zeroed and named anew, with the path that was typed (e2fsprogs 1.47, `ext2fs_mmp_reset`). It is a buffered write:
 //! on a host whose kernel has the filesystem mounted it lands in `kmmpd`'s own buffer, which goes on with these names.
 //!
-//! Two uses: over the mark of an e2fsck that has died, which is the only way on; and over anything, at any time
+//! Two uses: over the mark of an e2fsck that has died, where half of them are by a claim of ours instead that is told of the mark (S14 of
+//! `docs/safety.md`); and over anything, at any time
 //! (`Profile::Clears`). Then whoever takes clean for leave gets in beside a live user: counted apart, by name.
 
 use std::rc::Rc;
@@ -51,6 +52,10 @@ impl World {
         if !dead_mark {
             self.plan_clear(host);
         } else if self.mark_is_alive() || self.disk.block().seq != sequence::SEQ_FSCK {
+            return;
+        } else if self.rng.bool() {
+            // `mmp clear`: by a claim, which may be long in coming. The mark may be another one's by then, who lives.
+            self.answered = Some(**self.disk.image());
             return;
         }
         let names = (NodeName::new(&self.plan.hosts[host].node), DeviceName::new("/dev/sda"));

@@ -145,10 +145,18 @@ impl World {
         let seed = self.rng.u64(..);
         let state = &mut self.hosts[host];
         let guard = Guard::new(medium, options, seed, now);
-        state.guard = Some(match credit {
+        let guard = match credit {
             Some(credit) => guard.with_credit(credit),
             None => guard,
+        };
+        state.guard = Some(match self.answered {
+            Some(seen) => {
+                self.stats.fsck.answered += u64::from(seen == **self.disk.image());
+                guard.answering_for(seen)
+            }
+            None => guard,
         });
+        let state = &mut self.hosts[host];
         state.claim_since = self.now;
         state.second = super::second_life::SecondLife::default();
         state.cell = None;

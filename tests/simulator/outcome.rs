@@ -117,6 +117,8 @@ counters! {
         died,
         /// By administrators.
         clears,
+        /// Marks that a claim of ours was told to be dead.
+        answered,
     }
 }
 

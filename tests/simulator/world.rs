@@ -48,6 +48,8 @@ pub(crate) struct World {
     pub(crate) mark_covered: bool,
     /// The clears that were forced over whatever stood there.
     pub(crate) forced: Vec<Forced>,
+    /// A dead e2fsck's mark, as somebody saw it who had looked on its host: every claim of ours is told of it from then on, however late.
+    pub(crate) answered: Option<Image>,
     pub(crate) pauses: pauses::State,
     /// Of those that held an area's slot, the last.
     pub(crate) last_generation: Option<u64>,
@@ -83,6 +85,7 @@ impl World {
             late_landings: Vec::new(),
             mark_covered: false,
             forced: Vec::new(),
+            answered: None,
             pauses: pauses::State::default(),
             last_generation: None,
             queue: BinaryHeap::new(),

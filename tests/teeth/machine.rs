@@ -76,6 +76,12 @@ fn a_look_at_the_vouched_that_is_shorter_than_a_beat_is_found() {
     teeth(Breakage::LooksForLessThanABeat, Profile::Calm, "refused only after");
 }
 
+/// S14: a word is for the bytes that were seen, and no e2fsck that came since.
+#[test]
+fn a_word_for_one_mark_that_counts_for_the_next_is_found() {
+    teeth(Breakage::AnswersForAnyBytes, Profile::Fscks, TWO_USERS);
+}
+
 /// A standby's watch is worth what a claim's own would be: of the bytes that the claim finds.
 #[test]
 fn a_credit_for_other_bytes_is_found() {

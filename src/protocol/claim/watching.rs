@@ -42,8 +42,14 @@ impl Claim {
 
     /// The one who asks has answered for these very bytes. He has not for any that come after others.
     pub(super) fn is_answered_for(&mut self, image: &Image) -> bool {
-        self.answered_for = self.answered_for.take().filter(|seen| **seen == *image);
+        if !self.answers_for(image) {
+            self.answered_for = None;
+        }
         self.answered_for.is_some()
+    }
+
+    fn answers_for(&self, image: &Image) -> bool {
+        self.answered_for.as_ref().is_some_and(|seen| **seen == *image || broken!(AnswersForAnyBytes))
     }
 
     /// What is watched still stands: also if it is damaged.
@@ -61,19 +67,17 @@ impl Claim {
         if seen.is_some_and(|seen| now.mono.since(seen) > half) && !broken!(MarksAreSeldomSeen) {
             watch.since = now.mono;
         }
+        let (base, need, end, began) = (watch.base, watch.need, watch.since + watch.need, watch.began);
         let unchanged = self.look_started.since(watch.since);
-        let block = MmpBlock::fields(&watch.base);
-        let fsck = Sequence::from(block.seq) == Sequence::Fsck && context.medium.decode(&watch.base).is_ok();
-        if fsck && self.vouched != Some(watch.base) && self.answered_for.as_deref() != Some(&watch.base) {
+        let block = MmpBlock::fields(&base);
+        let fsck = Sequence::from(block.seq) == Sequence::Fsck && context.medium.decode(&base).is_ok();
+        if fsck && self.vouched != Some(base) && !self.answers_for(&base) {
             // Only patience brought us here; no watching proves an e2fsck dead.
-            let (base, after) = (watch.base, now.mono.since(watch.began));
-            return self.refuse_or_wait(now, base, &block, after, context);
+            return self.refuse_or_wait(now, base, &block, now.mono.since(began), context);
         }
-        if unchanged >= watch.need {
-            let base = watch.base;
+        if unchanged >= need {
             return self.probe(base, Some(unchanged), context);
         }
-        let end = watch.since + watch.need;
         self.look_at((now.mono + timing::look_period(context.options.interval)).min(end));
         Progress::Going
     }
