@@ -22,8 +22,8 @@ enum Fill {
     File,
     /// The first group is full, and others have no bitmap yet.
     FirstGroup,
-    /// The only group with a free block has no bitmap yet.
-    OnlyUnwritten,
+    /// Of four groups, only this one has a free block, and it has no bitmap yet.
+    OnlyUnwritten(usize),
 }
 
 const fn layout(name: &'static str, size: &'static str, args: &'static [&'static str]) -> Layout {
@@ -92,16 +92,16 @@ pub(crate) const LAYOUTS: [Layout; 30] = [
     filled("first-full", "40M", &["-t", "ext4", "-b", "1024"], Fill::FirstGroup, false),
     filled(
         "only-unwritten",
-        "32M",
-        &["-t", "ext4", "-b", "1024", "-O", "^has_journal"],
-        Fill::OnlyUnwritten,
+        "16M",
+        &["-t", "ext4", "-b", "1024", "-g", "4096", "-O", "^has_journal"],
+        Fill::OnlyUnwritten(2),
         true,
     ),
     filled(
         "only-unwritten-crc16",
         "32M",
         &["-t", "ext4", "-b", "1024", "-O", "^metadata_csum,uninit_bg,^flex_bg,^has_journal"],
-        Fill::OnlyUnwritten,
+        Fill::OnlyUnwritten(1),
         true,
     ),
 ];
@@ -123,7 +123,7 @@ impl Layout {
                 self.write(folder, &image, "low", free);
                 assert_eq!(groups(&image)[0], 0, "the first group is full");
             }
-            Fill::OnlyUnwritten => self.leave_one_unwritten(folder, &image),
+            Fill::OnlyUnwritten(hole) => self.leave_one_unwritten(folder, &image, hole),
         }
         image
     }
@@ -144,25 +144,26 @@ impl Layout {
         debugfs(image, &format!("write {} {name}", path.display()));
     }
 
-    /// Of four groups, all are full but the third, which is empty and says that it never had a bitmap. What stands in
-    /// place of that is none.
-    fn leave_one_unwritten(&self, folder: &Folder, image: &Path) {
+    /// All groups are full but one, which is empty and says that it never had a bitmap. What stands in place of that is
+    /// none.
+    fn leave_one_unwritten(&self, folder: &Folder, image: &Path, hole: usize) {
         let free = groups(image);
         assert_eq!(free.len(), 4, "{free:?}");
-        self.write(folder, image, "low", free[0] + free[1]);
-        self.write(folder, image, "hole", free[2]);
-        self.write(folder, image, "high", free[3]);
+        self.write(folder, image, "low", free[..hole].iter().sum());
+        self.write(folder, image, "hole", free[hole]);
+        self.write(folder, image, "high", free[hole + 1..].iter().sum());
         assert_eq!(groups(image), [0; 4]);
         debugfs(image, "rm hole");
-        assert_eq!(groups(image), [0, 0, free[2], 0]);
+        let mut left = [0; 4];
+        left[hole] = free[hole];
+        assert_eq!(groups(image), left);
         // At once: what has a wrong checksum is not opened again.
         let requests = folder.path("requests");
-        std::fs::write(&requests, "set_bg 2 flags 0x7\nset_bg 2 checksum calc\n").unwrap();
+        std::fs::write(&requests, format!("set_bg {hole} flags 0x7\nset_bg {hole} checksum calc\n")).unwrap();
         good("debugfs", &["-w", "-f", requests.to_str().unwrap(), image.to_str().unwrap()]);
         let text = good("dumpe2fs", &[image.to_str().unwrap()]);
-        let third =
-            text.lines().filter_map(|line| line.trim().strip_prefix("Block bitmap at ")).nth(2).unwrap();
-        let block: u64 = third.split([' ', ',']).next().unwrap().parse().unwrap();
+        let mut bitmaps = text.lines().filter_map(|line| line.trim().strip_prefix("Block bitmap at "));
+        let block: u64 = bitmaps.nth(hole).unwrap().split([' ', ',']).next().unwrap().parse().unwrap();
         put(image, block * 1024, &[0xA5; 1024]);
     }
 }
