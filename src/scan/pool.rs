@@ -286,7 +286,7 @@ mod tests {
         let (free, hang) = gate();
         let mut pool = Pool::new(2, SHORT);
         let given = pool.each(paths(30), PathBuf::as_path, move |path, (): &mut ()| {
-            if number(path) % 10 == 0 {
+            if number(path).is_multiple_of(10) {
                 hang();
             }
             number(path)
