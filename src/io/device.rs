@@ -8,7 +8,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::unistd::{AccessFlags, eaccess};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 
 use super::direct::{FileAccess, file_access};
 use super::ioctl;
@@ -34,11 +35,15 @@ impl Device {
     /// [`Error::Io`] if it cannot be found, opened or asked; [`Error::Unsupported`] for a file on a network
     /// filesystem without direct I/O.
     pub fn inspect(path: &Path) -> Result<Device, Error> {
-        Device::inspect_open(path).map(|(device, _)| device)
+        Device::inspect_by(path, |node, _| node.opens_direct()).map(|(device, _)| device)
     }
 
-    /// As [`Device::inspect`], with the descriptor that it was asked by: open for reading, through the page cache.
-    pub(super) fn inspect_open(path: &Path) -> Result<(Device, File), Error> {
+    /// As [`Device::inspect`], with the descriptor that it was asked by, open for reading. `opens_direct` tries whether a file can be read
+    /// past the page cache.
+    pub(super) fn inspect_by(
+        path: &Path,
+        opens_direct: impl FnOnce(&Node, &File) -> bool,
+    ) -> Result<(Device, File), Error> {
         let node = Node::find(path)?;
         let file = node.open(Access::Read, false)?;
         let fail = |source| node.fail("ask for its size and alignment", source);
@@ -52,9 +57,8 @@ impl Device {
             }
             DeviceKind::File { .. } => {
                 // EPERM: the file is marked immutable.
-                let read_only =
-                    matches!(eaccess(&node.real, AccessFlags::W_OK), Err(Errno::EROFS | Errno::EPERM));
-                (file_access(&node, &file)?, read_only)
+                let read_only = matches!(may_write(&node.real), Err(Errno::EROFS | Errno::EPERM));
+                (file_access(&node, &file, || opens_direct(&node, &file))?, read_only)
             }
         };
         Ok((Device { kernel_name: kernel_name(&node), node, size_bytes, access, read_only }, file))
@@ -119,7 +123,7 @@ impl Device {
         if self.read_only {
             return Err(Error::ReadOnly { path: self.node.shown.clone() });
         }
-        match eaccess(&self.node.real, AccessFlags::W_OK) {
+        match may_write(&self.node.real) {
             Ok(()) => Ok(()),
             Err(Errno::EROFS) => Err(Error::ReadOnly { path: self.node.shown.clone() }),
             Err(source) => Err(self.node.fail("open it for writing", source)),
@@ -187,6 +191,11 @@ fn size_of(node: &Node, file: &File) -> Result<u64, Error> {
             file.metadata().map(|metadata| metadata.len()).map_err(|source| node.fail("look at it", source))
         }
     }
+}
+
+/// Whether this process could open it for writing, without doing so: by its effective identity, in one system call where there is one.
+fn may_write(path: &Path) -> nix::Result<()> {
+    faccessat(AT_FDCWD, path, AccessFlags::W_OK, AtFlags::AT_EACCESS)
 }
 
 /// The name under which the kernel's log speaks of it.

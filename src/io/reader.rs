@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -47,8 +46,11 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// As [`Device::inspect`].
     pub fn open(path: &Path, buffer: &'a ReadBuffer) -> Result<Self, Error> {
-        let (device, file) = Device::inspect_open(path)?;
-        let file = if device.is_direct() { direct(&device, file)? } else { file };
+        let (device, file) =
+            Device::inspect_by(path, |node, file| become_direct(file) || node.opens_direct())?;
+        // Where the filesystem wants to be told when the file is opened, it is opened once more.
+        let reopens = device.is_direct() && !become_direct(&file);
+        let file = if reopens { device.node().open(Access::Read, true)? } else { file };
         Ok(Reader { device, file, buffer })
     }
 
@@ -84,17 +86,12 @@ impl ReadAt for Reader<'_> {
     }
 }
 
-/// The same descriptor, from now on past the page cache; another one where the filesystem wants to be told so when it is opened.
-fn direct(device: &Device, file: File) -> Result<File, Error> {
-    let flags = fcntl(&file, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
-    let set = flags.and_then(|flags| fcntl(&file, FcntlArg::F_SETFL(flags | OFlag::O_DIRECT)));
-    match set {
-        Ok(_) => Ok(file),
-        Err(error) => {
-            tracing::debug!(%error, descriptor = file.as_raw_fd(), "is opened once more for direct reads");
-            device.node().open(Access::Read, true)
-        }
-    }
+/// Makes the descriptor read past the page cache from now on; false if it cannot.
+fn become_direct(file: &File) -> bool {
+    let flags = fcntl(file, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    flags.is_ok_and(|flags| {
+        flags.contains(OFlag::O_DIRECT) || fcntl(file, FcntlArg::F_SETFL(flags | OFlag::O_DIRECT)).is_ok()
+    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 //!
 //! Protects: nothing is opened for writing, and no descriptor is kept, which would keep a stale page cache alive; what is no block device and no
 //! regular file is not opened at all; what does not answer within the limit gets a row that says so, and delays no other; two disks are
-//! one row only if the kernel vouches that they are one ([`lun`](crate::sys::lun)). Does not protect: one look cannot tell whether a holder
+//! one row only if the kernel vouches that they are one ([`lun`]). Does not protect: one look cannot tell whether a holder
 //! lives ([`Watch`] can, by several); what hangs cannot be interrupted, and a process with a thread that hangs in a device does not end
 //! before that lets go, so whoever has to end runs a [`Scanner`] in a process that nobody waits for, as `mmp scan` does.
 //!

@@ -1,8 +1,8 @@
 //! Many things that may each hang, asked side by side, each within a limit.
 //!
-//! Protects: what hangs delays no other, however many there are; what hung is asked again only when it has come back, so that
-//! asking for ever leaves one thread behind for each thing that hangs, and no more than [`HUNG_AT_MOST`] in all. Does not protect:
-//! a thread that hangs in the kernel cannot be ended.
+//! Protects: what hangs delays no other: a thread that is slow is replaced long before its limit. What hung is asked again only when it
+//! has come back, so that asking for ever leaves one thread behind for each thing that hangs. Does not protect: a thread that hangs in the
+//! kernel cannot be ended; where more things hang than threads may be started for ([`SPARES_AT_MOST`]), the rest is not asked.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use crate::clock::{self, Mono};
 
-/// Threads that hang, at most. With so many of them, what is left is not asked.
-const HUNG_AT_MOST: usize = 64;
+/// So many threads are started beyond those that ask at once, in place of slow ones. What hung in earlier rounds counts.
+const SPARES_AT_MOST: usize = 64;
+/// A thread that takes longer for an item is replaced, or a quarter of the limit if that is less.
+const SLOW: Duration = Duration::from_millis(250);
 /// The longest time between two looks for what is late.
 const LOOK: Duration = Duration::from_millis(50);
 /// Enough for a look at a device.
@@ -44,7 +46,11 @@ pub(super) enum Answer<O> {
 
 enum Place<O> {
     Waiting,
-    Asked(Mono),
+    Asked {
+        since: Mono,
+        /// Another thread was started, so that this one delays nothing.
+        replaced: bool,
+    },
     /// Its thread says so when it comes back, and ends.
     GivenUp(Arc<AtomicBool>),
     Answered(Answer<O>),
@@ -96,7 +102,7 @@ impl Pool {
             }
             match std::mem::replace(&mut *place, Place::Waiting) {
                 Place::Answered(answer) => answer,
-                _ if hung < HUNG_AT_MOST => Answer::NotAsked("no thread could be started to look at it"),
+                _ if hung < SPARES_AT_MOST => Answer::NotAsked("no thread could be started to look at it"),
                 _ => Answer::NotAsked("too many other devices hang: it was not asked"),
             }
         };
@@ -112,39 +118,51 @@ impl Pool {
         F: Fn(&I, &mut S) -> O + Send + Sync + 'static,
     {
         let (sender, ended) = channel();
-        let mut at_work = 0;
-        let free = |hung: usize| hung < HUNG_AT_MOST;
-        let wanted = if free(self.hanging.len()) { self.at_once.min(work.items.len()) } else { 0 };
-        for _ in 0..wanted {
-            at_work += usize::from(start(work, &sender));
-        }
-        let look = LOOK.min(self.limit / 4).max(Duration::from_millis(1));
+        let mut spares = SPARES_AT_MOST.saturating_sub(self.hanging.len());
+        let wanted = if spares > 0 { self.at_once.min(work.items.len()) } else { 0 };
+        let mut at_work = (0..wanted).filter(|_| start(work, &sender)).count();
+        let slow = SLOW.min(self.limit / 4);
+        let look = LOOK.min(slow).max(Duration::from_millis(1));
         while at_work > 0 {
             if ended.recv_timeout(look).is_ok() {
                 at_work -= 1;
                 continue;
             }
+            while spares > 0 && work.has_more() && work.replace_one(slow) && start(work, &sender) {
+                (at_work, spares) = (at_work + 1, spares - 1);
+            }
             let late = work.give_up(self.limit);
             at_work -= late.len();
-            for (at, back) in late {
-                self.hanging.push((name(&work.items[at]).to_owned(), back));
-                let more = work.next.load(Ordering::Relaxed) < work.items.len();
-                if more && free(self.hanging.len()) {
-                    at_work += usize::from(start(work, &sender));
-                }
-            }
+            self.hanging.extend(late.into_iter().map(|(at, back)| (name(&work.items[at]).to_owned(), back)));
         }
     }
 }
 
 impl<I, O, F> Work<I, O, F> {
+    /// Not everything was asked yet.
+    fn has_more(&self) -> bool {
+        self.next.load(Ordering::Relaxed) < self.items.len()
+    }
+
+    /// Finds an item that takes longer than that, and for which no other thread was started yet.
+    fn replace_one(&self, slow: Duration) -> bool {
+        let now = clock::mono();
+        self.places.iter().any(|place| match &mut *lock(place) {
+            Place::Asked { since, replaced } if !*replaced && now.since(*since) >= slow => {
+                *replaced = true;
+                true
+            }
+            _ => false,
+        })
+    }
+
     /// Gives up what is late: its thread counts no more, also when it comes back.
     fn give_up(&self, limit: Duration) -> Vec<(usize, Arc<AtomicBool>)> {
         let now = clock::mono();
         let mut late = Vec::new();
         for (at, place) in self.places.iter().enumerate() {
             let mut place = lock(place);
-            if matches!(*place, Place::Asked(since) if now.since(since) >= limit) {
+            if matches!(*place, Place::Asked { since, .. } if now.since(since) >= limit) {
                 let back = Arc::new(AtomicBool::new(false));
                 *place = Place::GivenUp(Arc::clone(&back));
                 late.push((at, back));
@@ -163,7 +181,9 @@ impl<I, O, F> Work<I, O, F> {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
             let (Some(item), Some(place)) = (self.items.get(at), self.places.get(at)) else { return true };
             match &mut *lock(place) {
-                waiting @ Place::Waiting => *waiting = Place::Asked(clock::mono()),
+                waiting @ Place::Waiting => {
+                    *waiting = Place::Asked { since: clock::mono(), replaced: false };
+                }
                 _ => continue,
             }
             let answer = catch_unwind(AssertUnwindSafe(|| (self.step)(item, &mut kept)));
@@ -207,7 +227,7 @@ impl<O> fmt::Debug for Place<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Place::Waiting => "Waiting",
-            Place::Asked(_) => "Asked",
+            Place::Asked { .. } => "Asked",
             Place::GivenUp(_) => "GivenUp",
             Place::Answered(_) => "Answered",
         })
@@ -226,7 +246,9 @@ mod tests {
     fn gate() -> (Sender<()>, impl Fn() + Send + Sync) {
         let (free, wait) = channel::<()>();
         let wait = Mutex::new(wait);
-        (free, move || drop(lock(&wait).recv()))
+        (free, move || {
+            let _ = lock(&wait).recv();
+        })
     }
 
     fn paths(count: usize) -> Vec<PathBuf> {
@@ -264,7 +286,7 @@ mod tests {
         let (free, hang) = gate();
         let mut pool = Pool::new(2, SHORT);
         let given = pool.each(paths(30), PathBuf::as_path, move |path, (): &mut ()| {
-            if number(path) % 10 == 0 {
+            if number(path).is_multiple_of(10) {
                 hang();
             }
             number(path)
@@ -273,6 +295,33 @@ mod tests {
             assert_eq!(answer, if at % 10 == 0 { Answer::Late } else { Answer::Done(at) });
         }
         drop(free);
+    }
+
+    #[test]
+    fn more_that_hang_than_are_asked_at_once_delay_no_other() {
+        let (free, hang) = gate();
+        let answered = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&answered);
+        // Nothing is given up in this time.
+        let limit = LONG;
+        let waiting = std::thread::spawn(move || {
+            let step = move |path: &PathBuf, (): &mut ()| {
+                if number(path) < 20 {
+                    hang();
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+            };
+            answers(Pool::new(2, limit).each(paths(30), PathBuf::as_path, step))
+        });
+        for _ in 0..3000 {
+            if answered.load(Ordering::SeqCst) == 10 {
+                drop(free);
+                assert!(waiting.join().unwrap().iter().all(|answer| *answer == Answer::Done(())));
+                return;
+            }
+            clock::sleep(Duration::from_millis(10));
+        }
+        panic!("only {} of 10 were asked beside those that hang", answered.load(Ordering::SeqCst));
     }
 
     #[test]
@@ -307,8 +356,7 @@ mod tests {
         let given = pool.each(paths(200), PathBuf::as_path, move |_, (): &mut ()| hang());
         let answers = answers(given);
         let late = answers.iter().filter(|answer| **answer == Answer::Late).count();
-        // So many hang when the bound is found to be reached, and those that were asked beside them.
-        assert!((HUNG_AT_MOST..HUNG_AT_MOST + 40).contains(&late), "{late}");
+        assert_eq!(late, 40 + SPARES_AT_MOST);
         assert!(answers.iter().all(|answer| matches!(answer, Answer::Late | Answer::NotAsked(_))));
         let next = pool.each(paths(1), PathBuf::as_path, |_, (): &mut ()| ());
         assert!(matches!(next[0].1, Answer::Late));

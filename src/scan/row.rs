@@ -176,6 +176,7 @@ impl Row {
         let interval = self.interval.unwrap_or_default();
         let peer = self.last.as_ref().map_or(0, |last| last.check_interval_s);
         timing::refusal(match self.protection {
+            // The superblock's is the interval already.
             Some(Protection::Native) => timing::longest_interval(interval, 1, peer),
             _ => interval,
         })

@@ -4,7 +4,7 @@
 //! and whoever waits for it, or for its end of a pipe, waits with it. So the one that looks holds nothing of the user's: neither his
 //! terminal nor his pipes, only one to the process in front, which touches no device, waits for words and not for an end, and leaves
 //! it behind. It is killed with the process in front, which for one that hangs means: as soon as its device answers. Does
-//! not protect: one that was left behind stays in the list of processes until then.
+//! not protect: one that was left behind stays in the list of processes until then, and has the device open.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
