@@ -54,7 +54,8 @@ pub(super) enum Verb {
     /// Switches the filesystem's own MMP on where it can have it; makes an area behind what else stands on the device; or, with
     /// --area, adds a slot to an area elsewhere. Whatever is refused is refused before anything is written, with the ways out.
     ///
-    /// Nobody may use the device meanwhile, on no host: without protection other hosts cannot be seen.
+    /// Nobody may use the device meanwhile, on no host: without protection other hosts cannot be seen. A mount on another host that is
+    /// read-only, or frozen for a snapshot, looks like none.
     Enable(super::area::args::Enable),
     /// Take the protection of a device away: the MMP of its ext2/3/4, or the area behind what stands on it.
     ///

@@ -176,7 +176,7 @@ impl Held {
     }
 
     /// Gives back what was never used: a claim, or a device handed over to a kernel that has not begun to mount.
-    fn take_back(&mut self) -> Result<(), Error> {
+    pub(crate) fn take_back(&mut self) -> Result<(), Error> {
         if self.mode() != Mode::Expecting {
             return self.write_clean_mark().map(drop);
         }

@@ -9,9 +9,10 @@
 //!   superblock is compared: whoever mounts the filesystem changes that first, and then the block stays marked as used, which e2fsck(8) mends.
 //!
 //! Does not protect: where MMP is off, nobody can be seen who uses the filesystem elsewhere, but by what he leaves in the superblock: a journal
-//! that needs recovery, a filesystem that is not marked as valid. Without them a read-only mount, and a mount that begins in the
-//! instant of the change, go unseen. An administrator enables MMP before the second host is attached, and disables it after
-//! it was detached.
+//! that needs recovery, a filesystem that is not marked as valid. Without them go unseen: a read-only mount, one that is frozen at that
+//! moment (fsfreeze(8), a snapshot: the journal is empty then), and one that begins in the instant of the change, unless it shows
+//! before the last write. An administrator enables MMP while no other host has the filesystem mounted, and disables it after the others
+//! were detached.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,8 +21,9 @@ use crate::area::{self, Asking};
 use crate::clock;
 use crate::driver::{Held, Options, Place, watch_place};
 use crate::error::Error;
-use crate::ext4::{self, Ext4Error, Part, Plan, Planned, Wanted};
-use crate::format::{DeviceName, NodeName};
+use crate::ext4::{self, Bytes as _, Ext4Error, Part, Plan, Planned, Wanted};
+use crate::format::superblock::SUPERBLOCK_OFFSET_BYTES;
+use crate::format::{DeviceName, NodeName, SuperblockError};
 use crate::io::{Device, DeviceKind, Editor};
 use crate::protocol::{Loss, timing};
 use crate::sys::content::{self, Found};
@@ -42,16 +44,28 @@ pub enum Outcome {
     Done(Option<u16>),
 }
 
+/// How MMP is switched on.
+pub struct Enabling<'a> {
+    /// The update interval, in seconds.
+    pub interval_s: u16,
+    /// The node name to write, instead of this host's.
+    pub node: Option<&'a str>,
+    /// How long to wait for whoever uses the device on this host.
+    pub wait: Duration,
+    /// Asked once, right before the first write: true gives up. From then on it goes on to the end.
+    pub interrupted: &'a mut dyn FnMut() -> bool,
+}
+
 /// Switches MMP on.
 ///
 /// # Errors
-/// [`Error::UsedHere`], [`Error::ReadOnly`]; [`Error::Ext4`] with what is in the way and what to do; [`Error::Io`]. Nothing is changed unless
-/// it says so.
-pub fn enable(path: &Path, interval_s: u16, node: Option<&str>) -> Result<Outcome, Error> {
+/// [`Error::UsedHere`], [`Error::ReadOnly`]; [`Error::Ext4`] with what is in the way and what to do; [`Error::Io`], [`Error::Interrupted`].
+/// Nothing is changed unless it says so.
+pub fn enable(path: &Path, how: Enabling<'_>) -> Result<Outcome, Error> {
     let device = Device::inspect(path)?;
-    let node = node.map_or_else(identity::node_name, ToOwned::to_owned);
+    let node = how.node.map_or_else(identity::node_name, ToOwned::to_owned);
     let wanted = Wanted {
-        interval_s,
+        interval_s: how.interval_s,
         node: NodeName::new(&node),
         device: DeviceName::new(&device.kernel_name()),
         time_s: clock::wall().0,
@@ -59,33 +73,39 @@ pub fn enable(path: &Path, interval_s: u16, node: Option<&str>) -> Result<Outcom
     // What can be refused is refused before anything is opened for writing.
     let planned = ext4::enable(path, &mut Editor::open_to_plan(&device)?, &wanted);
     if let Ok(Planned::Already { interval_s }) = planned {
+        verify_on(path)?;
         return Ok(Outcome::Already(Some(interval_s)));
     }
-    check_unused_here(&device)?;
+    while_used(how.wait, || check_unused_here(&device))?;
     if let Planned::Do(plan) = planned? {
         check_sectors(&device, plan.block_bytes())?;
     }
     check_alone(&device)?;
     device.check_writable()?;
-    let exclusive = unused_here(&device)?;
+    let exclusive = unused_here(&device, how.wait)?;
     // What a program that has just ended left in the page cache would be written over ours.
     device.flush()?;
     let mut editor = Editor::open(&device)?;
-    if let Planned::Do(plan) = ext4::enable(path, &mut editor, &wanted)? {
-        let mut begun = false;
-        let result = plan.carry_out(&mut editor, &mut |_| {
-            begun = true;
-            Ok(())
-        });
-        result.map_err(|error| match begun && !is_untouched(&error) {
-            true => unfinished(path, "MMP was to be switched on", &error),
-            false => error,
-        })?;
-    }
-    editor.finish()?;
+    let plan = match ext4::enable(path, &mut editor, &wanted)? {
+        Planned::Do(plan) => plan,
+        Planned::Already { interval_s } => return Ok(Outcome::Already(Some(interval_s))),
+    };
+    let mut begun = false;
+    let result = plan.carry_out(&mut editor, &mut |_| {
+        if !begun && (how.interrupted)() {
+            return Err(Error::Interrupted);
+        }
+        begun = true;
+        Ok(())
+    });
+    let result = result.and_then(|()| check_undisturbed(path, &plan, &mut editor));
+    let result = result.and_then(|()| editor.finish()).and_then(|()| verify_on(path));
     drop(exclusive);
-    verify_on(path)?;
-    Ok(Outcome::Done(Some(interval_s)))
+    match result {
+        Ok(()) => Ok(Outcome::Done(Some(how.interval_s))),
+        Err(error) if begun => Err(unfinished(path, "MMP was to be switched on", &error)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Switches MMP off, and gives its block back.
@@ -100,6 +120,11 @@ pub fn disable(path: &Path, asking: Asking<'_>) -> Result<Outcome, Error> {
     }
     let mut claimed = Claimed::claim(path, asking)?;
     match ext4::disable(path, &mut claimed.editor)? {
+        Planned::Do(plan) if plan.block_offset_bytes() != claimed.held.place().offset_bytes() => {
+            // What we hold is not what would be given back.
+            let source = Ext4Error::Changed { part: Part::Superblock, written: 0 };
+            return Err(Error::Ext4 { path: path.to_owned(), source });
+        }
         Planned::Do(plan) => claimed.switch_off(&plan)?,
         Planned::Already { .. } => return claimed.give_back(Outcome::Already(None)),
     }
@@ -137,12 +162,13 @@ fn or_in_use(path: &Path, planned: Result<Planned, Error>, asking: Asking<'_>) -
     planned
 }
 
-/// A filesystem whose MMP block we hold, and that nothing on this host uses.
+/// A filesystem whose MMP block we hold, and that nothing on this host uses, we neither: what is written goes past the page cache.
 struct Claimed {
     held: Held,
     editor: Editor,
-    exclusive: Option<ExclusiveHold>,
-    /// Something was written, or the block was given back: it is not given back again.
+    /// Kept until the block was given back.
+    _exclusive: ExclusiveHold,
+    /// MMP is being switched off, or the block was given back: it is not given back again.
     done: bool,
 }
 
@@ -150,13 +176,17 @@ impl Claimed {
     fn claim(path: &Path, asking: Asking<'_>) -> Result<Self, Error> {
         let place = Place::find(path, asking.node)?;
         let device = place.device().clone();
+        // Known now, not after the wait: whoever has it open for reading is no danger to a claim.
+        drop(unused_here(&device, asking.wait)?);
         let options = Options::of_place(place).wait(asking.wait);
         let mut held = options.acquire_with(|event| (asking.observe)(path, event))?;
-        match unused_here(&device).and_then(|exclusive| Ok((exclusive, Editor::open(&device)?))) {
-            Ok((exclusive, editor)) => Ok(Claimed { held, editor, exclusive: Some(exclusive), done: false }),
+        let begun = unused_here(&device, Duration::ZERO)
+            .and_then(|exclusive| Ok((exclusive, Editor::open(&device)?)));
+        match begun {
+            Ok((exclusive, editor)) => Ok(Claimed { held, editor, _exclusive: exclusive, done: false }),
             Err(error) => {
                 // Nothing was done; if it cannot be given back it stands as after a crash, and is watched out.
-                let _ = while_used(|| held.release());
+                let _ = held.take_back();
                 Err(error)
             }
         }
@@ -173,12 +203,11 @@ impl Claimed {
     fn switch_off(mut self, plan: &Plan) -> Result<(), Error> {
         let path = self.held.place().asked().to_owned();
         let Claimed { held, editor, done, .. } = &mut self;
-        let (mut switched_off, mut stopped) = (false, false);
+        let mut stopped = false;
         let result = plan.carry_out(editor, &mut |edit| {
-            if !switched_off {
+            if !*done {
                 check_held(held)?;
                 *done = edit.part == Part::Superblock;
-                switched_off = *done;
                 return Ok(());
             }
             match stopped || held.stop(STOP_PATIENCE) {
@@ -187,21 +216,15 @@ impl Claimed {
             }
             Ok(())
         });
-        match (result, switched_off) {
-            (Err(error), true) if is_untouched(&error) => {
-                *done = false;
-                Err(error)
-            }
-            (Err(error), true) => Err(unfinished(&path, "MMP was to be switched off", &error)),
-            (result, _) => result,
+        match self.done {
+            true => result.map_err(|error| unfinished(&path, "MMP was to be switched off", &error)),
+            false => result,
         }
     }
 
     fn give_back(mut self, outcome: Outcome) -> Result<Outcome, Error> {
         self.done = true;
-        // The release looks for users, and takes the kernel's claim for itself.
-        self.exclusive = None;
-        while_used(|| self.held.release())?;
+        self.held.take_back()?;
         Ok(outcome)
     }
 }
@@ -209,9 +232,8 @@ impl Claimed {
 impl Drop for Claimed {
     fn drop(&mut self) {
         if !self.done {
-            self.exclusive = None;
             // If it cannot be given back it stands as after a crash, and is watched out.
-            let _ = while_used(|| self.held.release());
+            let _ = self.held.take_back();
         }
     }
 }
@@ -231,8 +253,8 @@ fn reserve() -> Duration {
 }
 
 /// The kernel's claim on a device that nothing here uses. After a writer has closed it, udev looks at it for a moment.
-fn unused_here(device: &Device) -> Result<ExclusiveHold, Error> {
-    while_used(|| area::unused_here(device))
+fn unused_here(device: &Device, wait: Duration) -> Result<ExclusiveHold, Error> {
+    while_used(wait, || area::unused_here(device))
 }
 
 /// Refuses what this host uses, before it is watched for others.
@@ -271,9 +293,9 @@ fn check_sectors(device: &Device, block_bytes: u32) -> Result<(), Error> {
     Err(Error::Unsupported { path: device.path().to_owned(), what })
 }
 
-/// Asks again for a while, as long as somebody uses the device here.
-fn while_used<T>(mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-    let until = clock::mono() + UDEV_PATIENCE;
+/// Asks again for so long, and a while at least, as long as somebody uses the device here.
+fn while_used<T>(wait: Duration, mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let until = clock::mono() + wait.max(UDEV_PATIENCE);
     loop {
         match ask() {
             Err(Error::UsedHere { .. }) if clock::mono() < until => clock::sleep(UDEV_PERIOD),
@@ -282,15 +304,26 @@ fn while_used<T>(mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> 
     }
 }
 
-/// The filesystem was not as it was planned for, and nothing was written.
-fn is_untouched(error: &Error) -> bool {
-    matches!(error, Error::Ext4 { source: Ext4Error::Changed { written: 0, .. }, .. })
+/// Nobody has written the superblock since we did: a mount that was under way does.
+fn check_undisturbed(path: &Path, plan: &Plan, editor: &mut Editor) -> Result<(), Error> {
+    let mut found = *plan.superblock_after();
+    editor.read_at(SUPERBLOCK_OFFSET_BYTES, &mut found)?;
+    if found == *plan.superblock_after() {
+        return Ok(());
+    }
+    let source = Ext4Error::Changed { part: Part::Superblock, written: plan.edits().len() };
+    Err(Error::Ext4 { path: path.to_owned(), source })
 }
 
-/// Some of it was written.
+/// Some of it was written: what stands there now, and what mends it.
 fn unfinished(path: &Path, how: &str, error: &Error) -> Error {
+    let now = match Place::find(path, None) {
+        Ok(_) => "it is on",
+        Err(Error::Superblock { source: SuperblockError::NotEnabled, .. }) => "it is off",
+        Err(_) => "whether it is cannot be read",
+    };
     let what = format!(
-        "{how}, and something was left undone ({}); `e2fsck -f {}` mends it",
+        "{how}; {now}, and something was left undone ({}); `e2fsck -f {}` mends it when no host uses it",
         error.without_path(),
         path.display()
     );

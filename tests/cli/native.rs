@@ -56,7 +56,10 @@ fn what_cannot_be_changed_is_refused_with_the_way_out() {
     let unknown = Scratch::with(|bytes| patch_superblock(bytes, 0x64, &0x8000_0400_u32.to_le_bytes()));
     let marked = Scratch::with(|bytes| patch_block(bytes, |block| block.seq = SEQ_FSCK));
     let odd = Scratch::with(|bytes| patch_block(bytes, |block| block.seq = 0xF000_0000));
+    // It is on, and protects nobody.
+    let damaged = Scratch::with(|bytes| bytes[layout().at..][..1024].fill(0));
     for (scratch, verb, code, says) in [
+        (&damaged, "enable", 3, "mmp clear --damaged"),
         (&flagged, "disable", 3, "e2fsck -f"),
         (&unknown, "disable", 7, "0x80000000 in s_feature_ro_compat"),
         (&marked, "disable", 9, "mmp clear"),

@@ -170,6 +170,20 @@ fn refused() {
     drop(holder);
     unchanged("`enable` of a device in use");
 
+    // Who only reads it is no danger to a claim, but to the change: known at once, and nothing is claimed.
+    let on = Lun::new();
+    let before = on.bytes();
+    let mut reader =
+        on.start("sh", ["-c", &format!("exec 9<{}; echo open >&2; exec sleep 1000", on.a.path())]);
+    reader.says("open", seconds(5));
+    for verb in [&["disable", on.a.path()][..], &["set", "--interval", "9s", on.a.path()]] {
+        let ended = on.verb(verb);
+        ended.expect(1).says("in use on this host");
+        at_most("native 3", "the refusal of what is open for reading", ended.took, 4.0);
+    }
+    assert!(on.bytes() == before, "nothing was to be claimed");
+    drop(reader);
+
     lun.verb(&["set", "--interval", "3s", a]).expect(7).says("not enabled");
     lun.verb(&["disable", a]).expect(0).says("nothing to do");
     lun.verb(&["enable", "/dev/null"]).expect(2);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use self::args::{Disable, Set};
 use super::area::args::Locking;
 use super::area::change::changing;
+use super::interrupt::Interrupt;
 use super::{exit, output, render};
 use crate::area;
 use crate::driver::{OWN_SLOT, Place};
@@ -16,7 +17,7 @@ use crate::error::Error;
 use crate::format::SuperblockError;
 use crate::format::content::ext_kind;
 use crate::format::superblock::INCOMPAT_MMP;
-use crate::native::{self, Outcome};
+use crate::native::{self, Enabling, Outcome};
 use crate::sys::fstab::{self, Called, FSTAB, FstabLine};
 
 /// What the filesystem drivers called ext2 and ext3 mount nothing with.
@@ -27,7 +28,15 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 /// Switches on the MMP of the ext2/3/4 on `device`.
 pub(super) fn enable(device: &Path, interval: Option<Duration>, locking: &Locking) -> Result<String, Error> {
     let interval_s = whole_seconds(interval.unwrap_or(DEFAULT_INTERVAL))?;
-    match native::enable(device, interval_s, locking.node.as_deref())? {
+    // A signal ends it before the first write, and not between two.
+    let interrupt = Interrupt::listen()?;
+    let how = Enabling {
+        interval_s,
+        node: locking.node.as_deref(),
+        wait: locking.wait.unwrap_or_default(),
+        interrupted: &mut || interrupt.came(),
+    };
+    match native::enable(device, how)? {
         Outcome::Already(Some(found_s)) if interval.is_some() && found_s != interval_s => {
             let what = format!(
                 "MMP is enabled already, with an update interval of {found_s} s; `mmp set --interval {interval_s}s {}` changes it",
@@ -40,10 +49,9 @@ pub(super) fn enable(device: &Path, interval: Option<Duration>, locking: &Lockin
             let told = format!(
                 "protected: its own MMP is enabled, with an update interval of {interval_s} s; kernels go by it, too"
             );
-            Ok(match old_lines(device)?.as_slice() {
-                [] => told,
-                lines => format!("{told}\n{}", lines.join("\n")),
-            })
+            // It is done, whatever becomes of the advice.
+            let advice = old_lines(device).unwrap_or_default();
+            Ok([vec![told], advice].concat().join("\n"))
         }
     }
 }
