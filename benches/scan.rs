@@ -1,6 +1,6 @@
 //! 1,000 images: `dumpe2fs -h` of each, one after the other, and one `mmp scan` of the directory, in one run. `cargo bench --bench scan`.
 //!
-//! dumpe2fs reads through the page cache, where the images are, having just been written and read once; mmp reads from the disk.
+//! Both read through the page cache, where the images are.
 
 use std::fs;
 use std::path::Path;

@@ -35,14 +35,14 @@ impl Device {
     /// [`Error::Io`] if it cannot be found, opened or asked; [`Error::Unsupported`] for a file on a network
     /// filesystem without direct I/O.
     pub fn inspect(path: &Path) -> Result<Device, Error> {
-        Device::inspect_by(path, |node, _| node.opens_direct()).map(|(device, _)| device)
+        Device::inspect_by(path, |node, _, _| node.opens_direct()).map(|(device, _)| device)
     }
 
     /// As [`Device::inspect`], with the descriptor that it was asked by, open for reading. `opens_direct` tries whether a file can be read
-    /// past the page cache.
+    /// past the page cache, and is told whether only that shows what other hosts write.
     pub(super) fn inspect_by(
         path: &Path,
-        opens_direct: impl FnOnce(&Node, &File) -> bool,
+        opens_direct: impl FnOnce(&Node, &File, bool) -> bool,
     ) -> Result<(Device, File), Error> {
         let node = Node::find(path)?;
         let file = node.open(Access::Read, false)?;
@@ -58,7 +58,7 @@ impl Device {
             DeviceKind::File { .. } => {
                 // EPERM: the file is marked immutable.
                 let read_only = matches!(may_write(&node.real), Err(Errno::EROFS | Errno::EPERM));
-                (file_access(&node, &file, || opens_direct(&node, &file))?, read_only)
+                (file_access(&node, &file, |shared| opens_direct(&node, &file, shared))?, read_only)
             }
         };
         Ok((Device { kernel_name: kernel_name(&node), node, size_bytes, access, read_only }, file))

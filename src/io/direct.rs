@@ -30,14 +30,15 @@ pub(super) struct FileAccess {
     pub(super) shared: bool,
 }
 
-/// Finds out how the open file of `node` must be read and written; `opens_direct` tries whether it can be past the page cache.
+/// Finds out how the open file of `node` must be read and written; `opens_direct` tries whether it can be past the page cache, and is told
+/// whether only that shows what other hosts write.
 ///
 /// # Errors
 /// [`Error::Io`] if the system does not answer, [`Error::Unsupported`] on a network filesystem without direct I/O.
 pub(super) fn file_access(
     node: &Node,
     file: &File,
-    opens_direct: impl FnOnce() -> bool,
+    opens_direct: impl FnOnce(bool) -> bool,
 ) -> Result<FileAccess, Error> {
     let statfs = fstatfs(file).map_err(|source| node.fail("ask for its filesystem", source))?;
     // The type of the field differs between platforms; all these numbers have 32 bits.
@@ -49,7 +50,7 @@ pub(super) fn file_access(
         Alignment::Unknown if shared => Some(NETWORK_SECTOR_BYTES),
         Alignment::Unknown | Alignment::Impossible => None,
     };
-    match sector_bytes.filter(|_| opens_direct()) {
+    match sector_bytes.filter(|_| opens_direct(shared)) {
         Some(sector_bytes) => Ok(FileAccess { sector_bytes, direct: true, shared }),
         None if shared => Err(Error::Unsupported {
             path: node.shown.clone(),
@@ -144,7 +145,7 @@ mod tests {
             return;
         };
         let node = Node::find(named.path()).expect("is a file");
-        let access = file_access(&node, named.as_file(), || node.opens_direct()).expect("answers");
+        let access = file_access(&node, named.as_file(), |_| node.opens_direct()).expect("answers");
         assert!(!access.shared);
         assert_eq!(access.direct, access.sector_bytes > 1);
     }
