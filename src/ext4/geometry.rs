@@ -176,30 +176,34 @@ impl Geometry {
 
     /// The block of descriptors number `index` that counts.
     pub(super) fn descriptor_block(&self, index: u32) -> Result<u64, Ext4Error> {
-        self.inside(match self.meta_group(index) {
-            Some(group) => self.base(group) + u64::from(self.has_superblock(group)),
-            None => self.base(0) + 1 + u64::from(index),
-        })
+        match self.meta_group(index) {
+            Some(group) => self.inside(group, self.base(group) + u64::from(self.has_superblock(group))),
+            None => self.inside(0, self.base(0) + 1 + u64::from(index)),
+        }
     }
 
     /// The copies of the block of descriptors number `index`, without the one that counts.
     pub(super) fn descriptor_copies(&self, index: u32) -> Result<Vec<u64>, Ext4Error> {
-        let blocks: Vec<u64> = match self.meta_group(index) {
+        let copies: Vec<(u32, u64)> = match self.meta_group(index) {
             // The second and the last group of those that it describes.
             Some(first) => {
                 let last = first.saturating_add(self.descriptors_per_block - 1);
                 let mut groups = vec![first.saturating_add(1), last];
                 groups.retain(|&group| group > first && group <= last && group < self.groups);
                 groups.dedup();
-                let block = |group| self.base(group) + u64::from(self.has_superblock(group));
+                let block = |group| (group, self.base(group) + u64::from(self.has_superblock(group)));
                 groups.into_iter().map(block).collect()
             }
+            // From the first of meta_bg's groups on a copy of the superblock stands alone.
             None => {
-                let groups = self.superblock_copies()?;
-                groups.into_iter().map(|group| self.base(group) + 1 + u64::from(index)).collect()
+                let mut groups = self.superblock_copies()?;
+                groups.retain(|group| {
+                    self.first_meta.is_none_or(|first| group / self.descriptors_per_block < first)
+                });
+                groups.into_iter().map(|group| (group, self.base(group) + 1 + u64::from(index))).collect()
             }
         };
-        blocks.into_iter().map(|block| self.inside(block)).collect()
+        copies.into_iter().map(|(group, block)| self.inside(group, block)).collect()
     }
 
     /// The groups that have a copy of the superblock, in their order, without the first.
@@ -223,8 +227,8 @@ impl Geometry {
     }
 
     /// Where the copy of the superblock in a group begins, in bytes.
-    pub(super) fn copy_offset_bytes(&self, group: u32) -> u64 {
-        self.offset_bytes(self.base(group))
+    pub(super) fn copy_offset_bytes(&self, group: u32) -> Result<u64, Ext4Error> {
+        self.inside(group, self.base(group)).map(|block| self.offset_bytes(block))
     }
 
     /// Where the superblock and the descriptors in a group stand, with what is kept free for more of them.
@@ -286,8 +290,13 @@ impl Geometry {
         meta.then(|| index.saturating_mul(self.descriptors_per_block))
     }
 
-    fn inside(&self, block: u64) -> Result<u64, Ext4Error> {
-        if self.may_be_metadata(block) { Ok(block) } else { wrong("the place of group descriptors", block) }
+    /// The block, if the group keeps it for the superblock and descriptors: nothing else may stand there.
+    fn inside(&self, group: u32, block: u64) -> Result<u64, Ext4Error> {
+        if self.may_be_metadata(block) && self.base_metadata(group).contains(&block) {
+            Ok(block)
+        } else {
+            wrong("the place of a superblock or of group descriptors", block)
+        }
     }
 }
 

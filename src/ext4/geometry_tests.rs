@@ -50,6 +50,23 @@ fn descriptors_stand_together_or_in_their_groups() {
     assert_eq!(apart.descriptor_block(0), Ok(2));
     assert_eq!(apart.descriptor_block(1), Ok(16 * 8192 + 1));
     assert_eq!(apart.descriptor_copies(1), Ok(vec![17 * 8192 + 1, 31 * 8192 + 1]));
+    // The first block of them is the old way's, with copies in its own sixteen groups only: from group 16 on a copy of
+    // the superblock stands alone, and what follows it is a bitmap or a file's.
+    let blocks: Vec<u64> = [1, 3, 5, 7, 9].iter().map(|group| group * 8192 + 2).collect();
+    assert_eq!(apart.descriptor_copies(0), Ok(blocks));
+    assert_eq!(apart.base_metadata(25), 25 * 8192 + 1..25 * 8192 + 2);
+    // Whatever a plan writes there is what the group keeps for it.
+    for geometry in [&together, &apart] {
+        for index in 0..geometry.descriptor_blocks() {
+            for block in geometry.descriptor_copies(index).expect("fit") {
+                let (group, _) = geometry.group_and_bit(block).expect("lies inside");
+                assert!(geometry.base_metadata(group).contains(&block), "block {block} of group {group}");
+            }
+        }
+        for group in geometry.superblock_copies().expect("few") {
+            assert!(geometry.copy_offset_bytes(group).is_ok(), "group {group}");
+        }
+    }
     // The last one describes groups 96 to 99 only.
     assert_eq!(apart.descriptor_copies(6), Ok(vec![97 * 8192 + 1]));
     // Group 81 has both, the second of its sixteen.

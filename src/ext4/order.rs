@@ -139,7 +139,8 @@ fn write_superblock_copies(
 ) -> Result<(), Error> {
     for group in volume.geometry.superblock_copies().map_err(|source| volume.fail(source))? {
         let copy = superblock::copy_for(after, group);
-        let offset_bytes = volume.geometry.copy_offset_bytes(group);
+        let place = volume.geometry.copy_offset_bytes(group);
+        let offset_bytes = place.map_err(|source| volume.fail(source))?;
         draft.write(Part::BackupSuperblock, offset_bytes, copy.as_slice(), None);
     }
     Ok(())
