@@ -1,4 +1,4 @@
-//! ext4's own MMP switched on and off, and its interval changed: [`ext4`](crate::ext4) says which bytes, this says when they may be written.
+//! ext4's own MMP switched on and off, and its interval changed: [`crate::ext4`] says which bytes, this says when they may be written.
 //!
 //! Protects, besides what the order of the writes does:
 //! - *This host*: nothing is written while anything here uses the device; the kernel's exclusive claim is held meanwhile.
