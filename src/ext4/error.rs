@@ -43,7 +43,8 @@ pub enum Ext4Error {
     },
     /// A layout that is right, and too much for a plan.
     #[error(
-        "it has {groups} groups with a copy of the superblock each, and no sparse_super; use `tune2fs -O mmp`"
+        "it has {groups} groups with a copy of the superblock each, and no sparse_super: more than are written here; use \
+         tune2fs(8) for this change"
     )]
     Copies {
         /// How many.

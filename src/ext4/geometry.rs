@@ -13,6 +13,7 @@ use byteorder::{ByteOrder, LittleEndian};
 
 use super::Ext4Error;
 use super::features::{COMPAT_SPARSE_SUPER2, INCOMPAT_META_BG, RO_COMPAT_BIGALLOC, RO_COMPAT_SPARSE_SUPER};
+use super::numbers;
 use crate::format::Superblock;
 use crate::format::fields::superblock as field;
 use crate::format::superblock::{INCOMPAT_64BIT, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};
@@ -27,8 +28,6 @@ const COPIES_MAX: u32 = 16_384;
 const DESCRIPTOR_BYTES: usize = 32;
 const DESCRIPTOR_64BIT_BYTES: usize = 64;
 const DESCRIPTOR_BYTES_MAX: usize = 1024;
-/// The size of an inode in revision 0, in bytes.
-const OLD_INODE_BYTES: u64 = 128;
 
 /// Which groups have a copy of the superblock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +128,7 @@ impl Geometry {
             descriptor_blocks,
             reserved_blocks,
             first_meta,
-            inode_table_blocks: inode_table_blocks(bytes, block_bytes)?,
+            inode_table_blocks: numbers::check(bytes, superblock, groups)?,
             copies,
         })
     }
@@ -248,6 +247,16 @@ impl Geometry {
         start..start + u64::from(has_superblock) + descriptors
     }
 
+    /// Whether a superblock or descriptors stand in these blocks. They must be the filesystem's.
+    pub(super) fn meets_base_metadata(&self, blocks: &Range<u64>) -> bool {
+        let group_of = |block| self.group_and_bit(block).map_or(0, |(group, _)| group);
+        // An inode table has at most 2^19 blocks, a group at least 256.
+        (group_of(blocks.start)..=group_of(blocks.end.saturating_sub(1))).any(|group| {
+            let kept = self.base_metadata(group);
+            kept.start.max(blocks.start) < kept.end.min(blocks.end)
+        })
+    }
+
     /// How many blocks an inode table has.
     pub(super) fn inode_table_blocks(&self) -> u64 {
         self.inode_table_blocks
@@ -323,22 +332,8 @@ fn groups_of(bytes: &[u8; SUPERBLOCK_BYTES], superblock: &Superblock) -> Result<
     Ok((cluster_blocks, clusters_per_group, blocks_per_group))
 }
 
-fn inode_table_blocks(bytes: &[u8; SUPERBLOCK_BYTES], block_bytes: u64) -> Result<u64, Ext4Error> {
-    let inodes = u64::from(LittleEndian::read_u32(&bytes[field::INODES_PER_GROUP..]));
-    let inode_bytes = match LittleEndian::read_u32(&bytes[field::REV_LEVEL..]) {
-        0 => OLD_INODE_BYTES,
-        _ => u64::from(LittleEndian::read_u16(&bytes[field::INODE_SIZE..])),
-    };
-    if !inode_bytes.is_power_of_two() || inode_bytes < OLD_INODE_BYTES || inode_bytes > block_bytes {
-        return wrong("s_inode_size", inode_bytes);
-    }
-    if inodes == 0 || inodes > block_bytes * 8 {
-        return wrong("s_inodes_per_group", inodes);
-    }
-    Ok((inodes * inode_bytes).div_ceil(block_bytes))
-}
-
-fn wrong<T>(what: &str, found: u64) -> Result<T, Ext4Error> {
+/// A number that cannot be right.
+pub(super) fn wrong<T>(what: &str, found: u64) -> Result<T, Ext4Error> {
     Err(Ext4Error::Geometry { what: format!("{what} {found} is out of range") })
 }
 

@@ -9,7 +9,9 @@ fn geometry(compat: u32, incompat: u32, ro_compat: u32) -> Geometry {
     put(field::BLOCKS_COUNT_LO, 100 * 8192);
     put(field::FIRST_DATA_BLOCK, 1);
     put(field::BLOCKS_PER_GROUP, 8192);
+    put(field::CLUSTERS_PER_GROUP, 8192);
     put(field::INODES_PER_GROUP, 64);
+    put(field::INODES_COUNT, 100 * 64);
     put(field::FEATURE_COMPAT, compat);
     put(field::FEATURE_INCOMPAT, incompat | INCOMPAT_64BIT);
     put(field::FEATURE_RO_COMPAT, ro_compat);

@@ -7,7 +7,7 @@
 //! 1. **The MMP block**, clean. It is a free block: nothing refers to it.
 //! 2. **The block bitmap**, with its bit. In a group that never had a bitmap, it does not count yet.
 //! 3. **The descriptors**: one less is free, the bitmap's checksum, and that there is a bitmap. One sector changes.
-//! 4. **The copies** of the descriptors and of the superblock. They tell of MMP before the one that counts does: who
+//! 4. **The copies** of the descriptors and of the superblock; of the descriptors' only that group's. They tell of MMP before the one that counts does: who
 //!    restores a copy after a crash gets an MMP block that is taken and clean, not a filesystem without protection.
 //! 5. **The superblock**, which switches it on. Before it nobody knows of the block, and a block that is marked as used
 //!    without use is all that a crash leaves; after it everything it refers to is on the disk.
@@ -49,6 +49,9 @@ use crate::format::{Image, MMP_STRUCT_BYTES, MmpBlock};
 use crate::protocol::sequence::SEQ_CLEAN;
 use crate::protocol::timing::{MAX_CHECK_INTERVAL_S, taker_check_interval_s, update_interval_s};
 
+/// So often an MMP block is read before it counts as damaged.
+const MMP_BLOCK_LOOKS: u32 = 5;
+
 /// Plans to switch MMP on. Writes nothing.
 ///
 /// # Errors
@@ -71,7 +74,7 @@ pub fn enable(path: &Path, bytes: &mut dyn Bytes, wanted: &Wanted) -> Result<Pla
     let mut draft = Draft::new(&volume);
     draft.write(Part::MmpBlock, volume.geometry.offset_bytes(block), mmp_block(&volume, wanted), None);
     write_site(&mut draft, &volume, &site);
-    write_descriptor_copies(&mut draft, &volume, &site)?;
+    write_descriptor_copies(&mut draft, &volume, bytes, &site)?;
     write_superblock_copies(&mut draft, &volume, &after)?;
     write_superblock(&mut draft, &volume, &after);
     draft.finish(block, wanted.interval_s, after).map(Planned::Do)
@@ -105,7 +108,7 @@ pub fn disable(path: &Path, bytes: &mut dyn Bytes) -> Result<Planned, Error> {
     draft.write(Part::MmpBlock, volume.geometry.offset_bytes(block), zeroes, None);
     write_superblock_copies(&mut draft, &volume, &after)?;
     write_site(&mut draft, &volume, &site);
-    write_descriptor_copies(&mut draft, &volume, &site)?;
+    write_descriptor_copies(&mut draft, &volume, bytes, &site)?;
     draft.finish(block, 0, after).map(Planned::Do)
 }
 
@@ -154,11 +157,24 @@ fn write_site(draft: &mut Draft<'_>, volume: &Volume, site: &Site) {
     draft.write(Part::GroupDescriptors, table, site.table_after(), Some(&site.table.bytes));
 }
 
-fn write_descriptor_copies(draft: &mut Draft<'_>, volume: &Volume, site: &Site) -> Result<(), Error> {
-    let bytes: Arc<[u8]> = site.table_after().into();
+/// Of each copy only the group's own descriptor changes: what stands beside it may be what e2fsck mends the others from.
+fn write_descriptor_copies(
+    draft: &mut Draft<'_>,
+    volume: &Volume,
+    bytes: &mut dyn Bytes,
+    site: &Site,
+) -> Result<(), Error> {
     let copies = volume.geometry.descriptor_copies(site.table.index);
+    let mut last: Arc<[u8]> = site.table_after().into();
     for block in copies.map_err(|source| volume.fail(source))? {
-        draft.write(Part::BackupDescriptors, volume.geometry.offset_bytes(block), Arc::clone(&bytes), None);
+        let mut copy = site.table.clone();
+        copy.bytes = volume.read_block(bytes, block)?;
+        let after = copy.with(site.group, &site.descriptor);
+        // They are alike, as a rule, and may be many.
+        if after != *last {
+            last = after.into();
+        }
+        draft.write(Part::BackupDescriptors, volume.geometry.offset_bytes(block), Arc::clone(&last), None);
     }
     Ok(())
 }
@@ -194,13 +210,18 @@ fn used_cluster(volume: &Volume, bytes: &mut dyn Bytes, block: u64) -> Result<(S
     Ok((site, bit))
 }
 
+/// There is an MMP block. The caller may beat in it meanwhile, and a read that meets a write may see half of each.
 fn check_mmp_block(volume: &Volume, bytes: &mut dyn Bytes) -> Result<(), Error> {
     let offset_bytes = mmp_offset_bytes(&volume.path, &volume.superblock.mmp_offset_bytes())?;
-    let mut image: Image = [0; MMP_STRUCT_BYTES];
-    bytes.read_at(offset_bytes, &mut image)?;
-    match MmpBlock::decode(&image, volume.superblock.checksum_seed) {
-        Ok(_) => Ok(()),
-        Err(damage) => Err(Error::Damaged { path: volume.path.clone(), damage: damage.into() }),
+    let mut looks = 1;
+    loop {
+        let mut image: Image = [0; MMP_STRUCT_BYTES];
+        bytes.read_at(offset_bytes, &mut image)?;
+        match MmpBlock::decode(&image, volume.superblock.checksum_seed) {
+            Ok(_) => return Ok(()),
+            Err(_) if looks < MMP_BLOCK_LOOKS => looks += 1,
+            Err(damage) => return Err(Error::Damaged { path: volume.path.clone(), damage: damage.into() }),
+        }
     }
 }
 

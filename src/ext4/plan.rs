@@ -87,7 +87,7 @@ impl Plan {
         &self.superblock_after
     }
 
-    /// Writes it all. `may_go_on` is asked before each write, and before the look that precedes it.
+    /// Writes it all. `may_go_on` is asked right before each write, after the look that precedes it.
     ///
     /// # Errors
     /// [`Ext4Error::Changed`] if what stands there is not what the plan was made from; what `may_go_on` says; what
@@ -102,11 +102,12 @@ impl Plan {
         }
         let mut superblock = &self.superblock_before;
         for (written, edit) in self.edits.iter().enumerate() {
-            may_go_on(edit)?;
             if !stands(bytes, SUPERBLOCK_OFFSET_BYTES, superblock.as_slice())? {
                 return Err(fail(&self.path, Ext4Error::Changed { part: Part::Superblock, written }));
             }
             self.compare(bytes, edit, written)?;
+            // Last: a read that stalls must not carry the write beyond what allows it.
+            may_go_on(edit)?;
             bytes.write_at(edit.offset_bytes, &edit.bytes)?;
             if edit.part == Part::Superblock {
                 superblock = &self.superblock_after;

@@ -31,7 +31,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Reads and verifies the bitmap of a group that `table` describes.
+    /// Reads and verifies the bitmap of a group that `table` describes, and the descriptors in that.
     ///
     /// # Errors
     /// [`Error::Ext4`] if bitmap and descriptor cannot be right.
@@ -41,13 +41,9 @@ impl Site {
         table: &Table,
         group: u32,
     ) -> Result<Site, Error> {
-        let descriptor = verified(volume, table, group)?;
+        verify_table(volume, table)?;
+        let descriptor = table.descriptor(group);
         let bitmap_block = descriptor.block_bitmap();
-        if !volume.geometry.may_be_metadata(bitmap_block) {
-            return Err(
-                volume.damaged_group(group, format!("its block bitmap cannot stand in block {bitmap_block}"))
-            );
-        }
         let on_disk = volume.read_block(bytes, bitmap_block)?;
         let uninitialised = descriptor.is_uninitialised(volume.checksum);
         let bitmap = if uninitialised { initial(volume, &descriptor, group) } else { on_disk.clone() };
@@ -126,6 +122,41 @@ impl Site {
             self.descriptor.set_bitmap_checksum(computed);
         }
         self.descriptor.seal(volume.checksum);
+    }
+}
+
+/// Verifies every descriptor beside the group's: their block is written as a whole, here and over copies that e2fsck
+/// would mend them from. Without checksums it is the places that tell.
+fn verify_table(volume: &Volume, table: &Table) -> Result<(), Error> {
+    let geometry = &volume.geometry;
+    let mut places: Vec<(Range<u64>, u32)> = Vec::new();
+    for group in table.groups(geometry) {
+        let descriptor = verified(volume, table, group)?;
+        for (name, place) in
+            ["block bitmap", "inode bitmap", "inode table"].into_iter().zip(named(volume, &descriptor))
+        {
+            if !geometry.may_be_metadata(place.start) || place.end > geometry.blocks_count {
+                let what = format!("its {name} cannot stand in block {}", place.start);
+                return Err(volume.damaged_group(group, what));
+            }
+            if geometry.meets_base_metadata(&place) {
+                let what = format!(
+                    "its {name} would stand in block {}, on a superblock or descriptors",
+                    place.start
+                );
+                return Err(volume.damaged_group(group, what));
+            }
+            places.push((place, group));
+        }
+    }
+    places.sort_unstable_by_key(|(place, _)| place.start);
+    match places.windows(2).find(|pair| overlap(&pair[0].0, &pair[1].0)) {
+        Some([(_, group), (place, other)]) => {
+            let what =
+                format!("block {} would be metadata of it and, another time, of group {other}", place.start);
+            Err(volume.damaged_group(*group, what))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -5,8 +5,12 @@
 
 /// Fields of the superblock.
 pub mod superblock {
+    /// `s_inodes_count`, u32.
+    pub const INODES_COUNT: usize = 0x00;
     /// `s_blocks_count_lo`, u32.
     pub const BLOCKS_COUNT_LO: usize = 0x04;
+    /// `s_r_blocks_count_lo`, u32: blocks that root may use.
+    pub const R_BLOCKS_COUNT_LO: usize = 0x08;
     /// `s_free_blocks_count_lo`, u32: blocks, with bigalloc too.
     pub const FREE_BLOCKS_COUNT_LO: usize = 0x0C;
     /// `s_first_data_block`, u32.
@@ -51,6 +55,8 @@ pub mod superblock {
     pub const FIRST_META_BG: usize = 0x104;
     /// `s_blocks_count_hi`, u32; with 64bit.
     pub const BLOCKS_COUNT_HI: usize = 0x150;
+    /// `s_r_blocks_count_hi`, u32; with 64bit.
+    pub const R_BLOCKS_COUNT_HI: usize = 0x154;
     /// `s_free_blocks_count_hi`, u32; with 64bit.
     pub const FREE_BLOCKS_COUNT_HI: usize = 0x158;
     /// `s_mmp_update_interval`, u16.

@@ -1,7 +1,9 @@
 //! What is refused, why, and that nothing is written then. The images are the golden ones, changed byte by byte; so no
-//! tool is needed.
+//! tool is needed, but for the one with many groups.
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 
 use mmpguard::ext4::{Edit, Ext4Error, Part, Plan, Planned};
 use mmpguard::format::checksum::ext4_crc32c;
@@ -9,7 +11,7 @@ use mmpguard::format::fields::superblock as field;
 use mmpguard::{Error, Kind};
 
 use crate::golden;
-use crate::images::Change;
+use crate::images::{Change, Folder, has_tools};
 use crate::memory::Memory;
 
 const PATH: &str = "/dev/x";
@@ -134,6 +136,15 @@ fn numbers_that_do_not_go_together_are_damage() {
     for (at, value, word) in [
         (field::BLOCKS_PER_GROUP, &number(0)[..], "s_clusters_per_group 0"),
         (field::BLOCKS_PER_GROUP, &number(8), "s_blocks_per_group 8"),
+        (field::CLUSTERS_PER_GROUP, &number(8), "s_clusters_per_group 8"),
+        (field::LOG_CLUSTER_SIZE, &number(3), "s_log_cluster_size 3"),
+        (field::REV_LEVEL, &number(5), "s_rev_level 5"),
+        (field::R_BLOCKS_COUNT_LO + 3, &[9], "s_r_blocks_count"),
+        (field::R_BLOCKS_COUNT_HI, &[1], "s_r_blocks_count"),
+        (field::INODES_COUNT, &number(17), "s_inodes_count 17"),
+        (field::FIRST_INO, &number(10), "s_first_ino 10"),
+        (field::FIRST_INO, &number(u32::MAX), "s_first_ino"),
+        (field::INODES_PER_GROUP, &number(1), "s_inodes_per_group 1"),
         (field::BLOCKS_PER_GROUP, &number(40_000), "s_clusters_per_group 40000"),
         (field::FIRST_DATA_BLOCK, &number(1), "s_first_data_block 1"),
         (field::BLOCKS_COUNT_LO, &number(0), "s_blocks_count 0"),
@@ -208,6 +219,50 @@ fn damaged_descriptors_and_bitmaps_are_left_to_e2fsck() {
     // A bitmap that stands where nothing can.
     changed[table..table + 4].copy_from_slice(&u32::MAX.to_le_bytes());
     refused(changed, Change::Disable, Kind::Damaged, &["cannot stand in block 4294967295"]);
+}
+
+#[test]
+fn damage_beside_the_group_that_changes_is_not_written_over_the_copies() {
+    if !has_tools() {
+        return;
+    }
+    let folder = Folder::new();
+    let image =
+        folder.mke2fs("base", "40M", &["-t", "ext4", "-b", "1024", "-O", "^metadata_csum,^64bit,^uninit_bg"]);
+    let bytes = std::fs::read(&image).unwrap();
+    planned(&bytes, ENABLE);
+    // Group 3's descriptor; its copies stand as they were, and e2fsck would take them.
+    let descriptor = 2048 + 3 * 32;
+    let at = |field: usize| u32::from_le_bytes(bytes[descriptor + field..][..4].try_into().unwrap());
+    let (bitmap, table) = (at(0), at(8));
+    for (field, value, word) in [
+        (0, u32::MAX, "its block bitmap cannot stand in block 4294967295"),
+        (4, 1, "its inode bitmap cannot stand in block 1"),
+        (4, 2, "on a superblock or descriptors"),
+        (8, table | 0x900_0000, "its inode table cannot stand in"),
+        (8, 40 * 1024 - 1, "its inode table cannot stand in"),
+        (4, bitmap, "would be metadata of it"),
+        (8, table + 1, "would be metadata of it"),
+    ] {
+        let mut changed = bytes.clone();
+        changed[descriptor + field..][..4].copy_from_slice(&value.to_le_bytes());
+        let mut words = vec![word, "`e2fsck -f`"];
+        words.extend((!word.contains("of it")).then_some("block group 3"));
+        refused(changed, ENABLE, Kind::Damaged, &words);
+    }
+    // What cannot be told stays out of the copies.
+    let mut changed = bytes.clone();
+    let inodes = descriptor + 0x0E;
+    changed[inodes] ^= 1;
+    let plan = planned(&changed, ENABLE);
+    let copies: Vec<&Edit> =
+        plan.edits().iter().filter(|edit| edit.part == Part::BackupDescriptors).collect();
+    assert_eq!(copies.len(), 2, "of groups 1 and 3");
+    for copy in copies {
+        assert_eq!(copy.bytes[inodes - 2048], bytes[inodes]);
+        let before = &bytes[usize::try_from(copy.offset_bytes).unwrap()..][..1024];
+        assert!(copy.bytes[..32] != before[..32] && copy.bytes[32..] == before[32..]);
+    }
 }
 
 #[test]
@@ -312,6 +367,85 @@ fn who_mounts_it_meanwhile_stops_it_where_it_is() {
         assert_eq!((*part, *written), (Part::Superblock, 1));
         assert_eq!(memory.memory.writes.len(), 1);
         assert!(error.to_string().contains("1 writes were done by then"), "{error}");
+    }
+}
+
+#[test]
+fn nothing_is_read_between_the_leave_and_the_write() {
+    for (change, name) in [(ENABLE, "no-mmp"), (Change::Disable, "b4k"), (Change::Set(9), "meta-bg")] {
+        let bytes = load(name);
+        let plan = planned(&bytes, change);
+        let log = Rc::new(RefCell::new(Vec::new()));
+        let mut memory = Logging { memory: Memory::new(bytes), log: Rc::clone(&log) };
+        let mut leave = |_: &Edit| {
+            log.borrow_mut().push("leave");
+            Ok(())
+        };
+        plan.carry_out(&mut memory, &mut leave).unwrap();
+        let log = log.borrow();
+        let leaves = log.iter().enumerate().filter(|(_, what)| **what == "leave");
+        assert_eq!(leaves.clone().count(), plan.edits().len());
+        for (at, _) in leaves {
+            assert_eq!((log[at - 1], log[at + 1]), ("read", "write"));
+        }
+    }
+}
+
+/// What is done to it, in its order.
+struct Logging {
+    memory: Memory,
+    log: Rc<RefCell<Vec<&'static str>>>,
+}
+
+impl mmpguard::ext4::Bytes for Logging {
+    fn size_bytes(&self) -> u64 {
+        self.memory.size_bytes()
+    }
+
+    fn read_at(&mut self, offset_bytes: u64, into: &mut [u8]) -> Result<(), Error> {
+        self.log.borrow_mut().push("read");
+        self.memory.read_at(offset_bytes, into)
+    }
+
+    fn write_at(&mut self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.log.borrow_mut().push("write");
+        self.memory.write_at(offset_bytes, bytes)
+    }
+}
+
+#[test]
+fn an_mmp_block_that_is_read_amid_a_beat_is_read_again() {
+    let offset_bytes = planned_block("b4k") * 4096;
+    for (torn, works) in [(1, true), (4, true), (5, false)] {
+        let mut memory = Tearing { memory: Memory::new(load("b4k")), offset_bytes, torn };
+        let planned = Change::Disable.plan(Path::new(PATH), &mut memory);
+        assert_eq!(planned.is_ok(), works, "{torn} torn reads: {planned:?}");
+    }
+}
+
+/// Reads of the MMP block that see half of another beat, so many times.
+struct Tearing {
+    memory: Memory,
+    offset_bytes: u64,
+    torn: u32,
+}
+
+impl mmpguard::ext4::Bytes for Tearing {
+    fn size_bytes(&self) -> u64 {
+        self.memory.size_bytes()
+    }
+
+    fn read_at(&mut self, offset_bytes: u64, into: &mut [u8]) -> Result<(), Error> {
+        self.memory.read_at(offset_bytes, into)?;
+        if offset_bytes == self.offset_bytes && self.torn > 0 {
+            self.torn -= 1;
+            into[4] ^= 1;
+        }
+        Ok(())
+    }
+
+    fn write_at(&mut self, offset_bytes: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.memory.write_at(offset_bytes, bytes)
     }
 }
 
