@@ -27,7 +27,7 @@ mod error;
 mod features;
 mod geometry;
 pub mod numbers;
-mod order;
+pub mod order;
 mod plan;
 mod site;
 mod superblock;

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
+use mmpguard::clock;
 use mmpguard::keeper::{EXIT_FENCED, EXIT_FINISHED, FromKeeper, StartRefusal, ToKeeper};
 use mmpguard::sys::cgroup::Cgroup;
 use mmpguard::sys::process::Stat;
@@ -240,7 +242,15 @@ fn inheritance() {
     assert_eq!(field(&theirs, 9) & 0x0018_0000, 0, "PF_MEMALLOC_NOIO, PF_LOCAL_THROTTLE");
     // 0, 1, 2, the file above, and what whoever runs this test passed on.
     let numbers = |list: Vec<(i32, String)>| list.into_iter().map(|(fd, _)| fd).collect::<BTreeSet<_>>();
-    let seen = numbers(descriptors(command.as_raw()));
+    // The loader of the program has a library open for a moment.
+    let patience = clock::mono() + Duration::from_secs(5);
+    let seen = loop {
+        let seen = numbers(descriptors(command.as_raw()));
+        if seen == passed_by_this_test() || clock::mono() > patience {
+            break seen;
+        }
+        clock::sleep(Duration::from_millis(10));
+    };
     assert_eq!(seen, passed_by_this_test());
     assert!(seen.contains(&passed.as_raw_fd()) && !seen.contains(&private.as_raw_fd()));
     // Of its own group, and driver and keeper hold nothing of the user's any more.
