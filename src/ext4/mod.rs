@@ -26,7 +26,7 @@ mod descriptor;
 mod error;
 mod features;
 mod geometry;
-pub mod numbers;
+mod numbers;
 pub mod order;
 mod plan;
 mod site;
