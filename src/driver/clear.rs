@@ -46,9 +46,13 @@ pub(crate) fn check_unused_here(place: &Place) -> Result<(), Error> {
 /// Writes the clean mark over a filesystem's own MMP block, if that still shows `seen`, to the byte.
 ///
 /// # Errors
-/// As [`check_unused_here`]; [`Error::Refused`] if the block, or what the superblock says of it, is not as it was seen, or if
+/// [`Error::Interrupted`] if `interrupted` says so before the write; as [`check_unused_here`]; [`Error::Refused`] if the block, or what the superblock says of it, is not as it was seen, or if
 /// somebody has written over the mark at once; [`Error::Unsupported`] in an area.
-pub(crate) fn force(place: &Place, seen: &Image) -> Result<Forced, Error> {
+pub(crate) fn force(
+    place: &Place,
+    seen: &Image,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<Forced, Error> {
     let (Some(target), Some(superblock)) = (place.target(), place.superblock()) else {
         let what =
             "a slot of an area is never cleared by force: whoever claims it next watches it by himself"
@@ -57,7 +61,7 @@ pub(crate) fn force(place: &Place, seen: &Image) -> Result<Forced, Error> {
     };
     check_unused_here(place)?;
     let began = clock::mono();
-    let unused = claim_unused(place, target)?;
+    let unused = claim_unused(place, target, interrupted)?;
     let refused = |refusal| Error::Refused { path: place.asked().to_owned(), refusal };
     let changed = |image: &Image| {
         let by = Peer::from(&MmpBlock::fields(image));
@@ -79,6 +83,9 @@ pub(crate) fn force(place: &Place, seen: &Image) -> Result<Forced, Error> {
         let slow = std::io::Error::other("this host took too long between its look and its write; try again");
         return Err(Error::io("clear the MMP block", place.asked(), slow));
     }
+    if interrupted() {
+        return Err(Error::Interrupted);
+    }
     store.write(&mark, Durability::Durable)?;
     let standing = *store.read()?;
     drop(unused);
@@ -98,12 +105,17 @@ fn forced_mark(place: &Place) -> MmpBlock {
     }
 }
 
-fn claim_unused(place: &Place, target: &Target) -> Result<ExclusiveHold, Error> {
+fn claim_unused(
+    place: &Place,
+    target: &Target,
+    interrupted: &mut dyn FnMut() -> bool,
+) -> Result<ExclusiveHold, Error> {
     let until = clock::mono() + PASSING;
     loop {
         match users::claim_unused(target, &[])? {
             Ok(hold) => return Ok(hold),
             Err(used) if clock::mono() >= until => return Err(used_here(place, &used)),
+            Err(_) if interrupted() => return Err(Error::Interrupted),
             Err(_) => clock::sleep(PASSING_PERIOD),
         }
     }
@@ -149,7 +161,7 @@ mod tests {
         for seq in [77, 0, 0xE24D_4D50, 0xE24D_4D51] {
             let (_dir, path, place, seen) = stale(seq);
             let before = fs::read(&path).expect("reads");
-            assert_eq!(force(&place, &seen).expect("clears"), Forced::Cleared);
+            assert_eq!(force(&place, &seen, &mut || false).expect("clears"), Forced::Cleared);
             let after = fs::read(&path).expect("reads");
             let at = usize::try_from(place.offset_bytes()).expect("is small");
             assert!(before[..at] == after[..at] && before[at + 1024..] == after[at + 1024..]);
@@ -163,14 +175,22 @@ mod tests {
     }
 
     #[test]
+    fn who_is_told_to_stop_writes_nothing() {
+        let (_dir, path, place, seen) = stale(77);
+        let before = fs::read(&path).expect("reads");
+        assert!(matches!(force(&place, &seen, &mut || true), Err(Error::Interrupted)));
+        assert!(fs::read(&path).expect("reads") == before);
+    }
+
+    #[test]
     fn what_has_changed_since_it_was_seen_stays() {
         let (_dir, path, place, seen) = stale(77);
         put(&place, &path, &mut seen.clone(), 78);
         let before = fs::read(&path).expect("reads");
-        let error = force(&place, &seen).expect_err("somebody is alive");
+        let error = force(&place, &seen, &mut || false).expect_err("somebody is alive");
         assert!(matches!(error, Error::Refused { refusal: Refusal::InUse { .. }, .. }), "{error}");
         put(&place, &path, &mut seen.clone(), SEQ_CLEAN);
-        assert_eq!(force(&place, &seen).expect("is clean"), Forced::CleanMeanwhile);
+        assert_eq!(force(&place, &seen, &mut || false).expect("is clean"), Forced::CleanMeanwhile);
         put(&place, &path, &mut seen.clone(), 78);
         assert!(fs::read(&path).expect("reads") == before);
     }
@@ -182,7 +202,10 @@ mod tests {
         let file = fs::File::options().write(true).open(&path).expect("opens");
         file.write_all_at(&[0; 2], 1024 + 0x38).expect("writes");
         let before = fs::read(&path).expect("reads");
-        assert!(matches!(force(&place, &seen), Err(Error::Refused { refusal: Refusal::Changed { .. }, .. })));
+        assert!(matches!(
+            force(&place, &seen, &mut || false),
+            Err(Error::Refused { refusal: Refusal::Changed { .. }, .. })
+        ));
         assert!(fs::read(&path).expect("reads") == before);
     }
 }

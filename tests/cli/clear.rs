@@ -102,6 +102,17 @@ fn without_a_terminal_e2fscks_mark_takes_its_nodes_name() {
 }
 
 #[test]
+fn without_a_terminal_nothing_is_forced_without_a_word() {
+    let live = with_sequence(LIVE);
+    let forced = untouched(&live.image, &["--force"], 6, &["not confirmed", "--yes-node golden"]);
+    assert!(!forced.err.contains("without a watch"), "{forced:?}");
+    untouched(&live.image, &["--force", "--yes-node", "beta"], 2, &["does not name the node"]);
+    let damaged = Scratch::new();
+    fs::write(&damaged.image, images::load("damaged-magic")).expect("writes");
+    untouched(&damaged.image, &["--damaged", "--force", "--yes-node", "golden"], 2, &["names nobody"]);
+}
+
+#[test]
 fn a_name_that_cannot_be_typed_is_given_as_it_is_shown() {
     let hostile = b"a\x1b[2J'$(x)\xff\\";
     let scratch = Scratch::with(|bytes| {
@@ -154,9 +165,11 @@ fn a_name_that_is_given_has_to_be_the_blocks() {
 
 #[test]
 fn by_force_it_is_done_at_once_and_said_what_that_risks() {
-    for (seq, more) in
-        [(LIVE, &["--force"][..]), (0, &["--force", "-q"]), (MARK, &["--force", "--yes-node", "golden"])]
-    {
+    for (seq, more) in [
+        (LIVE, &["--force", "--yes-node", "golden"][..]),
+        (0, &["--force", "-q", "--yes-node", "golden"]),
+        (MARK, &["--force", "--yes-node", "golden"]),
+    ] {
         let scratch = with_sequence(seq);
         let before = scratch.bytes();
         let ran = clear(&scratch.image, more);

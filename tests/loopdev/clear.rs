@@ -156,7 +156,9 @@ fn damaged_and_alive() {
 fn forced_over_a_holder() {
     let lun = Lun::new();
     let mut run = lun.hold("alpha", &lun.a, "sleep 1000");
-    let forced = lun.mmp(&["clear", "--force", "--node", "beta", lun.b.path()]).end(seconds(30));
+    let forced = lun
+        .mmp(&["clear", "--force", "--yes-node", "alpha", "--node", "beta", lun.b.path()])
+        .end(seconds(30));
     forced.expect(0).says("cleared").says("without a watch").says("alpha");
     run.says("was marked clean", seconds(10));
     clock::sleep(seconds(3));
@@ -174,7 +176,8 @@ fn forced_over_a_kernel() {
     let lun = Lun::new();
     let mounted = lun.mounted(&lun.b);
     let raw = lun.raw();
-    let forced = lun.mmp(&["clear", "--force", lun.a.path()]).end(seconds(30));
+    let node = lun.raw().read().node.to_string();
+    let forced = lun.mmp(&["clear", "--force", "--yes-node", &node, lun.a.path()]).end(seconds(30));
     forced.expect(0).says("cleared").says("without any wait");
     let live = patiently(seconds(20), || {
         matches!(Sequence::from(raw.read().seq), Sequence::Live(_)).then(clock::mono)

@@ -21,7 +21,7 @@ pub(in crate::cli) struct Clear {
     /// Clear also a block that is damaged, or has an unknown sequence. It does not say who uses the device: make sure that nobody does.
     #[arg(long)]
     pub(super) damaged: bool,
-    /// Do not watch. Says what that risks, and asks, if there is a terminal. Not in an area.
+    /// Do not watch. Says what that risks, and asks; without a terminal it takes --yes-node, or --damaged. Not in an area.
     #[arg(long)]
     pub(super) force: bool,
     /// The node name to write into the block, instead of this host's.

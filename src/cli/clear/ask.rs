@@ -8,6 +8,8 @@ use std::io::{IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 
+use nix::sys::termios::{FlushArg, tcflush};
+
 use super::super::interrupt::Interrupt;
 use crate::format::NodeName;
 use crate::format::name::escape;
@@ -20,7 +22,8 @@ const LINE_BYTES: usize = 1024;
 /// True if `said` names that node: byte for byte, or as it is shown.
 pub(super) fn names(said: &[u8], node: &NodeName) -> bool {
     match node.is_empty() {
-        true => said.is_empty() || said == NO_NAME.as_bytes(),
+        // Nothing at all is what a variable says that was never set.
+        true => said == NO_NAME.as_bytes(),
         false => said == node.bytes() || said == escape(node.bytes()).as_bytes(),
     }
 }
@@ -47,9 +50,11 @@ pub(super) fn can_ask() -> bool {
 
 /// Asks for a line on the terminal; none if it was interrupted, or there is none.
 pub(super) fn line(question: &str, interrupt: &Interrupt) -> Option<Vec<u8>> {
+    let stdin = std::io::stdin();
+    // What was typed before it was asked is no answer.
+    let _ = tcflush(stdin.as_fd(), FlushArg::TCIFLUSH);
     // A terminal that is gone gives no answer, either.
     let _ = write!(std::io::stderr(), "mmp: {question}: ").and_then(|()| std::io::stderr().flush());
-    let stdin = std::io::stdin();
     if !interrupt.or_readable(stdin.as_fd()) {
         let _ = writeln!(std::io::stderr());
         return None;
@@ -81,7 +86,7 @@ mod tests {
         assert!(names(b"a\x1b[2J\xff\\", &hostile) && names(br"a\x1b[2J\xff\\", &hostile));
         assert!(!names(b"a[2J", &hostile));
         let unnamed = node(b"");
-        assert!(names(b"(none)", &unnamed) && names(b"", &unnamed) && !names(b"alpha", &unnamed));
+        assert!(names(b"(none)", &unnamed) && !names(b"", &unnamed) && !names(b"alpha", &unnamed));
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn cleared(arguments: &Clear) -> Result<String, Stopped> {
     clear::check_unused_here(&place)?;
     confirm(arguments, &found, &interrupt)?;
     if arguments.force {
-        return Ok(match clear::force(&place, &seen)? {
+        return Ok(match clear::force(&place, &seen, &mut || interrupt.came())? {
             Forced::Cleared => told::cleared(arguments, &place, &found),
             Forced::CleanMeanwhile => told::clean_meanwhile(arguments),
         });
@@ -142,7 +142,8 @@ fn check_meant(arguments: &Clear, place: &Place, found: &Found) -> Result<(), St
     {
         return Err(refused(refusal).into());
     }
-    let (Some(said), Some(by)) = (&arguments.yes_node, found.peer()) else { return Ok(()) };
+    let Some(said) = &arguments.yes_node else { return Ok(()) };
+    let Some(by) = found.peer() else { return Err(Stopped::names_nobody(arguments)) };
     if ask::argument_names(said, &by.node) { Ok(()) } else { Err(Stopped::other_node(arguments, found, by)) }
 }
 
@@ -151,7 +152,9 @@ fn confirm(arguments: &Clear, found: &Found, interrupt: &Interrupt) -> Result<()
     let is_mark = matches!(found, Found::Fsck(_));
     // It was compared with what stands there.
     let is_named = arguments.yes_node.is_some() && found.peer().is_some();
-    if is_mark && !is_named && !ask::can_ask() {
+    // For what names nobody that can be believed, --damaged is the word.
+    let is_needed = is_mark || (arguments.force && matches!(found, Found::Live(_)));
+    if is_needed && !is_named && !ask::can_ask() {
         return Err(Stopped::unconfirmed(arguments, found));
     }
     if arguments.force {

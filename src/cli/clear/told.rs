@@ -115,9 +115,18 @@ impl Stopped {
         Stopped { text, code: exit::code(error) }
     }
 
-    /// e2fsck's mark, and nobody vouches for its end.
+    /// Nobody vouches: for the end of an e2fsck, or for clearing without a watch.
     pub(super) fn unconfirmed(arguments: &Clear, found: &Found) -> Self {
-        let Found::Fsck(by) = found else { return Stopped::withdrawn(arguments) };
+        let Found::Fsck(by) = found else {
+            let advice = found.peer().map(|by| {
+                format!(
+                    "there is no terminal to ask on; if nobody uses it there, say so with --yes-node {}",
+                    ask::typed(&by.node)
+                )
+            });
+            let Stopped { text, code } = Stopped::withdrawn(arguments);
+            return Stopped { text: render::lines(&text, None, advice.as_deref()), code };
+        };
         let error = Error::Refused { path: arguments.device.clone(), refusal: Refusal::Fsck { by: *by } };
         let advice = format!(
             "no watching proves it dead: look on node {}; if no {MARKING} runs there on this device, say so with --yes-node {}",
@@ -137,6 +146,15 @@ impl Stopped {
         let code = if matches!(found, Found::Fsck(_)) { exit::FSCK } else { exit::USAGE };
         let advice = format!("look there; its name is given as --yes-node {}", ask::typed(&by.node));
         Stopped { text: render::lines(&message, Some(by), Some(&advice)), code: code.into() }
+    }
+
+    /// `--yes-node` is about a block that cannot say whose it is.
+    pub(super) fn names_nobody(arguments: &Clear) -> Self {
+        let message = format!(
+            "{}: its MMP block is damaged and names nobody; leave --yes-node out",
+            render::shown(&arguments.device)
+        );
+        Stopped { text: message, code: exit::USAGE.into() }
     }
 
     /// Asked, and not confirmed.
