@@ -74,7 +74,7 @@ fn unsuitable() {
     let blank = Lun::blank(16 * MIB);
     refused(&blank, &[], 7, &["--blank", "--end"]);
     let native = Lun::holding(Content::Ext3, Made::default());
-    refused(&native, &[], 7, &["tune2fs -O mmp", "mmp area create"]);
+    refused(&native, &["--label", "x"], 2, &["MMP of its own", "mmp area create"]);
     blank.verb(&["enable", "--blank", blank.a.path()]).expect(0);
 }
 

@@ -206,7 +206,10 @@ fn replaced_processes() {
 fn ext3() {
     let case = "area 11";
     let lun = Lun::holding(Content::Ext3, Made::default());
-    lun.verb(&["enable", lun.a.path()]).expect(7).says("tune2fs -O mmp").says("mmp area create");
+    lun.verb(&["enable", "--label", "x", lun.a.path()])
+        .expect(2)
+        .says("MMP of its own")
+        .says("mmp area create");
     lun.verb(&["area", "create", lun.a.path()]).expect(0).says("an area of 1 slot");
     let mounted = lun.guarded(&lun.a, &[]);
     at_most(case, "a mount of what was left clean", mounted.took, 11.6);

@@ -61,7 +61,7 @@ fn unsuitable() {
     let blank = Loop::new(&empty);
     refused(blank.path(), &dir, &[], 7, "neither XFS nor ext4 nor btrfs stands on it");
     must("mkfs.ext4", &["-q", "-F", "-O", "^mmp", blank.path()]);
-    refused(blank.path(), &dir, &[], 7, "tune2fs -O mmp");
+    refused(blank.path(), &dir, &[], 7, "`mmp enable`");
     lun.assert_unchanged_outside_mmp(&before);
     assert_eq!(lun.bytes(), before, "a refusal wrote something");
 }

@@ -14,7 +14,7 @@ use crate::Case;
 use crate::harness::lun::{Loop, Lun, must, text};
 use crate::harness::process::{self, Process};
 use crate::harness::started::{Started, patiently};
-use crate::harness::{at_most, observed, seconds};
+use crate::harness::{at_most_strictly, observed, seconds};
 
 pub(crate) const CASES: &[Case] = &[
     ("case_10_e2fsck_at_a_question_and_e2fsck_killed_are_told_apart_from_a_holder", fsck),
@@ -100,13 +100,13 @@ fn refused_by_mark(lun: &Lun, when: &str) {
     let check = lun.mmp(&["check", device]).end(seconds(30));
     check.expect(9).says("e2fsck is at work on it, or died at it").says("`mmp clear ");
     assert!(!check.text().contains("in use elsewhere"), "{}", check.text());
-    at_most("10", &format!("refusal by check {when}"), check.took, 1.0);
+    at_most_strictly("10", &format!("refusal by check {when}"), check.took, 1.0, 9.0);
     let check = lun.mmp(&["check", "--json", device]).end(seconds(30));
     let report: Value = serde_json::from_str(&check.expect(9).out).expect("is JSON");
     assert_eq!(report["state"], "fsck", "{report}");
     let run = lun.run("alpha", &lun.a, "mark alpha.up").end(seconds(30));
     run.expect(121).says("e2fsck is at work on it, or died at it").says("`mmp clear ");
-    at_most("10", &format!("refusal by run {when}"), run.took, 1.0);
+    at_most_strictly("10", &format!("refusal by run {when}"), run.took, 1.0, 9.0);
     assert_eq!(lun.marked("alpha.up"), None, "the command ran");
 }
 
