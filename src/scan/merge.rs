@@ -2,7 +2,7 @@
 //!
 //! Protects: paths count as one by what they lead to, as the kernel vouches for it, and by their size; never by what stands on the disk. What
 //! has the same UUID and is not known to be the same is told, in both rows. A path that does not answer does not hide what
-//! another one shows. Does not protect: see [`lun`](crate::sys::lun).
+//! another one shows, and what shows something else is never hidden: a name or a partition table may be out of date. Does not protect: see [`lun`](crate::sys::lun).
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -17,17 +17,21 @@ const NAMED_AT_MOST: usize = 3;
 /// One row for each thing that was seen, in the order of the first path of each, and the slots of an area behind it.
 pub(super) fn rows(sightings: Vec<Sighting>) -> Vec<Row> {
     let mut groups: Vec<Vec<Sighting>> = Vec::new();
-    let mut places: HashMap<Key, usize> = HashMap::new();
+    let mut places: HashMap<Key, Vec<usize>> = HashMap::new();
     for sighting in sightings {
         let row = &sighting.rows[0];
         let key = match &sighting.lun {
             Some(lun) => Key::Same(lun.clone(), row.size_bytes),
             None => Key::Unknown(row.paths[0].clone()),
         };
-        let at = *places.entry(key).or_insert(groups.len());
-        match groups.get_mut(at) {
-            Some(group) => group.push(sighting),
-            None => groups.push(vec![sighting]),
+        let place = places.entry(key).or_default();
+        let joined = place.iter().copied().find(|&at| groups[at].iter().all(|other| agree(other, &sighting)));
+        match joined {
+            Some(at) => groups[at].push(sighting),
+            None => {
+                place.push(groups.len());
+                groups.push(vec![sighting]);
+            }
         }
     }
     let sizes = other_sizes(&groups);
@@ -37,6 +41,14 @@ pub(super) fn rows(sightings: Vec<Sighting>) -> Vec<Row> {
     }
     note_same_uuids(&mut merged);
     merged.into_iter().flatten().collect()
+}
+
+/// Whether two paths show the same, as far as both were seen. What a holder changes with each beat does not count.
+fn agree(one: &Sighting, other: &Sighting) -> bool {
+    let (one, other) = (&one.rows[0], &other.rows[0]);
+    let shows =
+        |row: &Row| (row.filesystem.clone(), row.uuid, row.protection.as_ref().map(std::mem::discriminant));
+    !one.state.was_seen() || !other.state.was_seen() || shows(one) == shows(other)
 }
 
 /// What is equal is one row.
@@ -77,7 +89,7 @@ fn one(mut group: Vec<Sighting>) -> Vec<Row> {
     rows
 }
 
-/// What is one and the same and was seen at several sizes: not everybody has heard that it was grown.
+/// What is one and the same and was seen at several sizes: not everybody has heard that it was grown. Or showed several things.
 fn other_sizes(groups: &[Vec<Sighting>]) -> Vec<Option<String>> {
     let mut first: HashMap<&Lun, &Row> = HashMap::new();
     let mut notes = Vec::new();
@@ -91,6 +103,13 @@ fn other_sizes(groups: &[Vec<Sighting>]) -> Vec<Option<String>> {
         let size = |row: &Row| row.size_bytes.map_or("no".to_owned(), |size| size.to_string());
         let differs = !std::ptr::eq(other, row);
         notes.push(differs.then(|| {
+            if other.size_bytes == row.size_bytes {
+                return format!(
+                    "the kernel takes it for the same device as {}, where something else stands: one of them is not what it was (a partition \
+                     table that was not read again, a LUN that was replaced)",
+                    other.paths[0].display()
+                );
+            }
             format!(
                 "the same device as {}, with {} bytes here, and {} there: have the kernel look at its size again",
                 other.paths[0].display(),
@@ -160,9 +179,9 @@ mod tests {
         assert_eq!(told[0].notes, ["HUNG by /dev/sda: no answer", "HUNG by /dev/mapper/mpatha: no answer"]);
         // The map's own look is the one that is shown, where there is one.
         let mut map = sighting("/dev/mapper/mpatha", lun("a"), State::Clean);
-        map.rows[0].filesystem = Some("ext4".to_owned());
+        map.rows[0].generation = Some(5);
         let told = rows(vec![sighting("/dev/sda", lun("a"), State::Clean), map]);
-        assert_eq!((told[0].filesystem.as_deref(), told[0].notes.len()), (Some("ext4"), 0), "{told:#?}");
+        assert_eq!((told[0].generation, told[0].notes.len()), (Some(5), 0), "{told:#?}");
     }
 
     #[test]
@@ -187,6 +206,21 @@ mod tests {
             (&told[0].notes, &told[1].notes),
             (&vec!["same UUID as /dev/sdb".to_owned()], &vec!["same UUID as /dev/sda".to_owned()])
         );
+    }
+
+    /// Two partition tables of one disk, of which one was not read again; a LUN that was replaced under its name.
+    #[test]
+    fn what_shows_something_else_is_not_hidden() {
+        let mut other = sighting("/dev/sdb1", lun("a"), State::Clean);
+        other.rows[0].uuid = Some([7; 16]);
+        let told = rows(vec![
+            sighting("/dev/sda1", lun("a"), State::Clean),
+            other,
+            sighting("/dev/sdc1", lun("a"), State::Live),
+        ]);
+        let paths: Vec<_> = told.iter().map(|row| row.paths.len()).collect();
+        assert_eq!(paths, [2, 1], "{told:?}");
+        assert!(told[1].notes[0].contains("something else stands"), "{told:?}");
     }
 
     #[test]

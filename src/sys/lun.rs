@@ -114,7 +114,9 @@ impl Sysfs<'_> {
     fn worldwide_name(self, disk: TargetKind) -> Option<String> {
         let dir = self.dir_of(disk)?;
         let name = attribute(&dir.join("device/wwid")).or_else(|| attribute(&dir.join("wwid")))?;
-        UNIQUE_NAMES.iter().any(|kind| name.starts_with(kind) && name.len() > kind.len() + 8).then_some(name)
+        // Nothing but zeroes is what a disk says that was never given a name.
+        let is_name = |rest: &str| rest.len() > 8 && rest.bytes().any(|digit| digit != b'0');
+        UNIQUE_NAMES.iter().any(|kind| name.strip_prefix(kind).is_some_and(is_name)).then_some(name)
     }
 }
 

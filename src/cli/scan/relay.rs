@@ -92,6 +92,9 @@ fn relay(told: &mut File, patience: Option<Duration>) -> ExitCode {
         tell_of_silence(told, patience);
     }
     loop {
+        if !is_read(told) {
+            return ExitCode::from(exit::DONE);
+        }
         match next(told) {
             Ok((OUTPUT, text)) => match output::try_text(&String::from_utf8_lossy(&text)) {
                 Ok(true) => {}
@@ -106,6 +109,16 @@ fn relay(told: &mut File, patience: Option<Duration>) -> ExitCode {
             }
         }
     }
+}
+
+/// Waits for the next thing told; false if nobody reads any more what we would say.
+fn is_read(told: &File) -> bool {
+    let stdout = std::io::stdout();
+    let mut asked =
+        [PollFd::new(told.as_fd(), PollFlags::POLLIN), PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    let _ = poll(&mut asked, PollTimeout::NONE);
+    let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+    !asked[1].revents().is_some_and(|events| events.intersects(gone))
 }
 
 fn next(told: &mut File) -> io::Result<(u8, Vec<u8>)> {
