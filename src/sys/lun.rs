@@ -1,13 +1,13 @@
 //! Which block devices this host has, and which of them are paths to one LUN.
 //!
 //! Protects: two devices count as one only by an identity that the kernel vouches for: the same node; paths of one dm-multipath map;
-//! one worldwide name of a kind that is unique in the world; loop devices over the same bytes of the same file; the same
-//! partition of one of these. A clone or a snapshot has a filesystem with the same UUID and the same MMP block, and is another
+//! one worldwide name of a kind that is unique in the world; loop devices over the same bytes of the same file; the partition of
+//! one of these with the same number and the same beginning, since one path's partition table may be out of date. A clone or a snapshot has a filesystem with the same UUID and the same MMP block, and is another
 //! disk all the same: it never counts as one with its origin. Does not protect: two paths whose disks tell no such name are
-//! two devices here, and a disk that lies about its name hides another.
+//! two devices here, as are partitions that kpartx made, whose beginning sysfs does not tell; and a disk that lies about its name may hide another.
 //!
 //! Source: Linux `Documentation/ABI/stable/sysfs-block`; `drivers/scsi/scsi_lib.c` (`scsi_vpd_lun_id`) and `drivers/nvme/host/sysfs.c`
-//! (`wwid_show`) for the names; multipath-tools and kpartx for the UUIDs of their maps.
+//! (`wwid_show`) for the names; multipath-tools for the UUIDs of its maps.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -62,6 +62,8 @@ pub enum Lun {
         of: Box<Lun>,
         /// Its number.
         number: u32,
+        /// Where it begins, in bytes, by the partition table that the kernel goes by.
+        start_bytes: u64,
     },
 }
 
@@ -86,10 +88,10 @@ pub fn lun_by_sysfs(node: TargetKind) -> Lun {
     lun_of(Sysfs::host(), node, None, 0)
 }
 
-/// Whether it is the dm-multipath map over its paths, or a partition of one: what is to be named where there are several paths.
+/// Whether it is the dm-multipath map over its paths: what is to be named where there are several paths.
 #[must_use]
 pub fn is_multipath(node: TargetKind) -> bool {
-    Sysfs::host().dm_uuid(node).is_some_and(|uuid| map_of(&uuid).is_some())
+    is_map(Sysfs::host(), node)
 }
 
 /// How a loop device's backing is found.
@@ -114,8 +116,8 @@ impl Sysfs<'_> {
     fn worldwide_name(self, disk: TargetKind) -> Option<String> {
         let dir = self.dir_of(disk)?;
         let name = attribute(&dir.join("device/wwid")).or_else(|| attribute(&dir.join("wwid")))?;
-        // Nothing but zeroes is what a disk says that was never given a name.
-        let is_name = |rest: &str| rest.len() > 8 && rest.bytes().any(|digit| digit != b'0');
+        // Nothing but zeroes is what a disk says that was never given a name; a UUID has dashes between them.
+        let is_name = |rest: &str| rest.len() > 8 && rest.bytes().any(|digit| !matches!(digit, b'0' | b'-'));
         UNIQUE_NAMES.iter().any(|kind| name.strip_prefix(kind).is_some_and(is_name)).then_some(name)
     }
 }
@@ -161,20 +163,16 @@ fn lun_of(sysfs: Sysfs<'_>, node: TargetKind, backing: Option<Backing<'_>>, dept
     let Some(dir) = sysfs.dir_of(node).filter(|_| depth < DEEPEST) else { return itself };
     let next = |below| Box::new(lun_of(sysfs, below, backing, depth + 1));
     if let Some(disk) = sysfs.disk_of(node) {
-        let number = attribute(&dir.join("partition")).and_then(|number| number.parse().ok());
-        return number.map_or(itself, |number| Lun::Partition { of: next(disk.kind), number });
+        return place_of(&dir).map_or(itself, |(number, start_bytes)| Lun::Partition {
+            of: next(disk.kind),
+            number,
+            start_bytes,
+        });
     }
-    match sysfs.dm_uuid(node).as_deref().and_then(map_of) {
+    if is_map(sysfs, node) {
         // All paths have one name; one that is not unique does for them, since the map says that they belong together.
-        Some(Map::Whole) => {
-            let name = sysfs.below(node).into_iter().find_map(|path| sysfs.worldwide_name(path));
-            return name.map_or(itself, Lun::Worldwide);
-        }
-        Some(Map::Partition(number)) => {
-            let of = sysfs.below(node).first().copied();
-            return of.map_or(itself, |of| Lun::Partition { of: next(of), number });
-        }
-        None => {}
+        let name = sysfs.below(node).into_iter().find_map(|path| sysfs.worldwide_name(path));
+        return name.map_or(itself, Lun::Worldwide);
     }
     if let Some(map) = sysfs.above(node).into_iter().find(|&above| is_map(sysfs, above)) {
         return *next(map);
@@ -190,6 +188,13 @@ fn lun_of(sysfs: Sysfs<'_>, node: TargetKind, backing: Option<Backing<'_>>, dept
     })
 }
 
+/// The number of a partition, and where it begins, in bytes.
+fn place_of(dir: &Path) -> Option<(u32, u64)> {
+    let start_sectors: u64 = attribute(&dir.join("start"))?.parse().ok()?;
+    let number = attribute(&dir.join("partition"))?.parse().ok()?;
+    Some((number, start_sectors.checked_mul(SYSFS_SECTOR_BYTES)?))
+}
+
 /// What a loop device shows, from where, and how much of it.
 fn window(dir: &Path, node: TargetKind, backing: Backing<'_>) -> Option<(TargetKind, u64, u64)> {
     let dir = dir.canonicalize().ok()?;
@@ -200,22 +205,9 @@ fn window(dir: &Path, node: TargetKind, backing: Backing<'_>) -> Option<(TargetK
     Some((backing(&LoopDevice { device, backing: shown })?, offset, limit))
 }
 
+/// A device of multipath-tools. A partition of one, by kpartx, is `partN-mpath-`.
 fn is_map(sysfs: Sysfs<'_>, device: TargetKind) -> bool {
-    sysfs.dm_uuid(device).is_some_and(|uuid| matches!(map_of(&uuid), Some(Map::Whole)))
-}
-
-/// A device of multipath-tools, or kpartx's partition of one.
-enum Map {
-    Whole,
-    Partition(u32),
-}
-
-fn map_of(uuid: &str) -> Option<Map> {
-    if uuid.starts_with("mpath-") {
-        return Some(Map::Whole);
-    }
-    let (number, rest) = uuid.strip_prefix("part")?.split_once('-')?;
-    rest.starts_with("mpath-").then_some(Map::Partition(number.parse().ok()?))
+    sysfs.dm_uuid(device).is_some_and(|uuid| uuid.starts_with("mpath-"))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ fn two_paths(name: &str) -> FakeSysfs {
         fake.set(&format!("devices/block/{disk}/device/wwid"), &format!("{name}\n"));
         fake.partition(disk, &format!("{disk}1"), (8, minor + 1));
         fake.set(&format!("devices/block/{disk}/{disk}1/size"), "1024\n");
+        fake.set(&format!("devices/block/{disk}/{disk}1/start"), "2048\n");
     }
     fake
 }
@@ -53,6 +54,10 @@ fn names_that_others_may_have_are_not_gone_by() {
         "nvme.1b36-deadbeef-0001-00000001",
         "naa.6",
         "eui.",
+        "naa.5000000000000000",
+        "naa.60000000000000000000000000000000",
+        "eui.0000000000000000",
+        "uuid.00000000-0000-0000-0000-000000000000",
         "",
     ] {
         let fake = two_paths(name);
@@ -68,15 +73,27 @@ fn a_multipath_map_is_what_its_paths_are() {
         map_over(&fake, &["sda", "sdb"]);
         let map = of(&fake, block(253, 0));
         assert_eq!((of(&fake, block(8, 0)), of(&fake, block(8, 16))), (map.clone(), map.clone()), "{name}");
-        let partition = Lun::Partition { of: Box::new(map), number: 1 };
-        for node in [block(253, 1), block(8, 1), block(8, 17)] {
+        let partition = Lun::Partition { of: Box::new(map), number: 1, start_bytes: 1 << 20 };
+        for node in [block(8, 1), block(8, 17)] {
             assert_eq!(of(&fake, node), partition, "{name}");
         }
+        assert_eq!(of(&fake, block(253, 1)), Lun::Node(block(253, 1)), "nobody tells where kpartx's begins");
     }
     // A third path that is not in the map yet is known by its name.
     let fake = two_paths("naa.60014051234567890abcdef012345678");
     map_over(&fake, &["sda"]);
     assert_eq!(of(&fake, block(8, 16)), of(&fake, block(253, 0)));
+}
+
+#[test]
+fn partitions_by_two_tables_are_two() {
+    let fake = two_paths("naa.60014051234567890abcdef012345678");
+    fake.set("devices/block/sdb/sdb1/start", "4096\n");
+    assert_ne!(of(&fake, block(8, 1)), of(&fake, block(8, 17)));
+    for unknown in ["", "x\n", "18446744073709551615\n"] {
+        fake.set("devices/block/sdb/sdb1/start", unknown);
+        assert_eq!(of(&fake, block(8, 17)), Lun::Node(block(8, 17)), "{unknown:?}");
+    }
 }
 
 #[test]
@@ -138,9 +155,15 @@ fn what_hosts_share_is_listed_and_nothing_else() {
 
 #[test]
 fn maps_are_known_by_their_uuids() {
-    assert!(matches!(map_of("mpath-3600"), Some(Map::Whole)));
-    assert!(matches!(map_of("part12-mpath-3600"), Some(Map::Partition(12))));
-    for other in ["", "LVM-abc", "part1-LVM-abc", "partx-mpath-3", "part", "CRYPT-mpath-"] {
-        assert!(map_of(other).is_none(), "{other}");
+    for (uuid, known) in [
+        ("mpath-3600", true),
+        ("", false),
+        ("LVM-abc", false),
+        ("part1-mpath-3600", false),
+        ("CRYPT-mpath-", false),
+    ] {
+        let fake = two_paths("");
+        fake.device_mapper("dm-0", (253, 0), ("name", uuid), &["sda"]);
+        assert_eq!(is_map(fake.sysfs(), block(253, 0)), known, "{uuid}");
     }
 }
