@@ -45,9 +45,17 @@ impl Outcome {
 
 /// Writes `report` as one JSON document.
 pub(super) fn json<T: Serialize>(report: &T) -> ExitCode {
-    let mut text = serde_json::to_string_pretty(report).expect("reports are plain data");
-    text.push('\n');
-    self::text(&text)
+    text(&document(report))
+}
+
+/// `report` as a JSON document.
+pub(super) fn document<T: Serialize>(report: &T) -> String {
+    serde_json::to_string_pretty(report).expect("reports are plain data") + "\n"
+}
+
+/// `report` as a line of JSON.
+pub(super) fn line_of<T: Serialize>(report: &T) -> String {
+    serde_json::to_string(report).expect("reports are plain data") + "\n"
 }
 
 /// Writes `text` to standard output.

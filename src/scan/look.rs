@@ -11,6 +11,7 @@ use crate::driver::{AreaView, NativeView, OWN_SLOT, SlotView, has_no_mmp};
 use crate::error::{Error, Kind};
 use crate::format::area::{AreaPlace, LOCK_SLOT, SlotName, SlotState};
 use crate::format::content::{HEAD_BYTES, Label, ext_kind, signature};
+use crate::format::name::escape;
 use crate::format::superblock::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};
 use crate::io::ReadAt;
 use crate::protocol::{Peer, Sequence, timing};
@@ -68,6 +69,7 @@ fn by_block(row: &mut Row, device: &impl ReadAt, native: &NativeView) -> Result<
     row.uuid = known(superblock.uuid);
     row.label = known_label(superblock.volume_name.bytes());
     row.protection = Some(Protection::Native);
+    row.block_offset_bytes = superblock.mmp_offset_bytes().ok();
     let interval_s = timing::update_interval_s(superblock.mmp_update_interval_s);
     row.interval = Some(Duration::from_secs(interval_s.into()));
     let block = native.read_block(device)?;
@@ -174,7 +176,7 @@ fn content(row: &mut Row, device: &impl ReadAt) -> Result<(), Error> {
     let standing = match content::filesystems(device) {
         Ok(standing) => standing,
         Err(error @ Error::Content { .. }) => {
-            row.notes.push(error.without_path());
+            row.notes.push(escape(error.without_path().as_bytes()));
             return Ok(());
         }
         Err(error) => return Err(error),

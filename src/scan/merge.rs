@@ -5,10 +5,11 @@
 //! another one shows, and what shows something else is never hidden: a name or a partition table may be out of date. Does not protect: see [`lun`](crate::sys::lun).
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::row::Row;
 use super::subjects::Sighting;
+use crate::format::name::escape;
 use crate::sys::lun::Lun;
 
 /// So many are named that have the same UUID.
@@ -34,21 +35,22 @@ pub(super) fn rows(sightings: Vec<Sighting>) -> Vec<Row> {
             }
         }
     }
-    let sizes = other_sizes(&groups);
+    let differences = differences(&groups);
     let mut merged: Vec<Vec<Row>> = groups.into_iter().map(one).collect();
-    for (rows, note) in merged.iter_mut().zip(sizes) {
-        rows[0].notes.extend(note);
+    for (rows, notes) in merged.iter_mut().zip(differences) {
+        rows[0].notes.extend(notes);
     }
     note_same_uuids(&mut merged);
     merged.into_iter().flatten().collect()
 }
 
-/// Whether two paths show the same, as far as both were seen. What a holder changes with each beat does not count.
+/// Whether two paths show the same, as far as both were seen: its filesystem, and what protects it where. What a holder changes with each
+/// beat does not count.
 fn agree(one: &Sighting, other: &Sighting) -> bool {
     let (one, other) = (&one.rows[0], &other.rows[0]);
-    let shows =
-        |row: &Row| (row.filesystem.clone(), row.uuid, row.protection.as_ref().map(std::mem::discriminant));
-    !one.state.was_seen() || !other.state.was_seen() || shows(one) == shows(other)
+    let both = one.state.was_seen() && other.state.was_seen();
+    let place = |row: &Row| (row.uuid, row.protection, row.block_offset_bytes);
+    !both || (one.filesystem == other.filesystem && place(one) == place(other))
 }
 
 /// What is equal is one row.
@@ -62,9 +64,9 @@ enum Key {
 
 /// The rows of what several paths lead to.
 fn one(mut group: Vec<Sighting>) -> Vec<Row> {
-    let shown = |sighting: &Sighting| (sighting.rows[0].state.was_seen(), sighting.leads);
+    let worth = |sighting: &Sighting| (sighting.rows[0].state.was_seen(), sighting.leads);
     // The first of the best.
-    let best = (0..group.len()).rev().max_by_key(|&at| shown(&group[at])).unwrap_or_default();
+    let best = (0..group.len()).rev().max_by_key(|&at| worth(&group[at])).unwrap_or_default();
     let leader = (0..group.len()).rev().max_by_key(|&at| group[at].leads).unwrap_or_default();
     let mut paths = vec![group[leader].rows[0].paths[0].clone()];
     let (mut nodes, mut notes) = (Vec::new(), Vec::new());
@@ -76,7 +78,12 @@ fn one(mut group: Vec<Sighting>) -> Vec<Row> {
         nodes.extend(row.nodes.iter().filter(|node| !nodes.contains(*node)).copied().collect::<Vec<_>>());
         if sighting.failed() && group.len() > 1 {
             let reason = row.reason.as_deref().unwrap_or_default();
-            notes.push(format!("{} by {}: {reason}", row.state.words(), row.paths[0].display()));
+            notes.push(format!(
+                "{} by {}: {}",
+                row.state.words(),
+                shown(&row.paths[0]),
+                escape(reason.as_bytes())
+            ));
         }
     }
     let mut rows = std::mem::take(&mut group[best].rows);
@@ -89,36 +96,60 @@ fn one(mut group: Vec<Sighting>) -> Vec<Row> {
     rows
 }
 
-/// What is one and the same and was seen at several sizes: not everybody has heard that it was grown. Or showed several things.
-fn other_sizes(groups: &[Vec<Sighting>]) -> Vec<Option<String>> {
-    let mut first: HashMap<&Lun, &Row> = HashMap::new();
-    let mut notes = Vec::new();
-    for group in groups {
-        let row = &group[0].rows[0];
-        let Some(lun) = &group[0].lun else {
-            notes.push(None);
-            continue;
-        };
-        let other = *first.entry(lun).or_insert(row);
-        let size = |row: &Row| row.size_bytes.map_or("no".to_owned(), |size| size.to_string());
-        let differs = !std::ptr::eq(other, row);
-        notes.push(differs.then(|| {
-            if other.size_bytes == row.size_bytes {
-                return format!(
-                    "the kernel takes it for the same device as {}, where something else stands: one of them is not what it was (a partition \
-                     table that was not read again, a LUN that was replaced)",
-                    other.paths[0].display()
-                );
-            }
-            format!(
-                "the same device as {}, with {} bytes here, and {} there: have the kernel look at its size again",
-                other.paths[0].display(),
-                size(row),
-                size(other)
-            )
-        }));
+/// What the kernel takes for one, and is not one row: it was seen with several sizes or beginnings, since not everybody has heard of a change,
+/// or it shows several things. That is told in the rows of both.
+fn differences(groups: &[Vec<Sighting>]) -> Vec<Vec<String>> {
+    let mut first: HashMap<Lun, usize> = HashMap::new();
+    let mut notes = vec![Vec::new(); groups.len()];
+    for (at, group) in groups.iter().enumerate() {
+        let Some(lun) = &group[0].lun else { continue };
+        let other = *first.entry(wherever_it_begins(lun)).or_insert(at);
+        if other != at {
+            notes[at].push(difference(&group[0], &groups[other][0]));
+            notes[other].push(difference(&groups[other][0], &group[0]));
+        }
     }
     notes
+}
+
+/// A partition by its number alone.
+fn wherever_it_begins(lun: &Lun) -> Lun {
+    match lun {
+        Lun::Partition { of, number, .. } => {
+            Lun::Partition { of: of.clone(), number: *number, start_bytes: 0 }
+        }
+        lun => lun.clone(),
+    }
+}
+
+/// In the row of `here`.
+fn difference(here: &Sighting, there: &Sighting) -> String {
+    let size =
+        |sighting: &Sighting| sighting.rows[0].size_bytes.map_or("no".to_owned(), |size| size.to_string());
+    let other = shown(&there.rows[0].paths[0]);
+    match (&here.lun, &there.lun) {
+        (Some(Lun::Partition { start_bytes: begins, .. }), Some(Lun::Partition { start_bytes, .. }))
+            if begins != start_bytes =>
+        {
+            format!(
+                "the same partition of the same disk as {other}, but it begins at byte {begins} here, and at {start_bytes} there: have the kernel read \
+                 the partition table again"
+            )
+        }
+        _ if here.rows[0].size_bytes == there.rows[0].size_bytes => format!(
+            "the kernel takes it for the same device as {other}, where something else stands: one of them is not what it was (a partition \
+             table that was not read again, a LUN that was replaced)"
+        ),
+        _ => format!(
+            "the same device as {other}, with {} bytes here, and {} there: have the kernel look at its size again",
+            size(here),
+            size(there)
+        ),
+    }
+}
+
+fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_encoded_bytes())
 }
 
 /// A clone, a snapshot, or two paths of which nobody can tell that they lead to one disk.
@@ -132,8 +163,7 @@ fn note_same_uuids(merged: &mut [Vec<Row>]) {
     for same in by_uuid.values().filter(|same| same.len() > 1) {
         for &at in same {
             let others = same.iter().filter(|other| **other != at).take(NAMED_AT_MOST);
-            let named: Vec<_> =
-                others.map(|&other| merged[other][0].paths[0].display().to_string()).collect();
+            let named: Vec<_> = others.map(|&other| shown(&merged[other][0].paths[0])).collect();
             let more = match same.len() - 1 - named.len() {
                 0 => String::new(),
                 more => format!(" and {more} more"),
@@ -220,7 +250,38 @@ mod tests {
         ]);
         let paths: Vec<_> = told.iter().map(|row| row.paths.len()).collect();
         assert_eq!(paths, [2, 1], "{told:?}");
-        assert!(told[1].notes[0].contains("something else stands"), "{told:?}");
+        assert!(told.iter().all(|row| row.notes[0].contains("something else stands")), "{told:?}");
+        // The block of one and the same filesystem was moved.
+        let mut moved = sighting("/dev/sdb", lun("b"), State::Clean);
+        moved.rows[0].block_offset_bytes = Some(8192);
+        assert_eq!(rows(vec![sighting("/dev/sda", lun("b"), State::Clean), moved]).len(), 2);
+    }
+
+    #[test]
+    fn one_partition_with_two_beginnings_has_two_rows() {
+        let part = |path: &str, start_bytes| {
+            let of = Box::new(Lun::Worldwide("a".to_owned()));
+            sighting(path, Some(Lun::Partition { of, number: 1, start_bytes }), State::NotEnabled)
+        };
+        let told = rows(vec![part("/dev/sda1", 512), part("/dev/sdb1", 1024), part("/dev/sdc1", 512)]);
+        assert_eq!(
+            told.iter().map(paths).collect::<Vec<_>>(),
+            [vec!["/dev/sda1", "/dev/sdc1"], vec!["/dev/sdb1"]]
+        );
+        assert!(
+            told[0].notes[0].contains("as /dev/sdb1, but it begins at byte 512 here, and at 1024"),
+            "{told:?}"
+        );
+        assert!(told[1].notes[0].contains("as /dev/sda1, but it begins at byte 1024 here"), "{told:?}");
+    }
+
+    #[test]
+    fn notes_name_paths_byte_by_byte() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let mut hostile = sighting("/dev/x", lun("a"), State::Hung);
+        hostile.rows[0].paths = vec![std::ffi::OsStr::from_bytes(b"/\xff\\\x1b").into()];
+        let told = rows(vec![sighting("/dev/sda", lun("a"), State::Clean), hostile]);
+        assert_eq!(told[0].notes, ["HUNG by /\\xff\\\\\\x1b: no answer"]);
     }
 
     #[test]
@@ -228,7 +289,7 @@ mod tests {
         let mut grown = sighting("/dev/loop1", lun("a"), State::Clean);
         grown.rows[0].size_bytes = Some(8192);
         let told = rows(vec![sighting("/dev/loop0", lun("a"), State::Clean), grown]);
-        assert_eq!((told.len(), told[0].notes.len()), (2, 0));
+        assert_eq!((told.len(), told[0].notes.len()), (2, 1));
         assert!(
             told[1].notes[0].contains("same device as /dev/loop0, with 8192 bytes here, and 4096"),
             "{told:#?}"

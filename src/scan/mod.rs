@@ -121,7 +121,10 @@ impl Scanner {
         let limit = self.pool.limit();
         let answers = self.pool.each(subjects, Subject::path, subjects::see);
         let told = answers.into_iter().map(|(subject, answer)| match answer {
-            Answer::Done(seen) => seen,
+            Answer::Done(seen) => {
+                self.hung.remove(subject.path());
+                seen
+            }
             Answer::Late => {
                 if let Some(known) = subject.known() {
                     self.hung.insert(subject.path().to_owned(), known.clone());
@@ -130,7 +133,7 @@ impl Scanner {
                 }
                 subject.silent(State::Hung, &format!("no answer within {} s", limit.as_secs_f64()))
             }
-            Answer::NotAsked(why) => subject.silent(State::Hung, why),
+            Answer::NotAsked(why) => subject.silent(State::NotAsked, why),
             Answer::Failed => subject.silent(State::Unreadable, "the look at it failed"),
         });
         told.collect()

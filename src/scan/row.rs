@@ -12,7 +12,8 @@ use crate::sys::TargetKind;
 
 /// A device, or a used slot of an area.
 ///
-/// Paths, names, reasons and notes hold what stood on a disk or in a directory: they are to be escaped where they are shown.
+/// Paths, names and reasons hold what stood on a disk or in a directory: they are to be escaped where they are shown. Notes are harmless
+/// already, since what they name may be no text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The paths that lead to it; by the first one it is called.
@@ -31,6 +32,8 @@ pub struct Row {
     pub label: Option<Label>,
     /// What protects it; none if that could not be found out.
     pub protection: Option<Protection>,
+    /// Where the MMP block of its filesystem begins, in bytes from its start.
+    pub block_offset_bytes: Option<u64>,
     /// How it stands with that.
     pub state: State,
     /// Whom the block names, and when he wrote it.
@@ -41,7 +44,7 @@ pub struct Row {
     pub interval: Option<Duration>,
     /// Why nothing more is told, or why the area may not be used.
     pub reason: Option<String>,
-    /// What else is worth knowing, one text each.
+    /// What else is worth knowing, one text each, escaped.
     pub notes: Vec<String>,
 }
 
@@ -98,6 +101,8 @@ pub enum State {
     Unreadable,
     /// It does not answer.
     Hung,
+    /// There was nobody left to look at it: too many others hang.
+    NotAsked,
     /// Neither a block device nor a regular file; it was not opened.
     NoDevice,
 }
@@ -119,6 +124,7 @@ impl State {
             State::Unsupported => "unsupported",
             State::Unreadable => "unreadable",
             State::Hung => "HUNG",
+            State::NotAsked => "not asked",
             State::NoDevice => "no device",
         }
     }
@@ -126,7 +132,7 @@ impl State {
     /// It was looked at, whatever was found.
     #[must_use]
     pub fn was_seen(self) -> bool {
-        !matches!(self, State::Unreadable | State::Hung | State::NoDevice)
+        !matches!(self, State::Unreadable | State::Hung | State::NotAsked | State::NoDevice)
     }
 }
 
@@ -162,6 +168,7 @@ impl Row {
             uuid: None,
             label: None,
             protection: None,
+            block_offset_bytes: None,
             state,
             last: None,
             generation: None,

@@ -85,9 +85,11 @@ impl Subject {
         self.known.get()
     }
 
-    /// It was found out by an earlier look, which still hangs.
+    /// It was found out by an earlier look, which still hangs. The host's list is newer, and may have another device by that name.
     pub(super) fn is_known(&self, known: Known) {
-        let _ = self.known.set(known);
+        if self.listed.as_ref().is_none_or(|listed| listed.node == known.node) {
+            let _ = self.known.set(known);
+        }
     }
 
     /// With what is known of it.

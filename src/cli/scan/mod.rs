@@ -4,7 +4,7 @@ mod relay;
 mod report;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,10 +13,14 @@ use clap::{Args, ValueHint};
 use self::relay::Teller;
 use self::report::{ChangeReport, Guards, Report};
 use super::args::duration;
+use super::output::{self, Outcome};
 use super::{exit, render};
 use crate::clock;
 use crate::error::Error;
 use crate::scan::{Scan, Scanner, Settings, Watch};
+
+/// What cannot be listed when a scan fails altogether.
+const SYSFS: &str = "/sys";
 
 /// Show what multiple-mount protection stands on every block device of this host, or on these devices and images. Never writes.
 ///
@@ -25,10 +29,11 @@ use crate::scan::{Scan, Scanner, Settings, Watch};
 /// certain. An area for other devices has a row for each slot that is used, up to 1024 slots.
 ///
 /// Several paths to one LUN are one row, if the kernel knows them to be: dm-multipath, equal worldwide names, loop devices over the same bytes. What
-/// has the same UUID and is not known to be the same (a clone, a snapshot) keeps its row, and both say so. Without a PATH, RAM disks,
+/// has the same UUID and is not known to be the same (a clone, a snapshot, a partition by kpartx) keeps its row, and so does a path that shows
+/// something else than the others; both rows say so. Without a PATH, RAM disks,
 /// floppies, optical drives and devices without bytes are left out.
 ///
-/// A device that does not answer has its row after --timeout, and delays no other. Exit code 4: a PATH that was named could not be looked at.
+/// A device that does not answer has its row after --timeout, and delays no other; where very many do not, the rest is "not asked". Exit code 4: a PATH that was named could not be looked at.
 /// What is wrong with a device of the host, or with something in a directory, stands in its row.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -53,6 +58,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let patience = (!arguments.follow).then_some(arguments.timeout);
     relay::run(patience, |teller| match work(arguments, teller) {
         Ok(code) => code,
+        Err(error) if arguments.json => {
+            let outcome = Outcome::of(Path::new(SYSFS), &error);
+            let text = if arguments.follow { output::line_of(&outcome) } else { output::document(&outcome) };
+            teller.say(&text);
+            exit::number(&error)
+        }
         Err(error) => {
             teller.complain(&render::error(&error));
             exit::number(&error)

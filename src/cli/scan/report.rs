@@ -1,12 +1,14 @@
 //! What is told of a scan, as data: the JSON document, and the lines of `--follow`.
 //!
-//! Protects: everything that stood on a disk, in a directory or in a record is escaped here, once, for text and JSON alike.
+//! Protects: everything that stood on a disk, in a directory or in a record is escaped here, once, for text and JSON alike; the
+//! notes of a row are escaped already.
 
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::super::output;
 use super::super::render::{self, PeerReport, SCHEMA};
 use crate::clock;
 use crate::format::name::escape;
@@ -126,7 +128,7 @@ impl Report {
     }
 
     pub(super) fn json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("reports are plain data") + "\n"
+        output::document(self)
     }
 }
 
@@ -152,7 +154,7 @@ impl DeviceReport {
             interval_ms: row.interval.map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)),
             guarded_here: guards.of(row),
             reason: row.reason.as_ref().map(harmless),
-            notes: row.notes.iter().map(harmless).collect(),
+            notes: row.notes.clone(),
             holder: row.last.as_ref().map(|last| format!("{} ({})", last.node, last.device)),
             age_s: row.last.as_ref().map(|last| {
                 let [now, then] = [now, last.last_update.0].map(|at| i64::try_from(at).unwrap_or(i64::MAX));
@@ -186,7 +188,7 @@ impl ChangeReport {
 
     pub(super) fn line(&self, json: bool) -> String {
         if json {
-            return serde_json::to_string(self).expect("reports are plain data") + "\n";
+            return output::line_of(self);
         }
         let DeviceReport { device, state, holder, reason, .. } = &self.device;
         let mut line = format!("{}  {device}: ", render::when(clock::wall()));
