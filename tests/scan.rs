@@ -326,11 +326,44 @@ fn a_block_that_changes_is_live_until_it_has_been_silent_for_too_long() {
     assert_eq!(was(&watch.observe(seen(7), at(7))), (State::Live, State::LiveOrUnclean));
     assert!(watch.observe(seen(7), at(8)).is_empty());
     assert_eq!(was(&watch.observe(seen(0xFF4D_4D50), at(9))), (State::LiveOrUnclean, State::Clean));
-    // A claim is a change, and one who claims lives.
-    assert_eq!(was(&watch.observe(seen(1000), at(10))), (State::Clean, State::Live));
+    // A claim alone is no beat: it may be older than the look before, on a disk that was put in the place of another.
+    assert_eq!(was(&watch.observe(seen(1000), at(10))), (State::Clean, State::LiveOrUnclean));
+    assert_eq!(was(&watch.observe(seen(1001), at(11))), (State::LiveOrUnclean, State::Live));
     let gone = watch.observe(Vec::new(), at(11));
     assert!(matches!(&gone[..], [Change::Gone(row)] if row.state == State::Live), "{gone:#?}");
     assert!(matches!(watch.observe(seen(9), at(12))[..], [Change::Found(_)]));
+}
+
+#[test]
+fn another_disk_in_its_place_is_no_beat() {
+    use mmpguard::sys::TargetKind;
+    let others: [fn(&mut Row); 5] = [
+        |row| row.uuid = Some([7; 16]),
+        |row| row.size_bytes = Some(1 << 30),
+        |row| row.nodes = vec![TargetKind::Block { major: 8, minor: 0 }],
+        |row| row.protection = Some(Protection::TailArea),
+        |row| row.block_offset_bytes = Some(1 << 20),
+    ];
+    for (number, swap) in others.into_iter().enumerate() {
+        let swapped = |seq| {
+            let mut rows = seen(seq);
+            swap(&mut rows[0]);
+            rows
+        };
+        let mut watch = Watch::new();
+        watch.observe(seen(5), at(0));
+        watch.observe(seen(6), at(1));
+        let changes = watch.observe(swapped(9), at(2));
+        assert!(
+            matches!(&changes[..], [Change::Changed { was: State::Live, row }] if row.state == State::LiveOrUnclean),
+            "{number}: {changes:#?}"
+        );
+        let changes = watch.observe(swapped(10), at(3));
+        assert!(
+            matches!(&changes[..], [Change::Changed { row, .. }] if row.state == State::Live),
+            "{number}"
+        );
+    }
 }
 
 #[test]

@@ -79,10 +79,21 @@ impl Watch {
 }
 
 impl Known {
+    /// It is the same block, and somebody had it: another disk that was put in its place, or a claim since the last look, is no beat.
+    fn is_held_still(&self, row: &Row) -> bool {
+        let before = &self.row;
+        let place = |row: &Row| (row.uuid, row.size_bytes, row.protection, row.block_offset_bytes);
+        let was_held = matches!(before.state, State::LiveOrUnclean | State::Live);
+        was_held && before.nodes == row.nodes && before.slot == row.slot && place(before) == place(row)
+    }
+
     /// When the block was last seen to change, if that is not too long ago for a live holder. The change happened at some time since the
     /// last look, so that counts for the silence, too.
     fn beat_of(&self, row: &Row, now: Mono) -> Option<Mono> {
         let (Some(before), Some(after)) = (&self.row.last, &row.last) else { return None };
+        if !self.is_held_still(row) {
+            return None;
+        }
         if before != after || self.row.generation != row.generation {
             return Some(now);
         }

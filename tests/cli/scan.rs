@@ -238,9 +238,13 @@ fn a_follower_tells_what_changes() {
     let mut block = scratch.block();
     (block.seq, block.node) = (41, NodeName::new("beta"));
     write_block(&scratch.image, &block);
-    followed.until(": clean -> live; beta (demo.img)\n");
-    block.seq = 42;
-    write_block(&scratch.image, &block);
+    // A claim alone is no beat.
+    followed.until(": clean -> live or unclean; beta (demo.img)\n");
+    for seq in 42..44 {
+        block.seq = seq;
+        write_block(&scratch.image, &block);
+        followed.until(": live or unclean -> live; beta (demo.img)\n");
+    }
     // He may beat every 2.5 s.
     followed.until(": live -> live or unclean; beta (demo.img)\n");
     fs::rename(&scratch.image, scratch.file("away")).expect("renames");
@@ -249,7 +253,7 @@ fn a_follower_tells_what_changes() {
     let text = followed.until(": unreadable -> live or unclean; beta (demo.img)\n");
     assert_eq!(
         text.lines().filter(|line| line.contains(" -> ")).count(),
-        4,
+        5,
         "a beat alone is no line: {text}"
     );
 }

@@ -155,7 +155,8 @@ fn follows() {
     };
     told(&follow, " clean ");
     let to = lun.mounted(&lun.a);
-    told(&follow, "clean -> live; ");
+    told(&follow, "clean -> live or unclean; ");
+    told(&follow, "live or unclean -> live; ");
     lun.umount(&lun.a, &to);
     told(&follow, "live -> clean; ");
     assert!(!follow.has_ended(), "{}", follow.err());
