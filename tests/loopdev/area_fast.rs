@@ -48,15 +48,14 @@ fn crash() {
     for _ in 0..5 {
         let refused = lun.run_true(lun.b.path());
         refused.expect(121).says("in use elsewhere").says("alpha");
-        at_most(case, "the refusal of `mmp run`", refused.took, 0.45);
         runs.push(refused.took);
         let checked = lun.verb(&["check", lun.b.path()]);
         checked.expect(1);
-        at_most(case, "the refusal of `mmp check`", checked.took, 0.45);
         checks.push(checked.took);
     }
     // A busy machine may start a program late now and then, but not each time.
     for (verb, took) in [("`mmp run`", runs), ("`mmp check`", checks)] {
+        observed(case, &format!("the refusals of {verb} took {took:.2?}"));
         let soonest = took.into_iter().min().expect("five");
         at_most_strictly(case, &format!("the soonest refusal of {verb}"), soonest, 0.45, 0.9);
     }

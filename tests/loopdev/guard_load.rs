@@ -6,10 +6,8 @@ use mmpguard::clock;
 
 use crate::Case;
 use crate::guard_support::{longest_gap, mount, mounted, mounted_clean, status_of, unmount_plainly};
-use crate::harness::cleanup::run;
 use crate::harness::daemon::Daemon;
 use crate::harness::lun::{Lun, must, text};
-use crate::harness::process::marked;
 use crate::harness::started::{Started, patiently};
 use crate::harness::{at_most_strictly, millis, observed, seconds};
 
@@ -18,8 +16,6 @@ pub(crate) const CASES: &[Case] =
 
 /// The shortage begins when all guards stand, and lasts so long.
 const SHORTAGE: Duration = Duration::from_secs(12);
-/// The other cases' figures are not to be those of this one: they may take so long to end.
-const OTHERS: Duration = Duration::from_secs(75);
 /// The memory may take so long to be taken.
 const FILLING: Duration = Duration::from_secs(50);
 /// Left to everybody else on the machine.
@@ -37,8 +33,6 @@ fn short_of_everything() {
     let ro_dir = mounted(&read_only, &read_only.a, &["-r"]);
     let resident_dir = mounted(&resident, &resident.a, &["-r"]);
     let samplers = [&read_only, &watched, &resident].map(|lun| lun.sampler(millis(50)));
-    let ours = [&read_only, &watched, &waiting, &resident].map(|lun| marked(lun.mark())).concat();
-    let _ = patiently(OTHERS, || (marked(&format!("{}.", run())).len() <= ours.len()).then_some(()));
     let begun = clock::mono();
     let mut hogs = eaters(&read_only);
     let full = patiently(FILLING, || (available_kib() < RESERVE_KIB * 5 / 4).then_some(()));
