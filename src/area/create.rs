@@ -15,7 +15,7 @@ use crate::format::{DeviceName, Image, MmpBlock, Name, NodeName};
 use crate::io::{BlockWriter, Device, DeviceKind};
 use crate::protocol::sequence;
 use crate::sys::content::{self, Found};
-use crate::sys::{ExclusiveHold, Target, User, identity, users};
+use crate::sys::{ExclusiveHold, Target, identity, unused};
 
 use super::room;
 
@@ -245,18 +245,12 @@ fn check_unused(device: &Device, wanted: &Wanted) -> Result<(), Error> {
             "this host's clock was never set, and generations begin with the time; set it first".to_owned(),
         );
     }
-    let used = users::users_before_claim(&Target::from(device), &[])?;
-    if used.is_empty() { Ok(()) } else { Err(used_here(device, &used)) }
+    unused::check(device.path(), &Target::from(device))
 }
 
 /// Nobody on this host uses the device, and nobody begins to as long as this is kept.
-pub(crate) fn unused_here(device: &Device) -> Result<ExclusiveHold, Error> {
-    users::claim_unused(&Target::from(device), &[])?.map_err(|used| used_here(device, &used))
-}
-
-pub(crate) fn used_here(device: &Device, used: &[User]) -> Error {
-    let users = used.iter().map(ToString::to_string).collect();
-    Error::UsedHere { path: device.path().to_owned(), users }
+pub(super) fn unused_here(device: &Device) -> Result<ExclusiveHold, Error> {
+    unused::claim(device.path(), &Target::from(device), &[])
 }
 
 /// A slot block that nobody holds.

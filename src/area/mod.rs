@@ -16,7 +16,6 @@ mod room;
 mod slots;
 
 pub use create::{Plan, Wanted};
-pub(crate) use create::{unused_here, used_here};
 pub use lock::{AreaLock, Asking, Observe};
 pub use relocate::{destroy, find_moved, relocate};
 pub use repair::{Repaired, find_lost_header, repair};

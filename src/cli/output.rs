@@ -79,6 +79,24 @@ pub(super) fn try_text(text: &str) -> Result<bool, ExitCode> {
     }
 }
 
+/// Ends a verb that changes `device`: tells what was done, unless it is to be quiet, or the error.
+pub(super) fn changed(device: &Path, quiet: bool, result: Result<String, Error>) -> ExitCode {
+    match result {
+        Ok(what) => {
+            tell(device, quiet, &what);
+            ExitCode::from(exit::DONE)
+        }
+        Err(error) => failure(&error),
+    }
+}
+
+/// Tells what was done to `device`, unless it is to be quiet.
+pub(super) fn tell(device: &Path, quiet: bool, what: &str) {
+    if !quiet {
+        complain(&format!("{}: {what}", render::shown(device)));
+    }
+}
+
 /// Tells an error on standard error, and gives its exit code.
 pub(super) fn failure(error: &Error) -> ExitCode {
     complain(&render::error(error));

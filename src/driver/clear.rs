@@ -5,8 +5,6 @@
 //! the form of e2fsprogs' own forced clear (`tune2fs -f -E clear_mmp`: the struct zeroed, the device named by its path), by which a
 //! holder that lives tells it from a successor's end, and beats over it (`docs/safety.md`, S7).
 
-use std::time::Duration;
-
 use super::first_use::check_privilege;
 use super::place::Place;
 use crate::clock;
@@ -15,12 +13,7 @@ use crate::format::{DeviceName, Image, MMP_STRUCT_BYTES, MmpBlock};
 use crate::io::Durability;
 use crate::protocol::sequence::SEQ_CLEAN;
 use crate::protocol::{Peer, Refusal, Sequence};
-use crate::sys::{ExclusiveHold, Target, users};
-
-/// Whoever has the device open for a moment, as udev does, is waited for so long.
-const PASSING: Duration = Duration::from_secs(2);
-/// How often that is asked.
-const PASSING_PERIOD: Duration = Duration::from_millis(100);
+use crate::sys::unused;
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +32,7 @@ pub(crate) fn check_unused_here(place: &Place) -> Result<(), Error> {
     place.check_writable()?;
     check_privilege(place)?;
     let Some(target) = place.target() else { return Ok(()) };
-    let used = users::users_before_claim(target, &[])?;
-    if used.is_empty() { Ok(()) } else { Err(used_here(place, &used)) }
+    unused::check(place.asked(), target)
 }
 
 /// Writes the clean mark over a filesystem's own MMP block, if that still shows `seen`, to the byte.
@@ -61,7 +53,8 @@ pub(crate) fn force(
     };
     check_unused_here(place)?;
     let began = clock::mono();
-    let unused = claim_unused(place, target, interrupted)?;
+    let exclusive =
+        unused::patiently(unused::PASSING, interrupted, || unused::claim(place.asked(), target, &[]))?;
     let refused = |refusal| Error::Refused { path: place.asked().to_owned(), refusal };
     let changed = |image: &Image| {
         let by = Peer::from(&MmpBlock::fields(image));
@@ -88,7 +81,7 @@ pub(crate) fn force(
     }
     store.write(&mark, Durability::Durable)?;
     let standing = *store.read()?;
-    drop(unused);
+    drop(exclusive);
     if standing == mark { Ok(Forced::Cleared) } else { Err(changed(&standing)) }
 }
 
@@ -103,27 +96,6 @@ fn forced_mark(place: &Place) -> MmpBlock {
         device: DeviceName::new(&path.to_string_lossy()),
         check_interval_s: place.medium().own_check().field_s(),
     }
-}
-
-fn claim_unused(
-    place: &Place,
-    target: &Target,
-    interrupted: &mut dyn FnMut() -> bool,
-) -> Result<ExclusiveHold, Error> {
-    let until = clock::mono() + PASSING;
-    loop {
-        match users::claim_unused(target, &[])? {
-            Ok(hold) => return Ok(hold),
-            Err(used) if clock::mono() >= until => return Err(used_here(place, &used)),
-            Err(_) if interrupted() => return Err(Error::Interrupted),
-            Err(_) => clock::sleep(PASSING_PERIOD),
-        }
-    }
-}
-
-fn used_here(place: &Place, used: &[users::User]) -> Error {
-    let users = used.iter().map(ToString::to_string).collect();
-    Error::UsedHere { path: place.asked().to_owned(), users }
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ use self::thread::Shared;
 use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::protocol::{Event, Loss, Mode, Peer};
-use crate::sys::{ExclusiveHold, Target, process, users};
+use crate::sys::{ExclusiveHold, Target, process, unused, users};
 
 /// How often a holder asks [`Place::undermined`].
 pub(crate) const UNDERMINED_PERIOD: Duration = Duration::from_secs(10);
@@ -286,24 +286,15 @@ impl Held {
     }
 
     fn claim_unused(&self, target: &Target, waiting: &[i32]) -> Result<ExclusiveHold, Error> {
-        match users::claim_unused(target, waiting)? {
-            Ok(exclusive) => {
-                if !exclusive.complete() {
-                    tracing::debug!("not every process of this host could be looked into");
-                }
-                Ok(exclusive)
-            }
-            Err(used) => Err(self.used_here(&used)),
+        let exclusive = unused::claim(self.place.asked(), target, waiting)?;
+        if !exclusive.complete() {
+            tracing::debug!("not every process of this host could be looked into");
         }
+        Ok(exclusive)
     }
 
     fn refuse_users(&self, used: &[users::User]) -> Result<(), Error> {
-        if used.is_empty() { Ok(()) } else { Err(self.used_here(used)) }
-    }
-
-    fn used_here(&self, used: &[users::User]) -> Error {
-        let users = used.iter().map(ToString::to_string).collect();
-        Error::UsedHere { path: self.place.asked().to_owned(), users }
+        unused::refuse(self.place.asked(), used)
     }
 
     /// Without a flush and without a search: those come before, unless it was held and never used.

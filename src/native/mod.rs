@@ -17,7 +17,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::area::{self, Asking};
+use crate::area::Asking;
 use crate::clock;
 use crate::driver::{Held, Options, Place, watch_place};
 use crate::error::Error;
@@ -27,21 +27,18 @@ use crate::format::{DeviceName, NodeName, SuperblockError};
 use crate::io::{Device, DeviceKind, Editor};
 use crate::protocol::{Loss, timing};
 use crate::sys::content::{self, Found};
-use crate::sys::{ExclusiveHold, Target, identity, users};
+use crate::sys::{ExclusiveHold, Target, identity, unused};
 
 /// The guarding thread is waited for so long before what follows is given up.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
-/// Whoever uses the device on this host is waited for so long: udev looks at what a writer has closed.
-const UDEV_PATIENCE: Duration = Duration::from_secs(2);
-const UDEV_PERIOD: Duration = Duration::from_millis(100);
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was as wanted before; nothing was written. The update interval in seconds, if MMP is on.
     Already(Option<u16>),
-    /// It was done. The update interval in seconds, if MMP is on.
-    Done(Option<u16>),
+    /// It was done.
+    Done,
 }
 
 /// How MMP is switched on.
@@ -52,7 +49,7 @@ pub struct Enabling<'a> {
     pub node: Option<&'a str>,
     /// How long to wait for whoever uses the device on this host.
     pub wait: Duration,
-    /// Asked once, right before the first write: true gives up. From then on it goes on to the end.
+    /// Asked while somebody on this host is waited for, and right before the first write: true gives up. From then on it goes on to the end.
     pub interrupted: &'a mut dyn FnMut() -> bool,
 }
 
@@ -76,13 +73,14 @@ pub fn enable(path: &Path, how: Enabling<'_>) -> Result<Outcome, Error> {
         verify_on(path)?;
         return Ok(Outcome::Already(Some(interval_s)));
     }
-    while_used(how.wait, || check_unused_here(&device))?;
+    let target = Target::from(&device);
+    while_used(how.wait, how.interrupted, || unused::check(path, &target))?;
     if let Planned::Do(plan) = planned? {
         check_sectors(&device, plan.block_bytes())?;
     }
     check_alone(&device)?;
     device.check_writable()?;
-    let exclusive = unused_here(&device, how.wait)?;
+    let exclusive = while_used(how.wait, how.interrupted, || unused::claim(path, &target, &[]))?;
     // What a program that has just ended left in the page cache would be written over ours.
     device.flush()?;
     let mut editor = Editor::open(&device)?;
@@ -102,7 +100,7 @@ pub fn enable(path: &Path, how: Enabling<'_>) -> Result<Outcome, Error> {
     let result = result.and_then(|()| editor.finish()).and_then(|()| verify_on(path));
     drop(exclusive);
     match result {
-        Ok(()) => Ok(Outcome::Done(Some(how.interval_s))),
+        Ok(()) => Ok(Outcome::Done),
         Err(error) if begun => Err(unfinished(path, "MMP was to be switched on", &error)),
         Err(error) => Err(error),
     }
@@ -129,7 +127,7 @@ pub fn disable(path: &Path, asking: Asking<'_>) -> Result<Outcome, Error> {
         Planned::Already { .. } => return claimed.give_back(Outcome::Already(None)),
     }
     device.drop_cache()?;
-    Ok(Outcome::Done(None))
+    Ok(Outcome::Done)
 }
 
 /// Changes the update interval in the superblock.
@@ -146,7 +144,7 @@ pub fn set_interval(path: &Path, interval_s: u16, asking: Asking<'_>) -> Result<
     match ext4::set_interval(path, &mut claimed.editor, interval_s)? {
         Planned::Do(plan) => {
             claimed.write(&plan)?;
-            claimed.give_back(Outcome::Done(Some(interval_s)))
+            claimed.give_back(Outcome::Done)
         }
         Planned::Already { interval_s } => claimed.give_back(Outcome::Already(Some(interval_s))),
     }
@@ -156,7 +154,7 @@ pub fn set_interval(path: &Path, interval_s: u16, asking: Asking<'_>) -> Result<
 fn or_in_use(path: &Path, planned: Result<Planned, Error>, asking: Asking<'_>) -> Result<Planned, Error> {
     if let Err(Error::Ext4 { source: Ext4Error::Unclean { .. } | Ext4Error::Errors, .. }) = &planned {
         let place = Place::find(path, asking.node)?;
-        check_unused_here(place.device())?;
+        unused::check(path, &Target::from(place.device()))?;
         watch_place(place, |event| (asking.observe)(path, event))?;
     }
     planned
@@ -177,10 +175,12 @@ impl Claimed {
         let place = Place::find(path, asking.node)?;
         let device = place.device().clone();
         // Known now, not after the wait: whoever has it open for reading is no danger to a claim.
-        drop(unused_here(&device, asking.wait)?);
+        let target = Target::from(&device);
+        let mut interrupted = || (asking.observe)(path, None).is_break();
+        drop(while_used(asking.wait, &mut interrupted, || unused::claim(path, &target, &[]))?);
         let options = Options::of_place(place).wait(asking.wait);
         let mut held = options.acquire_with(|event| (asking.observe)(path, event))?;
-        let begun = unused_here(&device, Duration::ZERO)
+        let begun = while_used(Duration::ZERO, &mut interrupted, || unused::claim(path, &target, &[]))
             .and_then(|exclusive| Ok((exclusive, Editor::open(&device)?)));
         match begun {
             Ok((exclusive, editor)) => Ok(Claimed { held, editor, _exclusive: exclusive, done: false }),
@@ -252,17 +252,6 @@ fn reserve() -> Duration {
     timing::write_reserve(timing::MIN_CHECK_INTERVAL_S)
 }
 
-/// The kernel's claim on a device that nothing here uses. After a writer has closed it, udev looks at it for a moment.
-fn unused_here(device: &Device, wait: Duration) -> Result<ExclusiveHold, Error> {
-    while_used(wait, || area::unused_here(device))
-}
-
-/// Refuses what this host uses, before it is watched for others.
-fn check_unused_here(device: &Device) -> Result<(), Error> {
-    let found = users::users_before_claim(&Target::from(device), &[])?;
-    if found.is_empty() { Ok(()) } else { Err(area::used_here(device, &found)) }
-}
-
 /// One half of a mirror shows the filesystem of the whole, and must not be changed alone.
 fn check_alone(device: &Device) -> Result<(), Error> {
     match content::identify(device)? {
@@ -294,14 +283,12 @@ fn check_sectors(device: &Device, block_bytes: u32) -> Result<(), Error> {
 }
 
 /// Asks again for so long, and a while at least, as long as somebody uses the device here.
-fn while_used<T>(wait: Duration, mut ask: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-    let until = clock::mono() + wait.max(UDEV_PATIENCE);
-    loop {
-        match ask() {
-            Err(Error::UsedHere { .. }) if clock::mono() < until => clock::sleep(UDEV_PERIOD),
-            answer => return answer,
-        }
-    }
+fn while_used<T>(
+    wait: Duration,
+    interrupted: &mut dyn FnMut() -> bool,
+    ask: impl FnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    unused::patiently(wait.max(unused::PASSING), interrupted, ask)
 }
 
 /// Nobody has written the superblock since we did: a mount that was under way does.

@@ -84,7 +84,9 @@ impl FstabLine {
     }
 }
 
-fn without_quotes(value: &[u8]) -> &[u8] {
+/// The value of a tag, without the quotes that may stand around it.
+#[must_use]
+pub fn without_quotes(value: &[u8]) -> &[u8] {
     match value {
         [quote @ (b'"' | b'\''), inner @ .., last] if quote == last => inner,
         value => value,

@@ -34,6 +34,7 @@ mod sysfs;
 pub mod tags;
 pub mod target;
 pub mod terminal;
+pub mod unused;
 pub mod users;
 
 pub use activity::KernelView;

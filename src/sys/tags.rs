@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::fstab::without_quotes;
 use crate::Error;
 
 /// The tags that blkid(8) finds devices by.
@@ -56,11 +57,7 @@ fn tag(named: &OsStr) -> Option<std::ffi::OsString> {
     let bytes = named.as_bytes();
     let equals = bytes.iter().position(|&byte| byte == b'=')?;
     let name = std::str::from_utf8(&bytes[..equals]).ok().filter(|name| TAGS.contains(name))?;
-    let value = &bytes[equals + 1..];
-    let value = match value {
-        [quote @ (b'"' | b'\''), inner @ .., last] if quote == last => inner,
-        value => value,
-    };
+    let value = without_quotes(&bytes[equals + 1..]);
     let mut tag = std::ffi::OsString::from(format!("{name}="));
     tag.push(OsStr::from_bytes(value));
     Some(tag)

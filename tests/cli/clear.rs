@@ -1,5 +1,5 @@
 //! `mmp clear` on image files: what is cleared, after how much watching, what is refused and for whom, and that nothing but the MMP block
-//! is ever written. On a terminal, too. Needs no root.
+//! is ever written. Needs no root.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,20 +11,18 @@ use std::time::Duration;
 use mmpguard::clock;
 use mmpguard::format::{Image, MmpBlock, NodeName, Superblock};
 use mmpguard::protocol::Sequence;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::images;
 use crate::support::{
-    MMP, OrdinaryUser, Ran, Scratch, finished, has, mmp, patch_block, patch_superblock, ran, superblock_of,
-    write_block,
+    MMP, OrdinaryUser, Ran, Scratch, ended, interrupt, mmp, patch_block, patch_superblock, ran, start,
+    superblock_of, write_block,
 };
 
 /// What waits for nothing ends sooner, also on a busy machine; every watch takes longer.
 const AT_ONCE: Duration = Duration::from_secs(5);
-const LIVE: u32 = 0x1234_5678;
-const MARK: u32 = 0xE24D_4D50;
-const UNKNOWN: u32 = 0xE24D_4D51;
+pub(crate) const LIVE: u32 = 0x1234_5678;
+pub(crate) const MARK: u32 = 0xE24D_4D50;
+pub(crate) const UNKNOWN: u32 = 0xE24D_4D51;
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("is UTF-8")
@@ -35,7 +33,7 @@ fn clear(path: &Path, more: &[&str]) -> Ran {
 }
 
 /// The demo image with another sequence in its block.
-fn with_sequence(seq: u32) -> Scratch {
+pub(crate) fn with_sequence(seq: u32) -> Scratch {
     Scratch::with(|bytes| patch_block(bytes, |block| block.seq = seq))
 }
 
@@ -220,7 +218,7 @@ fn whoever_is_alive_is_not_cleared_away() {
         for (seq, more, code) in cases {
             scope.spawn(move || {
                 let scratch = with_sequence(seq);
-                let mut clearing = start(&scratch.image, more);
+                let clearing = start_clear(&scratch.image, more);
                 clock::sleep(Duration::from_secs(2));
                 let mut block = scratch.block();
                 block.time_s += 60;
@@ -228,7 +226,7 @@ fn whoever_is_alive_is_not_cleared_away() {
                     block.seq = LIVE + 1;
                 }
                 write_block(&scratch.image, &block);
-                let ran = ended(&mut clearing);
+                let ran = ended(clearing);
                 assert_eq!(ran.code, Some(code), "{ran:?}");
                 assert!(ran.err.contains("golden"), "{ran:?}");
                 assert_eq!(scratch.block(), block, "it was written over: {ran:?}");
@@ -280,10 +278,10 @@ fn one_is_cleared(name: &str, more: &[&str], least_s: f64) {
 fn interrupted_before_the_claim() {
     let scratch = with_sequence(MARK);
     let before = scratch.bytes();
-    let mut clearing = start(&scratch.image, &["--yes-node", "golden"]);
+    let clearing = start_clear(&scratch.image, &["--yes-node", "golden"]);
     clock::sleep(Duration::from_secs(3));
     interrupt(&clearing);
-    let ran = ended(&mut clearing);
+    let ran = ended(clearing);
     assert_eq!(ran.code, Some(6), "{ran:?}");
     assert!(ran.err.contains("nothing was written") && scratch.bytes() == before, "{ran:?}");
 }
@@ -291,15 +289,15 @@ fn interrupted_before_the_claim() {
 /// The mark is gone, a claim stands, and that is said.
 fn interrupted_after_the_claim() {
     let scratch = with_sequence(LIVE);
-    let mut clearing = start(&scratch.image, &[]);
+    let clearing = start_clear(&scratch.image, &[]);
     let claimed = || scratch.block().node == NodeName::new("beta");
     let until = clock::mono() + Duration::from_secs(60);
     while !claimed() {
-        assert!(clock::mono() < until, "{:?}", ended(&mut clearing));
+        assert!(clock::mono() < until, "{:?}", ended(clearing));
         clock::sleep(Duration::from_millis(200));
     }
     interrupt(&clearing);
-    let ran = ended(&mut clearing);
+    let ran = ended(clearing);
     assert_eq!(ran.code, Some(6), "{ran:?}");
     assert!(ran.err.contains("withdrawn") && ran.err.contains("run `mmp clear` again"), "{ran:?}");
     assert!(matches!(Sequence::from(scratch.block().seq), Sequence::Live(_)), "{ran:?}");
@@ -351,139 +349,8 @@ fn a_slot_is_claimed_and_cleared_and_never_by_force() {
     assert!(done(&["check", text(&slot)]).out.contains("free"));
 }
 
-/// Runs `mmp clear` on a pseudo terminal and types `keys` when it asks.
-fn on_a_terminal(path: &Path, more: &str, keys: &[u8]) -> Option<(String, Option<i32>)> {
-    use std::io::{Read as _, Write as _};
-    if !has("script") {
-        return None;
-    }
-    let line = format!("exec {MMP} clear --node beta {more} {}", path.display());
-    let mut terminal = Command::new("script")
-        .args(["-q", "-e", "-c", &line, "/dev/null"])
-        .env("SHELL", "/bin/sh")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts");
-    let mut input = terminal.stdin.take().expect("is a pipe");
-    let mut output = terminal.stdout.take().expect("is a pipe");
-    let (mut shown, mut buffer, mut typed) = (Vec::new(), [0; 4096], false);
-    while let Ok(length @ 1..) = output.read(&mut buffer) {
-        shown.extend(&buffer[..length]);
-        if !typed && shown.ends_with(b": ") && String::from_utf8_lossy(&shown).contains("to confirm") {
-            input.write_all(keys).and_then(|()| input.flush()).expect("types");
-            typed = true;
-        }
-    }
-    let code = terminal.wait().expect("ends").code();
-    Some((String::from_utf8_lossy(&shown).into_owned(), code))
-}
-
-#[test]
-fn on_a_terminal_it_asks_for_the_nodes_name() {
-    type Case = (u32, &'static str, &'static [u8], i32, &'static str);
-    let cases: [Case; 10] = [
-        (MARK, "", b"gold\n", 9, "--yes-node golden"),
-        (MARK, "", b"\n", 9, "--yes-node golden"),
-        (MARK, "", b"yes\n", 9, "--yes-node golden"),
-        (MARK, "", b"\x03", 6, "not confirmed"),
-        (MARK, "--force", b"golden\n", 0, "cleared"),
-        (LIVE, "--force", b"golden\n", 0, "cleared"),
-        (LIVE, "--force", b"y\n", 6, "not confirmed"),
-        (LIVE, "--force", b"\x04", 6, "not confirmed"),
-        (UNKNOWN, "--force --damaged", b"golden\n", 0, "cleared"),
-        (UNKNOWN, "--force --damaged", b"yes\n", 6, "not confirmed"),
-    ];
-    for (seq, more, keys, code, said) in cases {
-        let scratch = with_sequence(seq);
-        let before = scratch.bytes();
-        let Some((shown, ended)) = on_a_terminal(&scratch.image, more, keys) else { return };
-        assert_eq!(ended, Some(code), "{more} {keys:?}: {shown}");
-        for word in [said, "golden", "last update", "type the node's name"] {
-            assert!(shown.contains(word), "does not say {word:?}: {shown}");
-        }
-        assert_eq!(scratch.bytes() != before, code == 0, "{more} {keys:?}: {shown}");
-    }
-}
-
-#[test]
-fn on_a_terminal_what_names_nobody_takes_a_yes_and_a_name_beforehand_no_question() {
-    let damaged = images::load("damaged-magic");
-    for (keys, code) in [(b"no\n".as_slice(), 6), (b"yes\n", 0)] {
-        let scratch = Scratch::new();
-        fs::write(&scratch.image, &damaged).expect("writes");
-        let Some((shown, ended)) = on_a_terminal(&scratch.image, "--force --damaged", keys) else { return };
-        assert_eq!(ended, Some(code), "{shown}");
-        assert_eq!(scratch.bytes() != damaged, code == 0, "{shown}");
-    }
-    let scratch = with_sequence(MARK);
-    let Some((shown, ended)) = on_a_terminal(&scratch.image, "--force --yes-node golden", b"") else {
-        return;
-    };
-    assert!(ended == Some(0) && !shown.contains("to confirm"), "{shown}");
-}
-
-/// The word is for the bytes that were shown: a mark that was renewed while somebody was asked is not cleared.
-#[test]
-fn what_changes_while_somebody_is_asked_voids_his_word() {
-    use std::io::{Read as _, Write as _};
-    if !has("script") {
-        return;
-    }
-    let scratch = with_sequence(MARK);
-    let line = format!("exec {MMP} clear --node beta {}", scratch.image.display());
-    let mut terminal = Command::new("script")
-        .args(["-q", "-e", "-c", &line, "/dev/null"])
-        .env("SHELL", "/bin/sh")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let mut input = terminal.stdin.take().expect("is a pipe");
-    let mut output = terminal.stdout.take().expect("is a pipe");
-    let (mut shown, mut buffer) = (String::new(), [0; 4096]);
-    while !shown.contains("to confirm") {
-        let length = output.read(&mut buffer).expect("reads");
-        assert!(length > 0, "{shown}");
-        shown.push_str(&String::from_utf8_lossy(&buffer[..length]));
-    }
-    let mut renewed = scratch.block();
-    renewed.time_s += 60;
-    write_block(&scratch.image, &renewed);
-    input.write_all(b"golden\n").and_then(|()| input.flush()).expect("types");
-    output.read_to_string(&mut shown).ok();
-    let code = terminal.wait().expect("ends").code();
-    assert_eq!(code, Some(9), "{shown}");
-    assert!(shown.contains("has changed since it was looked at"), "{shown}");
-    assert_eq!(scratch.block(), renewed);
-}
-
-fn start(path: &Path, more: &[&str]) -> Child {
-    Command::new(MMP)
-        .args(["clear", "--node", "beta"])
-        .args(more)
-        .arg(path)
-        .env_remove("MMP_NODE_NAME")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starts")
-}
-
-fn interrupt(child: &Child) {
-    kill(Pid::from_raw(i32::try_from(child.id()).expect("fits")), Signal::SIGINT).expect("signals");
-}
-
-fn ended(child: &mut Child) -> Ran {
-    use std::io::Read as _;
-    let start = clock::mono();
-    let status = child.wait().expect("ends");
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    child.stdout.take().expect("is a pipe").read_to_end(&mut stdout).expect("reads");
-    child.stderr.take().expect("is a pipe").read_to_end(&mut stderr).expect("reads");
-    finished(&std::process::Output { status, stdout, stderr }, clock::mono().since(start))
+fn start_clear(path: &Path, more: &[&str]) -> Child {
+    start(&[&["clear", "--node", "beta"], more, &[text(path)]].concat())
 }
 
 /// e2fsprogs find nothing to complain about.

@@ -5,6 +5,7 @@
 mod areas;
 mod arguments;
 mod clear;
+mod clear_asked;
 mod demo;
 mod fence;
 mod guarded;

@@ -2,10 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use crate::support::{Scratch, layout, mmp, patch_block, patch_superblock, superblock_of};
+use mmpguard::clock;
 use mmpguard::format::Superblock;
 use mmpguard::protocol::sequence::SEQ_FSCK;
+
+use crate::support::{
+    Scratch, ended, interrupt, layout, mmp, patch_block, patch_superblock, start, superblock_of,
+};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
@@ -106,4 +111,22 @@ fn enable_without_mmp_takes_no_options_of_areas() {
     assert_eq!(mmp(["enable", text(&plain.image)]).code, Some(0));
     let block = superblock(&plain.image).mmp_block;
     assert_ne!(block, layout().superblock.mmp_block);
+}
+
+/// Whoever uses the device on this host is waited for until somebody says stop.
+#[test]
+fn a_wait_for_this_host_ends_with_a_signal_and_nothing_written() {
+    let plain = || Scratch::with(|bytes| patch_superblock(bytes, 0x60, &0x42_u32.to_le_bytes()));
+    let cases = [("enable", plain()), ("disable", Scratch::new()), ("set", Scratch::new())];
+    for (verb, scratch) in &cases {
+        let before = scratch.bytes();
+        let _used = fs::File::options().write(true).open(&scratch.image).expect("opens");
+        let interval: &[&str] = if *verb == "set" { &["--interval", "9s"] } else { &[] };
+        let child = start(&[&[verb, "--wait", "300s"], interval, &[text(&scratch.image)]].concat());
+        clock::sleep(Duration::from_secs(3));
+        interrupt(&child);
+        let ran = ended(child);
+        assert_eq!(ran.code, Some(6), "{verb}: {ran:?}");
+        assert!(ran.took < Duration::from_secs(5) && scratch.bytes() == before, "{verb}: {ran:?}");
+    }
 }

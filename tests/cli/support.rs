@@ -2,14 +2,17 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use mmpguard::clock;
 use mmpguard::format::superblock::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET_BYTES};
 use mmpguard::format::{Image, MmpBlock, Superblock, checksum::ext4_crc32c};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// An ext4 filesystem of 64 KiB with MMP, update interval 1 s, left clean by a node called "golden".
@@ -143,6 +146,61 @@ pub(crate) fn finished(output: &Output, took: Duration) -> Ran {
     let ran = Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr), took };
     assert!(!ran.err.contains("panicked"), "{ran:?}");
     ran
+}
+
+/// Begins a run of the program.
+pub(crate) fn start(arguments: &[&str]) -> Child {
+    Command::new(MMP)
+        .args(arguments)
+        .env_remove("MMP_NODE_NAME")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts")
+}
+
+/// As Ctrl-C does.
+pub(crate) fn interrupt(child: &Child) {
+    kill(Pid::from_raw(i32::try_from(child.id()).expect("fits")), Signal::SIGINT).expect("signals");
+}
+
+/// Waits for its end.
+pub(crate) fn ended(child: Child) -> Ran {
+    let start = clock::mono();
+    let output = child.wait_with_output().expect("ends");
+    finished(&output, clock::mono().since(start))
+}
+
+/// Runs `line` on a pseudo terminal. `keys` sees what was shown, until it gives what is typed. Gives what was shown in the end and the exit
+/// code; None where there is no script(1).
+pub(crate) fn on_a_terminal(
+    line: &str,
+    mut keys: impl FnMut(&str) -> Option<Vec<u8>>,
+) -> Option<(String, Option<i32>)> {
+    if !has("script") {
+        return None;
+    }
+    let mut terminal = Command::new("script")
+        .args(["-q", "-e", "-c", line, "/dev/null"])
+        .env("SHELL", "/bin/sh")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let mut input = terminal.stdin.take().expect("is a pipe");
+    let mut output = terminal.stdout.take().expect("is a pipe");
+    let (mut shown, mut buffer, mut typed) = (Vec::new(), [0; 4096], false);
+    while let Ok(length @ 1..) = output.read(&mut buffer) {
+        shown.extend(&buffer[..length]);
+        if let (false, Some(keys)) = (typed, keys(&String::from_utf8_lossy(&shown))) {
+            input.write_all(&keys).and_then(|()| input.flush()).expect("types");
+            typed = true;
+        }
+    }
+    let code = terminal.wait().expect("ends").code();
+    Some((String::from_utf8_lossy(&shown).into_owned(), code))
 }
 
 /// Whether a tool can be used; says so if not.

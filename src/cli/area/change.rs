@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::super::interrupt::Interrupt;
+use super::super::output;
 use super::super::progress::{self, Progress};
-use super::super::{output, render};
 use super::args::{Add, Change, Locking, Move, Remove, Rename, Repair};
 use crate::area::{self, AreaLock, Asking};
 use crate::driver::{AreaView, Selector};
@@ -178,7 +178,5 @@ fn release<T>(lock: AreaLock, result: Result<T, Error>) -> Result<T, Error> {
 }
 
 fn say(change: &Change, what: &str) {
-    if !change.locking.quiet {
-        output::complain(&format!("{}: {what}", render::shown(&change.target)));
-    }
+    output::tell(&change.target, change.locking.quiet, what);
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::super::native;
 use super::args::{Enable, area_interval_ms};
 use super::change::{add_slot, found, uuid_on};
-use super::{exit, make, output, render, told, wanted};
+use super::{make, output, render, told, wanted};
 use crate::area::Plan;
 use crate::driver::{AreaView, Place, Selector, SlotAddress, check_given_up};
 use crate::error::Error;
@@ -20,15 +20,7 @@ pub(in crate::cli) fn run(arguments: &Enable) -> ExitCode {
         Some(area) => by_slot(arguments, area),
         None => behind(arguments),
     };
-    match result {
-        Ok(text) => {
-            if !arguments.locking.quiet {
-                output::complain(&format!("{}: {text}", render::shown(&arguments.device)));
-            }
-            ExitCode::from(exit::DONE)
-        }
-        Err(error) => output::failure(&error),
-    }
+    output::changed(&arguments.device, arguments.locking.quiet, result)
 }
 
 /// An area behind what stands on the device.

@@ -67,9 +67,7 @@ fn file_and_area(arguments: &Create) -> Result<(), Error> {
         let _ = std::fs::remove_file(path);
     }
     let view = result?;
-    if !arguments.quiet {
-        output::complain(&format!("{}: {}", render::shown(path), told(&view)));
-    }
+    output::tell(path, arguments.quiet, &told(&view));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use self::args::{Disable, Set};
 use super::area::args::Locking;
 use super::area::change::changing;
 use super::interrupt::Interrupt;
-use super::{exit, output, render};
+use super::{output, render};
 use crate::area;
 use crate::driver::{OWN_SLOT, Place};
 use crate::error::Error;
@@ -18,12 +18,11 @@ use crate::format::SuperblockError;
 use crate::format::content::ext_kind;
 use crate::format::superblock::INCOMPAT_MMP;
 use crate::native::{self, Enabling, Outcome};
+use crate::protocol::timing::DEFAULT_INTERVAL;
 use crate::sys::fstab::{self, Called, FSTAB, FstabLine};
 
 /// What the filesystem drivers called ext2 and ext3 mount nothing with.
 const OLD_TYPES: [&str; 2] = ["ext2", "ext3"];
-/// `s_mmp_update_interval` of a filesystem whose administrator did not say: the mission's own interval.
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Switches on the MMP of the ext2/3/4 on `device`.
 pub(super) fn enable(device: &Path, interval: Option<Duration>, locking: &Locking) -> Result<String, Error> {
@@ -45,7 +44,7 @@ pub(super) fn enable(device: &Path, interval: Option<Duration>, locking: &Lockin
             Err(Error::Unsupported { path: device.to_owned(), what })
         }
         Outcome::Already(_) => Ok("it is protected already: its own MMP is enabled".to_owned()),
-        Outcome::Done(_) => {
+        Outcome::Done => {
             let told = format!(
                 "protected: its own MMP is enabled, with an update interval of {interval_s} s; kernels go by it, too"
             );
@@ -57,23 +56,11 @@ pub(super) fn enable(device: &Path, interval: Option<Duration>, locking: &Lockin
 }
 
 pub(super) fn disable(arguments: &Disable) -> ExitCode {
-    ended(&arguments.device, &arguments.locking, disabled(arguments))
+    output::changed(&arguments.device, arguments.locking.quiet, disabled(arguments))
 }
 
 pub(super) fn set(arguments: &Set) -> ExitCode {
-    ended(&arguments.device, &arguments.locking, set_to(arguments))
-}
-
-fn ended(device: &Path, locking: &Locking, result: Result<String, Error>) -> ExitCode {
-    match result {
-        Ok(text) => {
-            if !locking.quiet {
-                output::complain(&format!("{}: {text}", render::shown(device)));
-            }
-            ExitCode::from(exit::DONE)
-        }
-        Err(error) => output::failure(&error),
-    }
+    output::changed(&arguments.device, arguments.locking.quiet, set_to(arguments))
 }
 
 fn disabled(arguments: &Disable) -> Result<String, Error> {
@@ -98,7 +85,7 @@ fn disabled(arguments: &Disable) -> Result<String, Error> {
     }
     match changing(&arguments.locking, |asking| native::disable(path, asking))? {
         Outcome::Already(_) => off(),
-        Outcome::Done(_) => {
+        Outcome::Done => {
             Ok("not protected any more: its own MMP is disabled, and its block given back".to_owned())
         }
     }
@@ -116,7 +103,7 @@ fn set_to(arguments: &Set) -> Result<String, Error> {
     }
     match changing(&arguments.locking, |asking| native::set_interval(path, interval_s, asking))? {
         Outcome::Already(_) => Ok(format!("the update interval is {interval_s} s already")),
-        Outcome::Done(_) => Ok(format!(
+        Outcome::Done => Ok(format!(
             "the update interval is {interval_s} s now; a mount that begins from now on goes by it"
         )),
     }

@@ -28,13 +28,14 @@ const SYSFS: &str = "/sys";
 /// look cannot tell whether a holder lives: with --follow a block that is seen to change is "live", and `mmp check` finds out for
 /// certain. An area for other devices has a row for each slot that is used, up to 1024 slots.
 ///
-/// Several paths to one LUN are one row, if the kernel knows them to be: dm-multipath, equal worldwide names, loop devices over the same bytes. What
-/// has the same UUID and is not known to be the same (a clone, a snapshot, a partition by kpartx) keeps its row, and so does a path that shows
-/// something else than the others; both rows say so. Without a PATH, RAM disks,
-/// floppies, optical drives and devices without bytes are left out.
+/// Several paths to one LUN are one row, if the kernel knows them to be: dm-multipath, equal worldwide names, loop devices over the same
+/// bytes. What has the same UUID and is not known to be the same (a clone, a snapshot, a partition by kpartx) keeps its row, and so does a
+/// path that shows something else than the others; both rows say so. Without a PATH, RAM disks, floppies, optical drives and devices
+/// without bytes are left out.
 ///
-/// A device that does not answer has its row after --timeout, and delays no other; where very many do not, the rest is "not asked". Exit code 4: a PATH that was named could not be looked at.
-/// What is wrong with a device of the host, or with something in a directory, stands in its row.
+/// A device that does not answer has its row after --timeout, and delays no other; where very many do not, the rest is "not asked". Exit
+/// code 4: a PATH that was named could not be looked at. What is wrong with a device of the host, or with something in a directory, stands
+/// in its row.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Block devices, image files, or directories of these (what stands in them, not below) [default: every block device of this host].
