@@ -3,7 +3,7 @@
 //! Protects: a connection that says nothing, too much, or nonsense costs a descriptor and ends nothing; so many are served at once and no more.
 //! Who asks is told by the kernel (`SO_PEERCRED`), not by what he says. Nothing here touches a device.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -102,7 +102,8 @@ pub(super) async fn serve(listener: OwnedFd, side: Side, host: Arc<Host>) -> io:
             tracing::warn!(?side, "too many connections");
             let text = "too many ask at once: try again";
             let busy = Reply::error("Failed", json!({ "exit_code": crate::cli::exit::IO, "text": text }));
-            let _ = stream.try_write(&varlink::message(&busy)); // it is new: there is room
+            // It is new: there is room, which the runtime would know only after it waited for it.
+            let _ = stream.into_std().and_then(|mut stream| stream.write_all(&varlink::message(&busy)));
             continue;
         }
         let one = One::new(&connections);

@@ -1,6 +1,6 @@
 //! `mmp daemon` of one LUN's host, and whoever talks to it.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -64,26 +64,30 @@ impl Daemon {
     }
 
     pub(crate) fn connect(&self, socket: &str) -> Option<UnixStream> {
-        connect(&self.directory.join(socket))
+        connect(&self.directory.join(socket)).ok()
     }
 
     /// One call, one reply.
     pub(crate) fn call(&self, socket: &str, method: &str, parameters: &Value) -> Value {
-        self.try_call(socket, method, parameters).expect("replies")
+        let reply = self.try_call(socket, method, parameters);
+        let alive = || if self.process().is_alive() { "lives" } else { "has died" };
+        reply.unwrap_or_else(|error| {
+            panic!("no reply to {method}: {error}; the daemon {}, and said: {}", alive(), self.said())
+        })
     }
 
-    pub(crate) fn try_call(&self, socket: &str, method: &str, parameters: &Value) -> Option<Value> {
-        let mut stream = self.connect(socket)?;
+    pub(crate) fn try_call(&self, socket: &str, method: &str, parameters: &Value) -> io::Result<Value> {
+        let mut stream = connect(&self.directory.join(socket))?;
         let call = json!({ "method": format!("org.mmpguard.{method}"), "parameters": parameters });
         say(&mut stream, call.to_string().as_bytes());
-        reply(&mut stream)
+        try_reply(&mut stream)
     }
 }
 
-fn connect(path: &Path) -> Option<UnixStream> {
-    let stream = UnixStream::connect(path).ok()?;
-    stream.set_read_timeout(Some(seconds(30))).expect("sets");
-    Some(stream)
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(seconds(30)))?;
+    Ok(stream)
 }
 
 /// Sends a message, whatever it is.
@@ -94,14 +98,18 @@ pub(crate) fn say(stream: &mut UnixStream, message: &[u8]) {
 
 /// The next message; none if there is none any more.
 pub(crate) fn reply(stream: &mut UnixStream) -> Option<Value> {
+    try_reply(stream).ok()
+}
+
+fn try_reply(stream: &mut UnixStream) -> io::Result<Value> {
     let mut message = Vec::new();
     let mut byte = [0];
     loop {
-        match stream.read(&mut byte) {
-            Ok(1) if byte[0] == 0 => return Some(serde_json::from_slice(&message).expect("is JSON")),
-            Ok(1) => message.push(byte[0]),
-            _ => return None,
+        stream.read_exact(&mut byte)?;
+        if byte[0] == 0 {
+            return Ok(serde_json::from_slice(&message).expect("is JSON"));
         }
+        message.push(byte[0]);
     }
 }
 
