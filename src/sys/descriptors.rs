@@ -9,6 +9,10 @@
 //! and users inside the kernel without a descriptor (an iSCSI target's file). A descriptor opened with `O_PATH` can
 //! neither read nor write and does not count.
 //!
+//! A process that was killed and hangs in one device keeps all its descriptors until that lets go. Where each of its threads is in a call
+//! about a known descriptor, the devices of the others are not in use by it: none of them runs another instruction, and what is closed
+//! in the end was read and written past the page cache, or flushed before.
+//!
 //! What may hang here, for which reason everything runs within `bounded`: attributes of a file on a dead server (see
 //! `target::identify`), and `maps`, which waits for the address space of a process that may itself be stuck in a page
 //! fault. Descriptors and mappings are therefore asked for apart, so that the first are known where the second hang.
@@ -22,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::mountinfo::{path, unescape};
+use super::process::{LastCall, last_call};
 use super::target::{TargetKind, identify};
 
 /// What one process told.
@@ -82,14 +87,38 @@ impl Search {
         let mut process =
             Process { mount_namespace: std::fs::read_link(proc.join("ns/mnt")).ok(), ..Process::default() };
         if !self.descriptors_in(&proc, &mut process) {
-            for thread in other_threads(&proc, pid) {
-                self.descriptors_in(&thread, &mut process);
+            let threads = other_threads(&proc, pid);
+            let mut left = Process::default();
+            for thread in &threads {
+                self.descriptors_in(thread, &mut left);
             }
+            if let Some(busy) = self.last_business(&threads) {
+                left.uses.retain(|&(place, _)| busy.contains(&self.wanted[place]));
+            }
+            process.merge(left);
         }
         if !process.uses.is_empty() || process.mount_namespace.is_some() {
             process.command = command_of(pid);
         }
         process
+    }
+
+    /// What the threads of a process that was killed still do something to: of all that its table holds, that alone is in use. None if one
+    /// of them may run again, or does what cannot be told.
+    fn last_business(&self, threads: &[PathBuf]) -> Option<Vec<TargetKind>> {
+        let mut busy = Vec::new();
+        for thread in threads {
+            match last_call(thread)? {
+                LastCall::On(descriptor) => {
+                    busy.extend(identify(&thread.join(format!("fd/{descriptor}"))).ok()?);
+                }
+                // What is opened is not read or written any more; of a file it could be the length.
+                LastCall::Opens => {
+                    self.wanted.iter().all(|kind| matches!(kind, TargetKind::Block { .. })).then_some(())?
+                }
+            }
+        }
+        Some(busy)
     }
 
     /// Looks into the mappings of one process.

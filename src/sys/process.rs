@@ -23,7 +23,8 @@ use crate::clock;
 
 mod stat;
 pub use stat::{
-    Stat, ThreadState, ancestors, descendants, leader_lives, may_administer, processes, thread_state,
+    LastCall, Stat, ThreadState, ancestors, descendants, last_call, leader_lives, may_administer, processes,
+    thread_state,
 };
 
 /// Makes the orphans among this process's descendants its children, and lets it hear of their ends: under an ignored

@@ -16,6 +16,7 @@ mod clear;
 mod crash;
 mod daemon_control;
 mod daemon_faults;
+mod daemon_hung;
 mod daemon_load;
 mod daemon_restart;
 mod daemon_standby;
@@ -123,6 +124,7 @@ const SIDE_BY_SIDE: &[&[Case]] = &[
     guard_many::CASES,
     daemon_load::CASES,
     daemon_faults::CASES,
+    daemon_hung::CASES,
     daemon_standby::CASES,
     daemon_restart::CASES,
     daemon_control::CASES,

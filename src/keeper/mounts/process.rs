@@ -309,11 +309,20 @@ impl<'a> Keeper<'a> {
                     if !self.committed && !self.deaths.is_empty() {
                         self.tell_front(&ToFront::DriverGone); // a successor has no other way to say so
                     }
+                    self.unlock();
                     return Some(EXIT_FINISHED);
                 }
             }
         }
         None
+    }
+
+    /// The guard is over, for every process that shares the lock. Not left to the end of the last of them: a daemon that died, and has a thread
+    /// hang in another device, keeps all its descriptors until that lets go.
+    fn unlock(&self) {
+        if let Ok(lock) = self.lock.try_clone() {
+            let _ = std::fs::File::from(lock).unlock();
+        }
     }
 
     fn driver_committed(&mut self) {

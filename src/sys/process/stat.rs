@@ -146,6 +146,48 @@ pub fn thread_state(pid: i32, thread: i32) -> ThreadState {
     }
 }
 
+/// What a thread that was killed is in: it hangs in the kernel, and ends before it runs another instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastCall {
+    /// It reads, writes or asks what this descriptor leads to.
+    On(i32),
+    /// It opens something.
+    Opens,
+}
+
+/// The call that the thread below `task` (`/proc/PID/task/TID`) is in for the last time. None if it may go on after that, or is in
+/// another call, or that cannot be found out.
+///
+/// Source: proc(5), `status` and `syscall`; a killed process has SIGKILL pending for each of its threads (Linux `kernel/signal.c`,
+/// `complete_signal` and `zap_other_threads`).
+#[must_use]
+pub fn last_call(task: &std::path::Path) -> Option<LastCall> {
+    let status = std::fs::read_to_string(task.join("status")).ok()?;
+    let call = std::fs::read_to_string(task.join("syscall")).ok()?;
+    if is_killed(&status) { call_of(&call) } else { None }
+}
+
+fn is_killed(status: &str) -> bool {
+    let pending = status.lines().find_map(|line| line.strip_prefix("SigPnd:"));
+    let pending = pending.and_then(|signals| u64::from_str_radix(signals.trim(), 16).ok());
+    pending.is_some_and(|signals| signals & (1 << (nix::libc::SIGKILL - 1)) != 0)
+}
+
+fn call_of(text: &str) -> Option<LastCall> {
+    use nix::libc::{
+        SYS_fdatasync, SYS_fsync, SYS_ioctl, SYS_openat, SYS_pread64, SYS_preadv2, SYS_pwrite64, SYS_pwritev2,
+    };
+    let mut words = text.split_whitespace();
+    let number: nix::libc::c_long = words.next()?.parse().ok()?;
+    if number == SYS_openat {
+        return Some(LastCall::Opens);
+    }
+    let on_descriptor =
+        [SYS_fdatasync, SYS_fsync, SYS_ioctl, SYS_pread64, SYS_preadv2, SYS_pwrite64, SYS_pwritev2];
+    let first = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+    on_descriptor.contains(&number).then(|| i32::try_from(first).ok().map(LastCall::On)).flatten()
+}
+
 fn in_call(text: &str) -> ThreadState {
     let number = text.split_whitespace().next().and_then(|first| first.parse::<i64>().ok());
     match number {
@@ -161,6 +203,26 @@ mod tests {
     fn stat(pid: i32, parent: i32) -> Stat {
         let line = format!("{pid} (x) S {parent} {parent} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 0 9 0");
         Stat::parse(line.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_last_call_of_a_killed_thread_is_known_if_it_is_about_one_descriptor() {
+        let text =
+            |number: nix::libc::c_long| format!("{number} 0x7 0x7f 0x1000 0x400 0x0 0x0 0x7ffd 0x7f3e\n");
+        assert_eq!(call_of(&text(nix::libc::SYS_pwrite64)), Some(LastCall::On(7)));
+        assert_eq!(call_of(&text(nix::libc::SYS_openat)), Some(LastCall::Opens));
+        for other in [
+            text(nix::libc::SYS_mount),
+            text(nix::libc::SYS_futex),
+            "running\n".into(),
+            "-1 0x7ffd 0x7f3e\n".into(),
+        ] {
+            assert_eq!(call_of(&other), None, "{other}");
+        }
+        assert!(is_killed("Name:\tx\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n"));
+        assert!(!is_killed("SigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n"));
+        assert!(!is_killed("Name:\tx\n"));
+        assert_eq!(last_call(std::path::Path::new("/proc/self/task/1")), None, "nobody kills us");
     }
 
     #[test]
