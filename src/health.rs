@@ -142,7 +142,7 @@ pub struct Seen<'a> {
     pub state: State,
     /// The process that fences is there, and is not stopped.
     pub has_keeper: bool,
-    /// It is mounted.
+    /// It is mounted; asked only of one that is lost.
     pub mounted: bool,
     /// When.
     pub now: Mono,
@@ -155,13 +155,10 @@ impl<'a> Seen<'a> {
         let keeper = Stat::of(record.keeper_pid).filter(|stat| !matches!(stat.state, 'Z' | 'X' | 'T' | 't'));
         let name = crate::keeper::mounts::NAMES.0.to_string_lossy();
         let has_keeper = keeper.is_some_and(|keeper| keeper.comm == name);
-        Seen {
-            record,
-            state: State::of(slot, record),
-            has_keeper,
-            mounted: is_mounted(record),
-            now: clock::mono(),
-        }
+        let state = State::of(slot, record);
+        // It means reading every mount of the host, for each guard.
+        let mounted = state != State::Lost || is_mounted(record);
+        Seen { record, state, has_keeper, mounted, now: clock::mono() }
     }
 
     /// Since the guard has written its record.
@@ -186,7 +183,7 @@ impl<'a> Seen<'a> {
                 let level =
                     if lost.is_some() && !self.mounted { Level::Unhealthy } else { Level::Unprotected };
                 let forget = match level {
-                    Level::Warning => {
+                    Level::Unhealthy => {
                         "; nothing of it is mounted any more (`mmp umount --although-lost` forgets it)"
                     }
                     _ => "",

@@ -22,6 +22,9 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// How long whoever begins waits for the first look.
 const FIRST_LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A look that takes longer is told, instead of what was seen before.
+const LOOK_PATIENCE: Duration = Duration::from_secs(3);
+
 /// A block that is watched, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Watched {
@@ -37,6 +40,8 @@ struct State {
     decodes: bool,
     changed: bool,
     trouble: Option<String>,
+    /// A look is under way since then.
+    looking_since: Option<Mono>,
 }
 
 /// What is seen of it.
@@ -58,7 +63,13 @@ impl Watched {
     pub(crate) fn begin(place: Place) -> Result<Self, Error> {
         let path = place.asked().to_owned();
         let interval = place.medium().interval().unwrap_or(timing::DEFAULT_INTERVAL);
-        let state = State { standby: Standby::new(interval), decodes: true, changed: false, trouble: None };
+        let state = State {
+            standby: Standby::new(interval),
+            decodes: true,
+            changed: false,
+            trouble: None,
+            looking_since: None,
+        };
         let watched = Watched {
             medium: place.medium().clone(),
             interval,
@@ -97,6 +108,11 @@ impl Watched {
     /// What is seen.
     pub(crate) fn view(&self) -> View {
         let state = lock(&self.state);
+        // What was seen before it hung says nothing of now.
+        let waits = state.looking_since.map_or(Duration::ZERO, |since| clock::mono().since(since));
+        if waits > LOOK_PATIENCE {
+            return View::Unreadable(format!("it has not answered for {} s", waits.as_secs()));
+        }
         if let Some(trouble) = &state.trouble {
             return View::Unreadable(trouble.clone());
         }
@@ -123,10 +139,12 @@ impl Drop for Watched {
 /// One look; gives when the next is due.
 fn look(place: &Place, store: &mut dyn BlockStore, state: &Mutex<State>) -> Mono {
     let began = clock::mono();
+    lock(state).looking_since = Some(began);
     let read: Result<Image, Error> = store.read().copied();
     let ended = clock::mono();
     store.close();
     let mut state = lock(state);
+    state.looking_since = None;
     match read {
         Ok(image) => {
             let decoded = place.medium().decode(&image);

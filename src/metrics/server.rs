@@ -136,19 +136,22 @@ async fn talk(
     render: Arc<impl Fn() -> String + Send + Sync + 'static>,
     place: OwnedSemaphorePermit,
 ) {
-    let _ = tokio::time::timeout(PATIENCE, answer(stream, render)).await;
-    drop(place);
+    let _ = tokio::time::timeout(PATIENCE, answer(stream, render, place)).await;
 }
 
 async fn answer(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     render: Arc<impl Fn() -> String + Send + Sync + 'static>,
+    mut place: OwnedSemaphorePermit,
 ) -> io::Result<()> {
     let head = read_head(&mut stream).await?;
     let asked = head.as_deref().map_or(Asked::Nonsense, Asked::of);
     let (status, kind, body) = match asked {
         Asked::Metrics { .. } => {
-            let text = tokio::task::spawn_blocking(move || render()).await.map_err(io::Error::other)?;
+            // Who has given up has not ended that: his place is free when it is done.
+            let work = tokio::task::spawn_blocking(move || (render(), place));
+            let (text, back) = work.await.map_err(io::Error::other)?;
+            place = back;
             ("200 OK", CONTENT_TYPE, text)
         }
         Asked::Other => ("404 Not Found", "text/plain", "the figures are at /metrics\n".to_owned()),
@@ -164,7 +167,9 @@ async fn answer(
     if asked != (Asked::Metrics { head_only: true }) {
         stream.write_all(body.as_bytes()).await?;
     }
-    stream.shutdown().await
+    let ended = stream.shutdown().await;
+    drop(place);
+    ended
 }
 
 /// Up to the empty line; none if there is too much before it, or it never comes.

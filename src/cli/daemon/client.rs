@@ -14,20 +14,24 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::instance;
 use super::request::{AdoptRequest, MountRequest};
 use super::varlink::{self, Call, Reply};
 use crate::cli::args::{Adopt, Mount};
 use crate::cli::exit;
 use crate::cli::guard::{self, Asker, Terminal};
 use crate::cli::progress::Told;
-use crate::clock;
+use crate::clock::{self, Mono};
 use crate::error::Error;
 use crate::registry::{Phase, Registry};
+use crate::sys::process::leader_lives;
 
 /// How long it takes until it is known what became of a guard whose daemon died.
 const AFTERMATH: Duration = Duration::from_secs(3);
 /// How often a countdown is redrawn.
 const TICK: u16 = 100;
+/// How often the daemon is looked for while it has no answer.
+const DAEMON_LOOK: Duration = Duration::from_secs(1);
 
 /// Has the daemon mount; gives the exit code. None if there is no daemon, or none that could do it for this process.
 pub(in crate::cli) fn mount(arguments: &Mount) -> Result<Option<u8>, Error> {
@@ -72,7 +76,7 @@ pub(in crate::cli) fn call(method: &str, parameters: Value) -> Result<Answer, Er
                 }
             });
         }
-        line.wait(None, PollTimeout::NONE);
+        line.wait(None, PollTimeout::from(TICK));
     }
 }
 
@@ -119,6 +123,10 @@ fn ask_for_guard(
                 Heard::Ended(code) => {
                     terminal.clear();
                     return Ok(Some(code));
+                }
+                Heard::NotForUs(_) if withdrawn > 0 => {
+                    terminal.clear();
+                    return Ok(Some(exit::INTERRUPTED));
                 }
                 Heard::NotForUs(why) => {
                     terminal.line(&format!("not by the daemon: {why}; guarded by processes of its own"));
@@ -247,6 +255,10 @@ fn in_mount_unit(cgroups: &str) -> bool {
 struct Line {
     stream: UnixStream,
     buffer: Vec<u8>,
+    /// The daemon that was seen to live since it was made.
+    daemon: Option<i32>,
+    /// When that is asked again.
+    next_look: Mono,
 }
 
 impl Line {
@@ -256,7 +268,7 @@ impl Line {
         match UnixStream::connect(path) {
             Ok(stream) => {
                 stream.set_nonblocking(true)?;
-                Ok(Some(Line { stream, buffer: Vec::new() }))
+                Ok(Some(Line { stream, buffer: Vec::new(), daemon: None, next_look: Mono(0) }))
             }
             Err(error) if matches!(error.kind(), NotFound | ConnectionRefused | PermissionDenied) => Ok(None),
             Err(error) => Err(error),
@@ -271,7 +283,27 @@ impl Line {
     }
 
     /// The next reply, if it is there.
+    ///
+    /// A daemon that died closes its end, unless a thread of it hangs in a device: then its successor tells that it is gone. (Who is at the
+    /// other end says the kernel, but of a socket that systemd made it says systemd.)
     fn receive(&mut self) -> io::Result<Option<Reply>> {
+        let died = self.has_died();
+        let reply = self.read_reply()?;
+        if died && reply.is_none() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(reply) }
+    }
+
+    fn has_died(&mut self) -> bool {
+        if clock::mono() < self.next_look {
+            return false;
+        }
+        self.next_look = clock::mono() + DAEMON_LOOK;
+        let now = instance::daemon_pid(&Registry::host()).filter(|&pid| leader_lives(pid));
+        let before = self.daemon;
+        self.daemon = before.or(now);
+        before.is_some() && before != now
+    }
+
+    fn read_reply(&mut self) -> io::Result<Option<Reply>> {
         loop {
             if let Some(message) = varlink::next_message(&mut self.buffer) {
                 return Ok(Some(serde_json::from_slice(&message)?));

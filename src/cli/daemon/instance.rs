@@ -53,6 +53,12 @@ pub(super) fn become_the_one(registry: &Registry) -> io::Result<Result<Instance,
     Ok(Ok(Instance(file)))
 }
 
+/// The process that is the daemon, by what it has written down; none if none has.
+pub(super) fn daemon_pid(registry: &Registry) -> Option<i32> {
+    let text = std::fs::read_to_string(registry.directory().join("daemon.lock")).ok()?;
+    text.trim().parse().ok().filter(|&pid| pid > 0)
+}
+
 fn open(path: &PathBuf) -> io::Result<(File, bool)> {
     let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match file.try_lock() {

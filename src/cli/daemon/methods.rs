@@ -92,29 +92,36 @@ fn method(
         "Mount" => {
             let MountParameters { request } = varlink::parameters(call)?;
             let (host, under_way) = (Arc::clone(host), host.under_way.clone());
-            begin(asker, under_way, request.device.clone(), move |asker| {
+            let about = (request.device.clone(), request.patience());
+            begin(asker, under_way, about, move |asker| {
                 let arguments = request.arguments()?;
                 let mut task = mount::task(&arguments, &mut |text| asker.complain(text))?;
                 task.standby = host.standbys.credit(&task);
                 let code = guard_here(&task, asker)?;
                 if code == exit::DONE {
-                    host.standbys.end_of(&task);
+                    end_standbys(host, task);
                 }
                 Ok(code)
             })?;
         }
         "Adopt" => {
             let request: AdoptRequest = varlink::parameters(call)?;
-            begin(asker, host.under_way.clone(), request.device.clone(), move |asker| {
+            let about = (request.device.clone(), Duration::ZERO);
+            let host = Arc::clone(host);
+            begin(asker, host.under_way.clone(), about, move |asker| {
                 let task = mount::adoption(&request.arguments()?, &mut |text| asker.complain(text))?;
-                guard_here(&task, asker)
+                let code = guard_here(&task, asker)?;
+                if code == exit::DONE {
+                    end_standbys(host, task);
+                }
+                Ok(code)
             })?;
         }
         "StandBy" => {
             let request: standby::Request = varlink::parameters(call)?;
-            let (host, replies) = (Arc::clone(host), replies.clone());
+            let (host, replies, gone) = (Arc::clone(host), replies.clone(), Arc::clone(&asker.gone));
             spawn(move || {
-                let busy = host.under_way.begin(&request.device);
+                let busy = host.under_way.begin(&request.device, Duration::ZERO, &gone);
                 let _ = replies.send(match busy.map(|busy| (host.standbys.begin(&request), busy)) {
                     Ok((Ok(standby), _busy)) => Reply::of(json!({ "standby": standby })),
                     Ok((Err(error), _busy)) => failed(exit::number(&error), &render::error(&error)),
@@ -167,6 +174,13 @@ fn failed(exit_code: u8, text: &str) -> Reply {
     Reply::error("Failed", json!({ "exit_code": exit_code, "text": text }))
 }
 
+/// What is guarded here is not watched any more. Finding it reads the device, which nobody who waits for an answer waits for.
+fn end_standbys(host: Arc<Host>, task: Task) {
+    if !host.standbys.is_empty() {
+        let _ = spawn(move || host.standbys.end_of(&task));
+    }
+}
+
 fn guard_here(task: &Task, asker: &mut Remote) -> Result<u8, Error> {
     let task = Task { resident: true, ..task.clone() };
     guard::begin(&task, asker, &guard::run_in_daemon)
@@ -176,11 +190,11 @@ fn guard_here(task: &Task, asker: &mut Remote) -> Result<u8, Error> {
 fn begin(
     mut asker: Remote,
     under_way: UnderWay,
-    device: String,
+    (device, patience): (String, Duration),
     body: impl FnOnce(&mut Remote) -> Result<u8, Error> + Send + 'static,
 ) -> Result<(), Reply> {
     spawn(move || {
-        let _busy = match under_way.begin(&device) {
+        let _busy = match under_way.begin(&device, patience, &asker.gone) {
             Ok(busy) => busy,
             Err(reply) => {
                 let _ = asker.replies.send(reply);
@@ -220,11 +234,11 @@ struct Busy {
 }
 
 impl UnderWay {
-    /// Waits for the one before to end, a moment: whoever asked may have changed his mind.
-    fn begin(&self, device: &str) -> Result<Busy, Reply> {
-        let until = clock::mono() + PATIENCE;
+    /// Waits for the one before to end, a moment at least: whoever asked may have changed his mind, and what he asked for is taken back.
+    fn begin(&self, device: &str, patience: Duration, gone: &AtomicBool) -> Result<Busy, Reply> {
+        let until = clock::mono() + patience.max(PATIENCE);
         let mut begun = self.lock().insert(device.to_owned());
-        while !begun && clock::mono() < until {
+        while !begun && clock::mono() < until && !gone.load(SeqCst) {
             clock::sleep(PATIENCE / 100);
             begun = self.lock().insert(device.to_owned());
         }

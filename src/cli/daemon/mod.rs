@@ -61,6 +61,8 @@ const MONITOR_GROUP: &str = "mmp";
 const ESSENTIAL: [&str; 4] = [guard::DRIVER_THREAD, "mmp-beat", "mmp-adoption", "mmp-standby"];
 /// So many requests and scrapes read records at once.
 const BLOCKING_AT_MOST: usize = 8;
+/// How often it is tried again to listen for those who want figures.
+const FIGURES_AGAIN: Duration = Duration::from_secs(5);
 /// How long what a bug says may take to be written.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -174,12 +176,7 @@ async fn serve_until_told(
     look_for_residents(&host.registry)?;
     systemd::ready();
     if let Some(listen) = figures {
-        let registry = host.registry.clone();
-        match metrics::Listener::bind(&listen).await {
-            Ok(listener) => drop(serving.spawn(metrics::serve(listener, move || metrics::render(&registry)))),
-            // Guards matter more than their figures.
-            Err(error) => output::complain(&format!("metrics are not served at {listen:?}: {error}")),
-        }
+        serving.spawn(serve_figures(listen, host.registry.clone()));
     }
     serving.spawn(systemd::watch());
     loop {
@@ -193,6 +190,24 @@ async fn serve_until_told(
     }
     systemd::stopping();
     Ok(())
+}
+
+/// Guards matter more than their figures: where nobody can listen that is told, and tried again. A port may be kept by a predecessor that has
+/// a thread hang in a device.
+async fn serve_figures(listen: Listen, registry: Registry) -> io::Result<()> {
+    let mut told = false;
+    let listener = loop {
+        match metrics::Listener::bind(&listen).await {
+            Ok(listener) => break listener,
+            Err(error) if !told => {
+                output::complain(&format!("metrics are not served at {listen:?} for now: {error}"));
+                told = true;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(FIGURES_AGAIN).await;
+    };
+    metrics::serve(listener, move || metrics::render(&registry)).await
 }
 
 /// Starts the thread that looks for guards that belong here.
@@ -243,11 +258,15 @@ impl Sockets {
                 name => tracing::warn!(name, "a socket that is not known was passed"),
             }
         }
-        let group = Group::from_name(MONITOR_GROUP).ok().flatten().map(|group| group.gid);
-        let mode = if group.is_some() { 0o660 } else { 0o600 };
+        let monitor_of_ours = || {
+            // A name service may answer late: it is asked only where it matters.
+            let group = Group::from_name(MONITOR_GROUP).ok().flatten().map(|group| group.gid);
+            let mode = if group.is_some() { 0o660 } else { 0o600 };
+            serve::listen(&monitor_socket(registry), mode, group)
+        };
         Ok(Sockets {
             control: control.map_or_else(|| serve::listen(&control_socket(registry), 0o600, None), Ok)?,
-            monitor: monitor.map_or_else(|| serve::listen(&monitor_socket(registry), mode, group), Ok)?,
+            monitor: monitor.map_or_else(monitor_of_ours, Ok)?,
         })
     }
 }

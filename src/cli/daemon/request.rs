@@ -77,13 +77,19 @@ impl MountRequest {
                 read_only: Some(arguments.read_only),
                 wait_ms: arguments.wait.map(millis),
                 fenced: arguments.fenced.clone(),
-                handover: arguments.handover.or(config.mount.handover),
+                // Also what is so by default: the daemon's own configuration is not what was meant.
+                handover: Some(arguments.handover.or(config.mount.handover).unwrap_or(Handover::Kernel)),
                 tolerate_ms: arguments.tolerate.map(millis),
                 on_loss: ladder(&arguments.fence, &config),
                 incomplete_fence: Some(arguments.fence.incomplete_fence),
             })
         };
         Ok(texts())
+    }
+
+    /// How long to wait for whoever has it.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_millis(self.wait_ms.unwrap_or(0))
     }
 
     /// The same, for who carries it out.

@@ -19,6 +19,8 @@ pub(super) const PERIOD: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(60);
 /// So many are taken over at once.
 const AT_ONCE: usize = 64;
+/// The stack of a thread that takes one over.
+const STACK_BYTES: usize = 256 << 10;
 
 /// Those that could not be taken over, and when they are asked for again.
 #[derive(Debug, Default)]
@@ -39,11 +41,21 @@ impl Residents {
         for some in waiting.chunks(AT_ONCE) {
             std::thread::scope(|scope| {
                 // One whose keeper does not answer holds up nobody else's.
-                let asked: Vec<_> =
-                    some.iter().map(|(slot, record)| scope.spawn(|| take(slot, record))).collect();
+                let asked: Vec<_> = some
+                    .iter()
+                    .map(|(slot, record)| {
+                        let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+                        thread.spawn_scoped(scope, || take(slot, record))
+                    })
+                    .collect();
                 for ((slot, _), asked) in some.iter().zip(asked) {
-                    if asked.join().unwrap_or(Taken::Failed) == Taken::Failed {
-                        self.0.insert(slot.clone(), now + PAUSE);
+                    match asked.map(|asked| asked.join().unwrap_or(Taken::Failed)) {
+                        Ok(Taken::Failed) => drop(self.0.insert(slot.clone(), now + PAUSE)),
+                        Ok(Taken::Over | Taken::NotNow) => {}
+                        // It is asked for again soon. A panic would end the daemon, and everything it guards would need a process.
+                        Err(error) => {
+                            tracing::warn!(%error, "no thread to take a guard over from its keeper")
+                        }
                     }
                 }
             });

@@ -19,12 +19,11 @@ use tokio::sync::mpsc;
 use super::methods::{self, Host};
 use super::varlink::{self, MESSAGE_BYTES, Reply};
 
-/// So many connections are served at once on one socket.
-const CONNECTIONS_AT_MOST: usize = 256;
 /// How long a client may take to read a reply.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
-/// How long one who has nothing more to say is answered: a claim is watched for a wait before it is taken back.
-const GONE_PATIENCE: Duration = Duration::from_secs(180);
+/// How long one who has nothing more to say is answered: a claim is watched for a wait before it is taken back, and the longest wait is that of a
+/// check interval of 300 s.
+const GONE_PATIENCE: Duration = Duration::from_secs(420);
 /// How long accepting pauses when there is no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -41,6 +40,17 @@ pub(super) struct Peer {
     pub(super) side: Side,
     pub(super) uid: u32,
     pub(super) pid: Option<i32>,
+}
+
+impl Side {
+    /// So many connections are served at once. A mount keeps its own for two waits, and at boot all are asked for at the same time: each
+    /// of what root may have mounted, up to ten thousand.
+    fn connections_at_most(self) -> usize {
+        match self {
+            Side::Control => 16_384,
+            Side::Monitor => 256,
+        }
+    }
 }
 
 impl Peer {
@@ -98,7 +108,7 @@ pub(super) async fn serve(listener: OwnedFd, side: Side, host: Arc<Host>) -> io:
             continue;
         };
         let Ok(peer) = Peer::of(side, &stream) else { continue };
-        if connections.load(SeqCst) >= CONNECTIONS_AT_MOST {
+        if connections.load(SeqCst) >= side.connections_at_most() {
             tracing::warn!(?side, "too many connections");
             let text = "too many ask at once: try again";
             let busy = Reply::error("Failed", json!({ "exit_code": crate::cli::exit::IO, "text": text }));
@@ -160,7 +170,7 @@ async fn converse(stream: UnixStream, peer: &Peer, host: &Arc<Host>) -> io::Resu
         };
         tracing::debug!(method = %call.method, uid = peer.uid, pid = peer.pid, "asked");
         let (replies, mut told) = mpsc::unbounded_channel();
-        let gone = Arc::new(AtomicBool::new(false));
+        let gone = Arc::new(AtomicBool::new(over));
         methods::carry_out(host, peer, &call, &replies, &gone);
         drop(replies);
         let mut patience = tokio::time::Instant::now() + GONE_PATIENCE;
@@ -187,7 +197,11 @@ async fn converse(stream: UnixStream, peer: &Peer, host: &Arc<Host>) -> io::Resu
                     }
                 }
                 // What hangs in a device hangs without him.
-                () = tokio::time::sleep_until(patience), if over => return Ok(()),
+                () = tokio::time::sleep_until(patience), if over => {
+                    let text = "interrupted; the device does not answer, and a claim may stand in the block";
+                    let ended = json!({ "ended": { "exit_code": crate::cli::exit::INTERRUPTED, "text": text } });
+                    return send(&mut writer, &Reply::of(ended)).await;
+                }
             }
         }
     }

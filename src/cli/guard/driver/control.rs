@@ -91,11 +91,9 @@ impl Listener {
     pub(super) fn accept(&self) -> Option<(Request, UnixStream)> {
         let (stream, _) = self.0.accept().ok()?;
         stream.set_nonblocking(false).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.set_write_timeout(Some(PATIENCE)).ok()?;
-        let mut line = String::new();
-        BufReader::new((&stream).take(REQUEST_BYTES)).read_line(&mut line).ok()?;
-        match serde_json::from_str(&line) {
+        let line = read_line(&stream, clock::mono() + PATIENCE)?;
+        match serde_json::from_slice(&line) {
             Ok(request) => Some((request, stream)),
             Err(error) => {
                 let text = format!("not understood: {error}");
@@ -104,6 +102,27 @@ impl Listener {
             }
         }
     }
+}
+
+/// A request, whole by then: who sends a byte now and then must not keep the guard from its work.
+fn read_line(mut stream: &UnixStream, until: Mono) -> Option<Vec<u8>> {
+    let (mut line, mut part) = (Vec::new(), [0; 4096]);
+    while !line.contains(&b'\n') && (line.len() as u64) < REQUEST_BYTES {
+        let left = until.since(clock::mono());
+        if left.is_zero() {
+            return None;
+        }
+        stream.set_read_timeout(Some(left)).ok()?;
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(read) => line.extend_from_slice(&part[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+    let end = line.iter().position(|&byte| byte == b'\n').unwrap_or(line.len());
+    line.truncate(end);
+    Some(line)
 }
 
 /// Answers, to whoever still listens.
