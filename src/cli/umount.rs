@@ -82,7 +82,7 @@ fn unmount(target: &Path, lazy: bool) -> Result<(), String> {
         tries += 1;
         let mut command = Command::new("umount");
         // Not by a helper: that of a guarded mount is this.
-        command.arg("-i");
+        command.arg("-i").env("LC_ALL", "C"); // what it says is read
         if lazy {
             command.arg("-l");
         }

@@ -1,5 +1,6 @@
 //! What cannot be mounted guarded is refused, and leaves no claim, no process and no record.
 
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use mmpguard::protocol::sequence::{SEQ_CLEAN, SEQ_FSCK};
@@ -21,6 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     ("guard_refused_mounts_that_fail_at_once_leave_it_clean", failed_at_once),
     ("guard_refused_devices_that_cannot_be_guarded", unsuitable),
     ("guard_refused_tags_that_lead_to_two_devices", tags),
+    ("guard_refused_a_directory_where_an_automount_waits", automount),
 ];
 
 /// Whatever is refused before a claim: at once, with nothing written and nothing left.
@@ -63,6 +65,31 @@ fn unsuitable() {
     must("mkfs.ext4", &["-q", "-F", "-O", "^mmp", blank.path()]);
     refused(blank.path(), &dir, &[], 7, "`mmp enable`");
     lun.assert_unchanged_outside_mmp(&before);
+    assert_eq!(lun.bytes(), before, "a refusal wrote something");
+}
+
+/// As systemd makes one for `x-systemd.automount`: a guard would wait for the mount that it is to make.
+fn automount() {
+    let lun = Lun::new();
+    let before = lun.bytes();
+    let dir = lun.mount_point();
+    // Nobody reads what the kernel asks; we are of the group that it lets through, and would not be held up.
+    let (_asked, asks) = std::io::pipe().expect("makes a pipe");
+    let options =
+        format!("fd={},pgrp={},minproto=5,maxproto=5,direct", asks.as_raw_fd(), nix::unistd::getpgrp());
+    nix::mount::mount(
+        Some("mmpguard-test"),
+        &dir,
+        Some("autofs"),
+        nix::mount::MsFlags::empty(),
+        Some(options.as_str()),
+    )
+    .expect("mounts");
+    let refused = mount_on(&lun, lun.a.path(), &dir, &[], &[]).end(seconds(30));
+    refused.expect(7).says("x-systemd.automount").says("noauto or nofail");
+    must("umount", &[text(&dir)]);
+    lun.forget_mount(&dir);
+    nothing_is_left(&lun);
     assert_eq!(lun.bytes(), before, "a refusal wrote something");
 }
 

@@ -24,6 +24,7 @@ use crate::keeper::message::Socket;
 use crate::keeper::mounts::{self, Link, Memory, Purpose, Task};
 use crate::protocol::Activity;
 use crate::registry::{Lost, Phase, Record, Registry, Slot};
+use crate::sys::mountinfo::Mount;
 use crate::sys::{KernelView, Target, TargetKind, User, mountinfo, tags, users};
 
 use front::Front;
@@ -223,12 +224,17 @@ pub(super) fn find(registry: &Registry, what: &Path) -> Option<(Slot, Record)> {
     let by_device = Target::of(&device).ok().and_then(|target| registry.slot(target.kind));
     let names = [what.to_owned(), std::path::absolute(what).unwrap_or_default(), without_links(what)];
     let mounted = mounted_at(what);
-    if by_device.is_none() && matches!(mounted, Some(TargetKind::Block { major: 0, .. })) {
-        // The number of the filesystem, not of a device (btrfs): what every guarded one is mounted on tells.
-        let is_there = |record: &Record| dirs_of(record).iter().any(|dir| names.contains(dir));
+    if let (None, Some(Mount { device: TargetKind::Block { major: 0, .. }, filesystem, .. })) =
+        (&by_device, &mounted)
+    {
+        // The number of the filesystem, not of a device (btrfs): what every guarded one is mounted on tells. What was mounted over
+        // a guarded one, a tmpfs, is another.
+        let is_there = |record: &Record| {
+            record.filesystem == *filesystem && dirs_of(record).iter().any(|dir| names.contains(dir))
+        };
         return records.into_iter().find(|(_, record)| is_there(record));
     }
-    let slot = by_device.or_else(|| mounted.and_then(|kind| registry.slot(kind)));
+    let slot = by_device.or_else(|| mounted.and_then(|mount| registry.slot(mount.device)));
     if let Some(slot) = slot {
         return records.into_iter().find(|(other, _)| *other == slot);
     }
@@ -238,13 +244,13 @@ pub(super) fn find(registry: &Registry, what: &Path) -> Option<(Slot, Record)> {
     found.next_back()
 }
 
-/// The device of what is mounted there, the last one if there are several on top of each other. The directory may be a mount
-/// that hangs: its name is compared, and it is not looked into.
-pub(super) fn mounted_at(dir: &Path) -> Option<TargetKind> {
+/// What is mounted there, the last one if there are several on top of each other. The directory may be a mount that hangs: its name is
+/// compared, and it is not looked into.
+pub(super) fn mounted_at(dir: &Path) -> Option<Mount> {
     let table = std::fs::read("/proc/self/mountinfo").ok()?;
     let mounts = mountinfo::parse(&table);
     let names = [std::path::absolute(dir).unwrap_or_default(), without_links(dir)];
-    mounts.iter().rev().find(|mount| names.contains(&mount.dir)).map(|mount| mount.device)
+    mounts.into_iter().rev().find(|mount| names.contains(&mount.dir))
 }
 
 /// Where this device is mounted now, as far as this process sees: it may have been moved since it was guarded.

@@ -13,7 +13,7 @@ use crate::cli::exit;
 use crate::cli::generate::{item, paragraph, roff, section};
 
 /// What stands in fstab(5), and what else is to be known there.
-const FSTAB: [(&str, &str); 6] = [
+const FSTAB: [(&str, &str); 7] = [
     (
         "DEV DIR mmp noatime,x-systemd.mount-timeout=5min 0 0",
         "ext4, ldiskfs, or what an area behind it protects: the type is found.",
@@ -37,6 +37,11 @@ const FSTAB: [(&str, &str); 6] = [
         "There is no fsck for this type, on purpose: at boot it would run before anybody is asked who uses the device.",
     ),
     ("noauto", "Where a cluster manager decides which host mounts it: it calls mount DIR and umount DIR."),
+    (
+        "x-systemd.automount",
+        "Does not work with this type, and is refused: until it is mounted the kernel lets none but systemd's own mount(8) near the \
+         directory, and a guard outlives that. noauto or nofail instead.",
+    ),
 ];
 
 /// Writes both pages.

@@ -16,6 +16,7 @@ mod options;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -52,6 +53,13 @@ pub(super) fn mount() -> ExitCode {
             let device = render::shown(&arguments.device);
             output::complain(&format!("{device}: is not there; not mounted, and no failure (nofail)"));
             return Ok(ExitCode::from(exit::DONE));
+        }
+        if is_made_by_mount(&arguments.device) {
+            return Err(format!(
+                "-o loop: {} was made by mount(8), which has it go through this host's page cache; make one with losetup(8) (--direct-io=on -f \
+                 --show), and name it",
+                render::shown(&arguments.device)
+            ));
         }
         if is_there(arguments, &sorted) {
             output::complain(&format!(
@@ -137,6 +145,14 @@ fn filesystem(arguments: &MountHelper, sorted: &Sorted) -> Result<Option<OsStrin
 
 fn is_missing(device: &Path) -> bool {
     device.metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
+/// A loop device that mount(8) made for the option `loop`, which it does not hand on: one that goes when it is closed.
+fn is_made_by_mount(device: &Path) -> bool {
+    let Ok(number) = device.metadata().map(|metadata| metadata.rdev()) else { return false };
+    let (major, minor) = (nix::libc::major(number), nix::libc::minor(number));
+    let autoclear = std::fs::read(format!("/sys/dev/block/{major}:{minor}/loop/autoclear"));
+    autoclear.is_ok_and(|text| text.trim_ascii() == b"1")
 }
 
 /// That subvolume of that device is mounted there, guarded. `mount -a` leaves alone what is mounted, but of a subvolume it can
