@@ -40,7 +40,8 @@ generated:
 	$(BUILT)/mmp generate man $(MAN)
 	$(BUILT)/mmp generate completions $(COMPLETIONS)
 
-# Builds nothing, so that it can run as another user than `all` did. A configuration that is there is left as it is.
+# Builds nothing, so that it can run as another user than `all` did. A configuration that is there is left as it is. Where systemd runs and nothing
+# is staged, the group of the monitoring socket is made, and the units are known at once.
 install:
 	@test -d $(MAN) -a -d $(COMPLETIONS) || { echo 'run `make` first' >&2; exit 1; }
 	$(INSTALL) -D -m 755 $(BUILT)/mmp $(DESTDIR)$(BINDIR)/mmp
@@ -62,6 +63,10 @@ install:
 	$(INSTALL) -D -m 644 $(COMPLETIONS)/mmp.bash $(DESTDIR)$(BASHDIR)/mmp
 	$(INSTALL) -D -m 644 $(COMPLETIONS)/_mmp $(DESTDIR)$(ZSHDIR)/_mmp
 	$(INSTALL) -D -m 644 $(COMPLETIONS)/mmp.fish $(DESTDIR)$(FISHDIR)/mmp.fish
+	if test -z "$(DESTDIR)" -a -d /run/systemd/system; then \
+	    systemd-sysusers $(SYSUSERSDIR)/mmp.conf && systemctl daemon-reload || \
+	    echo 'as root: make the group mmp, then systemctl daemon-reload' >&2; \
+	fi
 
 # Guards that run are not stopped: what they protect is mounted. A configuration that was changed stays.
 uninstall:
