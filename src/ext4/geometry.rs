@@ -84,13 +84,15 @@ impl Geometry {
         let Ok(groups) = u32::try_from(groups) else { return wrong("the number of block groups", groups) };
         let descriptor_bytes = match superblock.feature_incompat & INCOMPAT_64BIT {
             0 => DESCRIPTOR_BYTES,
-            _ => usize::from(u16_at(field::DESC_SIZE)),
+            _ => {
+                let bytes = usize::from(u16_at(field::DESC_SIZE));
+                let sizes = DESCRIPTOR_64BIT_BYTES..=DESCRIPTOR_BYTES_MAX;
+                if !bytes.is_power_of_two() || !sizes.contains(&bytes) {
+                    return wrong("s_desc_size", bytes as u64);
+                }
+                bytes
+            }
         };
-        let wide = descriptor_bytes.is_power_of_two()
-            && (DESCRIPTOR_64BIT_BYTES..=DESCRIPTOR_BYTES_MAX).contains(&descriptor_bytes);
-        if descriptor_bytes != DESCRIPTOR_BYTES && !wide {
-            return wrong("s_desc_size", descriptor_bytes as u64);
-        }
         // At most 2048, at least 1.
         let descriptors_per_block = superblock.block_bytes / u32::from(u16_of(descriptor_bytes));
         let descriptor_blocks = groups.div_ceil(descriptors_per_block);

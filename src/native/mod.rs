@@ -26,8 +26,7 @@ use crate::format::superblock::SUPERBLOCK_OFFSET_BYTES;
 use crate::format::{DeviceName, NodeName, SuperblockError};
 use crate::io::{Device, DeviceKind, Editor};
 use crate::protocol::{Loss, timing};
-use crate::sys::content::{self, Found};
-use crate::sys::{ExclusiveHold, Target, identity, unused};
+use crate::sys::{ExclusiveHold, Target, content, identity, unused};
 
 /// The guarding thread is waited for so long before what follows is given up.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -78,7 +77,7 @@ pub fn enable(path: &Path, how: Enabling<'_>) -> Result<Outcome, Error> {
     if let Planned::Do(plan) = planned? {
         check_sectors(&device, plan.block_bytes())?;
     }
-    check_alone(&device)?;
+    content::check_alone(&device)?;
     device.check_writable()?;
     let exclusive = while_used(how.wait, how.interrupted, || unused::claim(path, &target, &[]))?;
     // What a program that has just ended left in the page cache would be written over ours.
@@ -96,14 +95,15 @@ pub fn enable(path: &Path, how: Enabling<'_>) -> Result<Outcome, Error> {
         begun = true;
         Ok(())
     });
-    let result = result.and_then(|()| check_undisturbed(path, &plan, &mut editor));
-    let result = result.and_then(|()| editor.finish()).and_then(|()| verify_on(path));
-    drop(exclusive);
     match result {
-        Ok(()) => Ok(Outcome::Done),
-        Err(error) if begun => Err(unfinished(path, "MMP was to be switched on", &error)),
-        Err(error) => Err(error),
+        Ok(()) => {}
+        Err(error) if begun => return Err(unfinished(path, "MMP was to be switched on", &error)),
+        Err(error) => return Err(error),
     }
+    let sound = check_undisturbed(path, &plan, &mut editor);
+    let sound = sound.and_then(|()| editor.finish()).and_then(|()| verify_on(path));
+    drop(exclusive);
+    sound.map(|()| Outcome::Done).map_err(|error| not_verified(path, "MMP is switched on", &error))
 }
 
 /// Switches MMP off, and gives its block back.
@@ -126,8 +126,8 @@ pub fn disable(path: &Path, asking: Asking<'_>) -> Result<Outcome, Error> {
         Planned::Do(plan) => claimed.switch_off(&plan)?,
         Planned::Already { .. } => return claimed.give_back(Outcome::Already(None)),
     }
-    device.drop_cache()?;
-    Ok(Outcome::Done)
+    let dropped = device.drop_cache();
+    dropped.map(|()| Outcome::Done).map_err(|error| not_verified(path, "MMP is switched off", &error))
 }
 
 /// Changes the update interval in the superblock.
@@ -152,7 +152,12 @@ pub fn set_interval(path: &Path, interval_s: u16, asking: Asking<'_>) -> Result<
 
 /// What is refused as not left in order may be in use elsewhere: that looks the same, and is found by watching alone.
 fn or_in_use(path: &Path, planned: Result<Planned, Error>, asking: Asking<'_>) -> Result<Planned, Error> {
-    if let Err(Error::Ext4 { source: Ext4Error::Unclean { .. } | Ext4Error::Errors, .. }) = &planned {
+    let is_doubtful = matches!(
+        planned,
+        // A beat may have been under way, five times in a row.
+        Err(Error::Damaged { .. } | Error::Ext4 { source: Ext4Error::Unclean { .. } | Ext4Error::Errors, .. })
+    );
+    if is_doubtful {
         let place = Place::find(path, asking.node)?;
         unused::check(path, &Target::from(place.device()))?;
         watch_place(place, |event| (asking.observe)(path, event))?;
@@ -174,6 +179,7 @@ impl Claimed {
     fn claim(path: &Path, asking: Asking<'_>) -> Result<Self, Error> {
         let place = Place::find(path, asking.node)?;
         let device = place.device().clone();
+        content::check_alone(&device)?;
         // Known now, not after the wait: whoever has it open for reading is no danger to a claim.
         let target = Target::from(&device);
         let mut interrupted = || (asking.observe)(path, None).is_break();
@@ -252,23 +258,6 @@ fn reserve() -> Duration {
     timing::write_reserve(timing::MIN_CHECK_INTERVAL_S)
 }
 
-/// One half of a mirror shows the filesystem of the whole, and must not be changed alone.
-fn check_alone(device: &Device) -> Result<(), Error> {
-    match content::identify(device)? {
-        Found::Filesystem(_) => Ok(()),
-        Found::Unsuitable { what, .. } | Found::Other { kind: what, .. } => {
-            let what = format!(
-                "it holds {what}, beside the superblock of an ext2/3/4; name the device that the filesystem is used on"
-            );
-            Err(Error::Unsupported { path: device.path().to_owned(), what })
-        }
-        Found::Blank => {
-            let what = "blkid(8) finds nothing on it; run `e2fsck -fn` on it".to_owned();
-            Err(Error::Unsupported { path: device.path().to_owned(), what })
-        }
-    }
-}
-
 /// A block of the filesystem has to be whole sectors: a beat would rewrite what shares its sector.
 fn check_sectors(device: &Device, block_bytes: u32) -> Result<(), Error> {
     if matches!(device.kind(), DeviceKind::File { .. }) || block_bytes.is_multiple_of(device.sector_bytes()) {
@@ -315,6 +304,12 @@ fn unfinished(path: &Path, how: &str, error: &Error) -> Error {
         path.display()
     );
     Error::io("finish it", path, std::io::Error::other(what))
+}
+
+/// All of it was written; what comes after that was not as it should be.
+fn not_verified(path: &Path, done: &str, error: &Error) -> Error {
+    let what = format!("{done}, but {}; look at it with `mmp show`", error.without_path());
+    Error::io("be sure of it", path, std::io::Error::other(what))
 }
 
 /// It can be found now, and decodes.

@@ -149,6 +149,7 @@ fn numbers_that_do_not_go_together_are_damage() {
         (field::FIRST_DATA_BLOCK, &number(1), "s_first_data_block 1"),
         (field::BLOCKS_COUNT_LO, &number(0), "s_blocks_count 0"),
         (field::BLOCKS_COUNT_HI, &number(u32::MAX), "s_blocks_count"),
+        (field::DESC_SIZE, &[32, 0], "s_desc_size 32"),
         (field::DESC_SIZE, &[63, 0], "s_desc_size 63"),
         (field::DESC_SIZE, &[0, 8], "s_desc_size 2048"),
         (field::RESERVED_GDT_BLOCKS, &[1, 4], "s_reserved_gdt_blocks 1025"),

@@ -24,6 +24,7 @@ use crate::driver::{Held, Options, Place, Released};
 use crate::error::Error;
 use crate::format::{Damage, Image};
 use crate::protocol::{Peer, Refusal, Sequence};
+use crate::sys::content;
 
 /// A device that is held and looks used is asked for again for so long: udev opens what was closed.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
@@ -73,6 +74,10 @@ fn cleared(arguments: &Clear) -> Result<String, Stopped> {
     }
     check_meant(arguments, &place, &found)?;
     clear::check_unused_here(&place)?;
+    if place.slot().is_none() {
+        // Where the superblock is not that of what is used here, its MMP block may be somebody's data.
+        content::check_alone(place.device())?;
+    }
     confirm(arguments, &found, &interrupt)?;
     if arguments.force {
         return Ok(match clear::force(&place, &seen, &mut || interrupt.came())? {

@@ -111,6 +111,22 @@ pub fn identify(device: &Device) -> Result<Found, Error> {
     identify_by(device, &Blkid::host(), Sysfs::host())
 }
 
+/// One filesystem stands on the device, and nothing beside it. One half of a mirror shows the filesystem of the whole, and must not be
+/// changed alone; so may a disk that was partitioned since, whose old superblock places its blocks among somebody else's data.
+///
+/// # Errors
+/// [`Error::Unsupported`] with what there is; as [`identify`].
+pub fn check_alone(device: &Device) -> Result<(), Error> {
+    let what = match identify(device)? {
+        Found::Filesystem(_) => return Ok(()),
+        Found::Unsuitable { what, .. } | Found::Other { kind: what, .. } => format!(
+            "it holds {what}, beside the superblock of an ext2/3/4; name the device that the filesystem is used on"
+        ),
+        Found::Blank => "blkid(8) finds nothing on it; run `e2fsck -fn` on it".to_owned(),
+    };
+    Err(Error::Unsupported { path: device.path().to_owned(), what })
+}
+
 fn identify_by(device: &Device, blkid: &Blkid, sysfs: Sysfs<'_>) -> Result<Found, Error> {
     if device.size_bytes() == 0 {
         return Err(unsupported(device, "it has no bytes (a loop device without a file?)"));
