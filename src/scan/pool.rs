@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use crate::clock::{self, Mono};
 
-/// So many threads are started beyond those that ask at once, in place of slow ones. What hung in earlier rounds counts.
-const SPARES_AT_MOST: usize = 64;
+/// So many threads are started beyond those that ask at once, in place of slow ones. What hung in earlier rounds counts. A path that is lost
+/// takes every device behind it along, and with those, what is well has to be asked still; a thread that hangs costs 32 KiB.
+const SPARES_AT_MOST: usize = 1024;
 /// A thread that takes longer for an item is replaced, or a quarter of the limit if that is less.
 const SLOW: Duration = Duration::from_millis(250);
 /// The longest time between two looks for what is late.
@@ -28,6 +29,7 @@ const STACK_BYTES: usize = 256 << 10;
 pub(super) struct Pool {
     at_once: usize,
     limit: Duration,
+    spares_at_most: usize,
     /// What hung when it was asked, and whether it has come back.
     hanging: Vec<(PathBuf, Arc<AtomicBool>)>,
 }
@@ -66,7 +68,7 @@ struct Work<I, O, F> {
 
 impl Pool {
     pub(super) fn new(at_once: usize, limit: Duration) -> Self {
-        Pool { at_once: at_once.max(1), limit, hanging: Vec::new() }
+        Pool { at_once: at_once.max(1), limit, spares_at_most: SPARES_AT_MOST, hanging: Vec::new() }
     }
 
     pub(super) fn limit(&self) -> Duration {
@@ -94,7 +96,7 @@ impl Pool {
         let places = items.iter().map(place).collect();
         let work = Arc::new(Work { items: items.clone(), places, next: AtomicUsize::new(0), step });
         self.run(&work, &name);
-        let hung = self.hanging.len();
+        let (hung, spares_at_most) = (self.hanging.len(), self.spares_at_most);
         let take = |place: &Mutex<Place<O>>| {
             let mut place = lock(place);
             if matches!(*place, Place::GivenUp(_)) {
@@ -102,7 +104,7 @@ impl Pool {
             }
             match std::mem::replace(&mut *place, Place::Waiting) {
                 Place::Answered(answer) => answer,
-                _ if hung < SPARES_AT_MOST => Answer::NotAsked("no thread could be started to look at it"),
+                _ if hung < spares_at_most => Answer::NotAsked("no thread could be started to look at it"),
                 _ => Answer::NotAsked("too many other devices hang: it was not asked"),
             }
         };
@@ -118,7 +120,7 @@ impl Pool {
         F: Fn(&I, &mut S) -> O + Send + Sync + 'static,
     {
         let (sender, ended) = channel();
-        let mut spares = SPARES_AT_MOST.saturating_sub(self.hanging.len());
+        let mut spares = self.spares_at_most.saturating_sub(self.hanging.len());
         // What is known to hang is not among them, so this many always begin: what is well is never taken for what hangs.
         let wanted = self.at_once.min(work.items.len());
         let mut at_work = (0..wanted).filter(|_| start(work, &sender)).count();
@@ -353,11 +355,11 @@ mod tests {
     #[test]
     fn the_number_of_hung_threads_is_bounded() {
         let (free, hang) = gate();
-        let mut pool = Pool::new(40, SHORT);
+        let mut pool = Pool { spares_at_most: 64, ..Pool::new(40, SHORT) };
         let given = pool.each(paths(200), PathBuf::as_path, move |_, (): &mut ()| hang());
         let answers = answers(given);
         let late = answers.iter().filter(|answer| **answer == Answer::Late).count();
-        assert_eq!(late, 40 + SPARES_AT_MOST);
+        assert_eq!(late, 40 + 64);
         assert!(answers.iter().all(|answer| matches!(answer, Answer::Late | Answer::NotAsked(_))));
         let next = pool.each(paths(1), PathBuf::as_path, |_, (): &mut ()| ());
         assert!(matches!(next[0].1, Answer::Late));

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getppid, pipe2};
 
 use super::super::{exit, output, render};
+use crate::sys::process::leader_lives;
 use crate::sys::spawn::{Descriptors, Place, fork_process};
 
 /// Its name, as ps(1) shows it.
@@ -66,7 +68,10 @@ pub(super) fn run(patience: Option<Duration>, body: impl FnOnce(&mut Teller) -> 
             let bound = prctl::set_pdeathsig(Signal::SIGKILL);
             // It died before the line above took effect: nobody listens.
             if bound.is_ok() && getppid() == front {
-                let code = body(&mut teller);
+                let code = catch_unwind(AssertUnwindSafe(|| body(&mut teller))).unwrap_or_else(|_| {
+                    teller.complain("the process that looks at devices has a bug");
+                    exit::IO
+                });
                 let _ = teller.tell(CODE, &[code]);
             }
             0
@@ -75,7 +80,7 @@ pub(super) fn run(patience: Option<Duration>, body: impl FnOnce(&mut Teller) -> 
     });
     match started {
         Ok((child, mut told)) => {
-            let code = relay(&mut told, patience);
+            let code = relay(child, &mut told, patience);
             collect(child, &told);
             code
         }
@@ -87,13 +92,15 @@ pub(super) fn run(patience: Option<Duration>, body: impl FnOnce(&mut Teller) -> 
 }
 
 /// Says what is told until there is a code.
-fn relay(told: &mut File, patience: Option<Duration>) -> ExitCode {
+fn relay(child: Pid, told: &mut File, patience: Option<Duration>) -> ExitCode {
     if let Some(patience) = patience.filter(|_| io::stderr().is_terminal()) {
         tell_of_silence(told, patience);
     }
     loop {
-        if !is_read(told) {
-            return ExitCode::from(exit::DONE);
+        match wait(child, told) {
+            Waited::Words => {}
+            Waited::Nobody => return ExitCode::from(exit::DONE),
+            Waited::Death => return died(),
         }
         match next(told) {
             Ok((OUTPUT, text)) => match output::try_text(&String::from_utf8_lossy(&text)) {
@@ -103,22 +110,43 @@ fn relay(told: &mut File, patience: Option<Duration>) -> ExitCode {
             },
             Ok((COMPLAINT, line)) => output::complain(&String::from_utf8_lossy(&line)),
             Ok((CODE, code)) if code.len() == 1 => return ExitCode::from(code[0]),
-            _ => {
-                output::complain("the process that looks at devices has ended before it was done");
-                return ExitCode::from(exit::IO);
-            }
+            _ => return died(),
         }
     }
 }
 
-/// Waits for the next thing told; false if nobody reads any more what we would say.
-fn is_read(told: &File) -> bool {
+fn died() -> ExitCode {
+    output::complain("the process that looks at devices has ended before it was done");
+    ExitCode::from(exit::IO)
+}
+
+enum Waited {
+    Words,
+    /// Nobody reads any more what we would say.
+    Nobody,
+    /// What it has said was said; a thread of it that hangs keeps its end of the pipe open.
+    Death,
+}
+
+/// Waits for the next thing told.
+fn wait(child: Pid, told: &File) -> Waited {
     let stdout = std::io::stdout();
-    let mut asked =
-        [PollFd::new(told.as_fd(), PollFlags::POLLIN), PollFd::new(stdout.as_fd(), PollFlags::empty())];
-    let _ = poll(&mut asked, PollTimeout::NONE);
-    let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
-    !asked[1].revents().is_some_and(|events| events.intersects(gone))
+    loop {
+        // Before the pipe is looked at: what it told last is there then.
+        let lives = leader_lives(child.as_raw());
+        let mut asked =
+            [PollFd::new(told.as_fd(), PollFlags::POLLIN), PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        let _ = poll(&mut asked, PollTimeout::try_from(SILENCE).unwrap_or(PollTimeout::NONE));
+        let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+        if asked[1].revents().is_some_and(|events| events.intersects(gone)) {
+            return Waited::Nobody;
+        }
+        match asked[0].revents() {
+            Some(events) if !events.is_empty() => return Waited::Words,
+            _ if !lives => return Waited::Death,
+            _ => {}
+        }
+    }
 }
 
 fn next(told: &mut File) -> io::Result<(u8, Vec<u8>)> {
