@@ -12,6 +12,7 @@ use crate::Case;
 use crate::guard_support::{longest_gap, mounted, status_of};
 use crate::harness::daemon::{Daemon, together};
 use crate::harness::lun::{Lun, RUNTIME, Shape, must, text, unmount};
+use crate::harness::process::MARK;
 use crate::harness::started::{Started, patiently};
 use crate::harness::{at_most_strictly, millis, observed, seconds};
 use crate::outage::Disk;
@@ -153,7 +154,11 @@ fn full() {
 
 fn full_in(lun: &Lun, runtime: &Path) {
     let config = lun.file("mmp.toml");
-    let hook = "[events]\nhooks = [{ command = [\"/bin/sleep\", \"1000\"], time_limit_s = 300 }]\n";
+    // Its environment is none of the daemon's: without the mark it would outlive the test.
+    let hook = format!(
+        "[events]\nhooks = [{{ command = [\"/usr/bin/env\", \"{MARK}={}\", \"sleep\", \"1000\"], time_limit_s = 300 }}]\n",
+        lun.mark()
+    );
     std::fs::write(&config, hook).expect("writes");
     let (mut reader, mut writer) = std::io::pipe().expect("makes a pipe");
     // What is in the pipe is never read, and there is room for one line more.
@@ -162,7 +167,7 @@ fn full_in(lun: &Lun, runtime: &Path) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_mmp"))
         .arg("daemon")
         .envs([("MMP_RUNTIME_DIR", text(runtime)), ("MMP_CONFIG", text(&config)), ("MMP_LOG", "trace")])
-        .envs([("MMP_ON_LOSS", "shutdown"), (crate::harness::process::MARK, lun.mark())])
+        .envs([("MMP_ON_LOSS", "shutdown"), (MARK, lun.mark())])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::from(writer))
