@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use mmpguard::format::MmpBlock;
+use mmpguard::format::{MmpBlock, NodeName};
 use mmpguard::protocol::sequence::SEQ_FSCK;
 
 use crate::Case;
@@ -188,18 +188,37 @@ fn refused() {
     lun.verb(&["disable", a]).expect(0).says("nothing to do");
     lun.verb(&["enable", "/dev/null"]).expect(2);
     lun.verb(&["enable", "/nowhere"]).expect(4).says("/nowhere");
-    // Half of a mirror shows the whole's filesystem.
-    let half = Lun::made(24 << 20, None, None, |image| {
-        must("mkfs.ext4", &["-q", "-F", text(image), "16m"]);
-        let at = (24 << 20) - 8192;
-        let file = std::fs::File::options().write(true).open(image).expect("opens");
-        file.write_all_at(&md_superblock(at / 512), at).expect("writes");
-    });
-    let before = half.bytes();
-    half.verb(&["enable", half.a.path()]).expect(7).says("linux_raid_member");
-    assert!(half.bytes() == before, "nothing was to be written");
+    half_of_a_mirror();
     must("debugfs", &["-w", "-R", "ssv state 2", a]);
     lun.verb(&["enable", a]).expect(3).says("errors").says("e2fsck");
+}
+
+/// It shows the whole's filesystem, and is never changed alone.
+fn half_of_a_mirror() {
+    let verbs: [&[&str]; 5] = [
+        &["enable"],
+        &["disable"],
+        &["set", "--interval", "9s"],
+        &["clear", "--damaged"],
+        &["clear", "--force", "--damaged", "--yes-node", "golden"],
+    ];
+    for verb in verbs {
+        let options: &[&str] = if verb == ["enable"] { &[] } else { &["-O", "mmp"] };
+        let half = Lun::made(24 << 20, None, None, |image| {
+            must("mkfs.ext4", &[&["-q", "-F"], options, &[text(image), "16m"]].concat());
+            let at = (24 << 20) - 8192;
+            let file = std::fs::File::options().write(true).open(image).expect("opens");
+            file.write_all_at(&md_superblock(at / 512), at).expect("writes");
+        });
+        if verb[0] == "clear" {
+            let raw = half.raw();
+            let stale = MmpBlock { seq: 0xE24D_4D51, node: NodeName::new("golden"), ..raw.read() };
+            raw.write(&stale);
+        }
+        let before = half.bytes();
+        half.verb(&[verb, &[half.a.path()]].concat()).expect(7).says("linux_raid_member");
+        assert!(half.bytes() == before, "{verb:?}: nothing was to be written");
+    }
 }
 
 fn in_fstab() {
