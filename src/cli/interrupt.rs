@@ -14,6 +14,10 @@ use crate::sys::signals;
 /// The signals that end a wait.
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
+/// What is told when taking it back hangs, too.
+pub(super) const NO_ANSWER: &str =
+    "interrupted; the device does not answer, and a claim may stand in the block";
+
 /// Signals blocked and collected from here on, in this thread and those it starts.
 pub(super) struct Interrupt(SignalFd);
 

@@ -38,10 +38,10 @@ const FOREIGN_OPTIONS: [(&str, &str); 15] = [
 ];
 
 pub(super) fn run(arguments: &Mount) -> ExitCode {
-    let begun = no_automount(&arguments.dir).and_then(|()| match arguments.without_daemon {
+    let begun = match arguments.without_daemon {
         true => Ok(None),
-        false => daemon::client::mount(arguments),
-    });
+        false => no_automount(&arguments.dir).and_then(|()| daemon::client::mount(arguments)),
+    };
     match begun {
         Ok(Some(code)) => ExitCode::from(code),
         Ok(None) => match task(arguments, &mut output::complain) {
@@ -291,23 +291,17 @@ fn options(arguments: &Mount) -> Result<(OsString, bool), Error> {
 /// While an automount waits for its mount the kernel lets nobody near the directory but the process group that systemd mounts in, and a guard
 /// leaves that: it would wait for itself. The table is asked, since looking at the directory is what waits.
 fn no_automount(dir: &Path) -> Result<(), Error> {
-    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    if !is_automount(&table, &std::path::absolute(dir).unwrap_or_default()) {
+    let absolute = std::path::absolute(dir).unwrap_or_default();
+    // One that something was mounted on is none any more.
+    let waits =
+        mountinfo::on_top(|mounted| mounted == absolute).is_some_and(|mount| mount.filesystem == "autofs");
+    if !waits {
         return Ok(());
     }
     let what = "an automount waits there (x-systemd.automount, autofs(5)), and would hold up the guard that is to mount it; take that away, and \
                 use noauto or nofail"
         .to_owned();
     Err(Error::Unsupported { path: dir.to_owned(), what })
-}
-
-/// What is on top counts: one that has been mounted is none any more.
-fn is_automount(table: &[u8], dir: &Path) -> bool {
-    mountinfo::parse(table)
-        .iter()
-        .rev()
-        .find(|mount| mount.dir == dir)
-        .is_some_and(|mount| mount.filesystem == "autofs")
 }
 
 fn directory(dir: &Path) -> Result<PathBuf, Error> {
@@ -347,19 +341,4 @@ fn check_queueing(task: &Task, warn: &mut dyn FnMut(&str)) -> Result<(), Error> 
     let what =
         format!("I/O may be held back here for longer than another host waits: {}", refused.join("; "));
     Err(Error::Unsupported { path: task.asked.clone(), what })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_automount_is_one_until_something_is_mounted_on_it() {
-        let waiting =
-            b"36 25 0:33 / /srv rw,relatime shared:1 - autofs systemd-1 rw,fd=29,pgrp=1,direct\n".to_vec();
-        assert!(is_automount(&waiting, Path::new("/srv")) && !is_automount(&waiting, Path::new("/")));
-        let mounted =
-            [waiting, b"37 36 7:1 / /srv rw,relatime shared:2 - xfs /dev/loop1 rw\n".to_vec()].concat();
-        assert!(!is_automount(&mounted, Path::new("/srv")));
-    }
 }

@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::sysfs::LoopDevice;
+use super::sysfs::{LoopDevice, Sysfs};
 use super::target::{TargetKind, identify};
 
 /// `struct loop_info64`.
@@ -37,6 +37,14 @@ struct LoopInfo64 {
 const _: () = assert!(size_of::<LoopInfo64>() == 232);
 
 nix::ioctl_read_bad!(loop_get_status64, 0x4C05, LoopInfo64);
+
+/// True of a loop device that goes when it is closed for the last time, as mount(8) makes one for the option `loop`.
+#[must_use]
+pub fn goes_when_closed(device: &Path) -> bool {
+    let dir = identify(device).ok().flatten().and_then(|kind| Sysfs::host().dir_of(kind));
+    let flag = dir.and_then(|dir| std::fs::read(dir.join("loop/autoclear")).ok());
+    flag.is_some_and(|text| text.trim_ascii() == b"1")
+}
 
 /// What the loop device is backed by; `None` if it is unbound meanwhile or cannot be told.
 /// May hang (the driver asks the filesystem of the backing file): run it within `bounded`.

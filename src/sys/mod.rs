@@ -39,5 +39,6 @@ pub mod users;
 
 pub use activity::KernelView;
 pub use exclusive::ExclusiveHold;
+pub use loops::goes_when_closed;
 pub use target::{Target, TargetKind};
 pub use users::{Survey, User, claim_unused, kernel_users, survey, users_before_claim};

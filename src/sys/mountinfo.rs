@@ -37,6 +37,16 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
 }
 
+/// What is mounted on top of everything else where `is_there` says; the directories are not looked into. Read anew.
+#[must_use]
+pub fn on_top(is_there: impl Fn(&Path) -> bool) -> Option<Mount> {
+    on_top_of(parse(&std::fs::read("/proc/self/mountinfo").unwrap_or_default()), is_there)
+}
+
+fn on_top_of(mounts: Vec<Mount>, is_there: impl Fn(&Path) -> bool) -> Option<Mount> {
+    mounts.into_iter().rev().find(|mount| is_there(&mount.dir))
+}
+
 impl Mount {
     /// True if this is a mount of one of `devices` (the device asked about, and its siblings in one btrfs), or of
     /// the file at `image`.
@@ -112,6 +122,20 @@ mod tests {
         let mounts = parse(line.as_bytes());
         assert_eq!(mounts.len(), 1, "{line}");
         mounts.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn what_was_mounted_last_is_on_top() {
+        let waiting =
+            b"36 25 0:33 / /srv rw,relatime shared:1 - autofs systemd-1 rw,fd=29,pgrp=1,direct\n".to_vec();
+        let on = |table: &[u8], dir: &str| {
+            on_top_of(parse(table), |mounted| mounted == Path::new(dir)).map(|mount| mount.filesystem)
+        };
+        assert_eq!(on(&waiting, "/srv").as_deref(), Some("autofs"));
+        assert_eq!(on(&waiting, "/"), None);
+        let mounted =
+            [waiting, b"37 36 7:1 / /srv rw,relatime shared:2 - xfs /dev/loop1 rw\n".to_vec()].concat();
+        assert_eq!(on(&mounted, "/srv").as_deref(), Some("xfs"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! replaced. Does not protect from two daemons with different directories.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ pub(super) struct Taken {
 /// # Errors
 /// When the system refuses.
 pub(super) fn become_the_one(registry: &Registry) -> io::Result<Result<Instance, Taken>> {
-    let path = registry.directory().join("daemon.lock");
+    let path = lock_of(registry);
     // Starting is itself one at a time: two that find a dead owner must not both replace his file.
     let (_starting, first) = open(&registry.directory().join("daemon.start"))?;
     if !first {
@@ -36,7 +36,7 @@ pub(super) fn become_the_one(registry: &Registry) -> io::Result<Result<Instance,
     }
     let (mut file, locked) = open(&path)?;
     if !locked {
-        let pid = owner(&mut file);
+        let pid = daemon_pid(registry).unwrap_or(0);
         if pid == 0 || leader_lives(pid) {
             return Ok(Err(Taken { pid }));
         }
@@ -55,8 +55,12 @@ pub(super) fn become_the_one(registry: &Registry) -> io::Result<Result<Instance,
 
 /// The process that is the daemon, by what it has written down; none if none has.
 pub(super) fn daemon_pid(registry: &Registry) -> Option<i32> {
-    let text = std::fs::read_to_string(registry.directory().join("daemon.lock")).ok()?;
+    let text = std::fs::read_to_string(lock_of(registry)).ok()?;
     text.trim().parse().ok().filter(|&pid| pid > 0)
+}
+
+fn lock_of(registry: &Registry) -> PathBuf {
+    registry.directory().join("daemon.lock")
 }
 
 fn open(path: &PathBuf) -> io::Result<(File, bool)> {
@@ -66,12 +70,6 @@ fn open(path: &PathBuf) -> io::Result<(File, bool)> {
         Err(TryLockError::WouldBlock) => Ok((file, false)),
         Err(TryLockError::Error(error)) => Err(error),
     }
-}
-
-fn owner(file: &mut File) -> i32 {
-    let mut text = String::new();
-    let _ = file.read_to_string(&mut text);
-    text.trim().parse().unwrap_or(0)
 }
 
 #[cfg(test)]

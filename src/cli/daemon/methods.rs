@@ -97,11 +97,7 @@ fn method(
                 let arguments = request.arguments()?;
                 let mut task = mount::task(&arguments, &mut |text| asker.complain(text))?;
                 task.standby = host.standbys.credit(&task);
-                let code = guard_here(&task, asker)?;
-                if code == exit::DONE {
-                    end_standbys(host, task);
-                }
-                Ok(code)
+                guard_here(host, task, asker)
             })?;
         }
         "Adopt" => {
@@ -110,11 +106,7 @@ fn method(
             let host = Arc::clone(host);
             begin(asker, host.under_way.clone(), about, move |asker| {
                 let task = mount::adoption(&request.arguments()?, &mut |text| asker.complain(text))?;
-                let code = guard_here(&task, asker)?;
-                if code == exit::DONE {
-                    end_standbys(host, task);
-                }
-                Ok(code)
+                guard_here(host, task, asker)
             })?;
         }
         "StandBy" => {
@@ -174,16 +166,14 @@ fn failed(exit_code: u8, text: &str) -> Reply {
     Reply::error("Failed", json!({ "exit_code": exit_code, "text": text }))
 }
 
-/// What is guarded here is not watched any more. Finding it reads the device, which nobody who waits for an answer waits for.
-fn end_standbys(host: Arc<Host>, task: Task) {
-    if !host.standbys.is_empty() {
+fn guard_here(host: Arc<Host>, task: Task, asker: &mut Remote) -> Result<u8, Error> {
+    let task = Task { resident: true, ..task };
+    let code = guard::begin(&task, asker, &guard::run_in_daemon)?;
+    // What is guarded here is not watched any more. Finding it reads the device, which nobody who waits for an answer waits for.
+    if code == exit::DONE && !host.standbys.is_empty() {
         let _ = spawn(move || host.standbys.end_of(&task));
     }
-}
-
-fn guard_here(task: &Task, asker: &mut Remote) -> Result<u8, Error> {
-    let task = Task { resident: true, ..task.clone() };
-    guard::begin(&task, asker, &guard::run_in_daemon)
+    Ok(code)
 }
 
 /// Starts a thread that answers. What is mounted by the daemon is mounted where the daemon sees it, and under its node name.

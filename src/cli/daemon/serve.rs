@@ -18,6 +18,8 @@ use tokio::sync::mpsc;
 
 use super::methods::{self, Host};
 use super::varlink::{self, MESSAGE_BYTES, Reply};
+use crate::cli::exit;
+use crate::cli::interrupt::NO_ANSWER;
 
 /// How long a client may take to read a reply.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
@@ -111,7 +113,7 @@ pub(super) async fn serve(listener: OwnedFd, side: Side, host: Arc<Host>) -> io:
         if connections.load(SeqCst) >= side.connections_at_most() {
             tracing::warn!(?side, "too many connections");
             let text = "too many ask at once: try again";
-            let busy = Reply::error("Failed", json!({ "exit_code": crate::cli::exit::IO, "text": text }));
+            let busy = Reply::error("Failed", json!({ "exit_code": exit::IO, "text": text }));
             // It is new: there is room, which the runtime would know only after it waited for it.
             let _ = stream.into_std().and_then(|mut stream| stream.write_all(&varlink::message(&busy)));
             continue;
@@ -179,7 +181,7 @@ async fn converse(stream: UnixStream, peer: &Peer, host: &Arc<Host>) -> io::Resu
                 reply = told.recv() => {
                     // A thread that ended without a word has a bug; the one who asked hears of it.
                     let reply = reply.unwrap_or_else(|| {
-                        Reply::error("Failed", json!({ "exit_code": crate::cli::exit::IO, "text": "it failed inside the daemon" }))
+                        Reply::error("Failed", json!({ "exit_code": exit::IO, "text": "it failed inside the daemon" }))
                     });
                     if !call.oneway && let Err(error) = send(&mut writer, &reply).await {
                         gone.store(true, SeqCst);
@@ -198,8 +200,7 @@ async fn converse(stream: UnixStream, peer: &Peer, host: &Arc<Host>) -> io::Resu
                 }
                 // What hangs in a device hangs without him.
                 () = tokio::time::sleep_until(patience), if over => {
-                    let text = "interrupted; the device does not answer, and a claim may stand in the block";
-                    let ended = json!({ "ended": { "exit_code": crate::cli::exit::INTERRUPTED, "text": text } });
+                    let ended = json!({ "ended": { "exit_code": exit::INTERRUPTED, "text": NO_ANSWER } });
                     return send(&mut writer, &Reply::of(ended)).await;
                 }
             }

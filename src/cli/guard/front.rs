@@ -14,6 +14,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::messages::{FromDriver, ToDriver};
 use super::{RUNBOOK, exit, output, render};
+use crate::cli::interrupt::NO_ANSWER;
 use crate::cli::progress::{Progress, Told};
 use crate::clock::{self, Mono};
 use crate::keeper::message::Socket;
@@ -128,8 +129,7 @@ impl<'a> Front<'a> {
                 break code;
             }
             if self.withdrawn.is_some_and(|until| clock::mono() >= until) {
-                self.asker
-                    .complain("interrupted; the device does not answer, and a claim may stand in the block");
+                self.asker.complain(NO_ANSWER);
                 break exit::INTERRUPTED;
             }
             self.asker.tick();

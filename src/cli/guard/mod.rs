@@ -247,10 +247,8 @@ pub(super) fn find(registry: &Registry, what: &Path) -> Option<(Slot, Record)> {
 /// What is mounted there, the last one if there are several on top of each other. The directory may be a mount that hangs: its name is
 /// compared, and it is not looked into.
 pub(super) fn mounted_at(dir: &Path) -> Option<Mount> {
-    let table = std::fs::read("/proc/self/mountinfo").ok()?;
-    let mounts = mountinfo::parse(&table);
     let names = [std::path::absolute(dir).unwrap_or_default(), without_links(dir)];
-    mounts.into_iter().rev().find(|mount| names.contains(&mount.dir))
+    mountinfo::on_top(|mounted| names.iter().any(|name| name == mounted))
 }
 
 /// Where this device is mounted now, as far as this process sees: it may have been moved since it was guarded.

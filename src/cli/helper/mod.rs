@@ -16,7 +16,6 @@ mod options;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,7 +28,7 @@ use super::args::{Cli, Mount, Remount, Umount, Verb};
 use super::{exit, guard, log, mount, output, remount, render, umount};
 use crate::format::name::escape;
 use crate::registry::{Phase, Registry};
-use crate::sys::mountinfo;
+use crate::sys::{goes_when_closed, mountinfo};
 
 /// The type that these are the helpers of, and the beginning of one with a subtype.
 const TYPE: &str = "mmp";
@@ -54,7 +53,7 @@ pub(super) fn mount() -> ExitCode {
             output::complain(&format!("{device}: is not there; not mounted, and no failure (nofail)"));
             return Ok(ExitCode::from(exit::DONE));
         }
-        if is_made_by_mount(&arguments.device) {
+        if goes_when_closed(&arguments.device) {
             return Err(format!(
                 "-o loop: {} was made by mount(8), which has it go through this host's page cache; make one with losetup(8) (--direct-io=on -f \
                  --show), and name it",
@@ -147,14 +146,6 @@ fn is_missing(device: &Path) -> bool {
     device.metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
-/// A loop device that mount(8) made for the option `loop`, which it does not hand on: one that goes when it is closed.
-fn is_made_by_mount(device: &Path) -> bool {
-    let Ok(number) = device.metadata().map(|metadata| metadata.rdev()) else { return false };
-    let (major, minor) = (nix::libc::major(number), nix::libc::minor(number));
-    let autoclear = std::fs::read(format!("/sys/dev/block/{major}:{minor}/loop/autoclear"));
-    autoclear.is_ok_and(|text| text.trim_ascii() == b"1")
-}
-
 /// That subvolume of that device is mounted there, guarded. `mount -a` leaves alone what is mounted, but of a subvolume it can
 /// tell by the type btrfs only, and calls us.
 fn is_there(arguments: &MountHelper, sorted: &Sorted) -> bool {
@@ -163,11 +154,8 @@ fn is_there(arguments: &MountHelper, sorted: &Sorted) -> bool {
     let root = Path::new("/").join(OsStr::from_bytes(subvolume));
     let Some((slot, record)) = guard::find(&Registry::host(), &arguments.device) else { return false };
     let guarded = record.phase == Phase::Guarding && slot.is_locked();
-    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let mounts = mountinfo::parse(&table);
     let device = guard::target_of(&record).kind;
-    // What is on top of it counts.
-    let found = mounts.iter().rev().find(|mount| mount.dir == arguments.dir);
+    let found = mountinfo::on_top(|dir| dir == arguments.dir);
     guarded && found.is_some_and(|mount| mount.is_of(&[device], None) && mount.root == root)
 }
 

@@ -15,6 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use super::super::args::Run;
+use super::super::interrupt::NO_ANSWER;
 use super::super::progress::Progress;
 use super::super::{exit, output};
 use super::kill;
@@ -151,7 +152,7 @@ impl<'a> Front<'a> {
             return Some(self.do_keepers_work("the keeper did not report in time"));
         }
         if matches!(self.phase, Phase::Claiming { withdrawn: Some(until) } if now >= until) {
-            output::complain("interrupted; the device does not answer, and a claim may stand in the block");
+            output::complain(NO_ANSWER);
             return Some(exit::RUN_OTHER);
         }
         // Without a keeper nobody else looks at the lease.
